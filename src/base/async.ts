@@ -1,0 +1,50 @@
+/** Small tools for asynchronous code: a promise with its resolvers, a lock, a wait list. */
+
+export interface Deferred<T> {
+  readonly promise: Promise<T>;
+  resolve(value: T): void;
+  reject(error: unknown): void;
+}
+
+/** A promise and its resolvers (Node 20 has no `Promise.withResolvers`). */
+export function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((resolvePromise, rejectPromise) => {
+    resolve = resolvePromise;
+    reject = rejectPromise;
+  });
+  return { promise, resolve, reject };
+}
+
+/** Runs tasks one after another, in the order they were handed in. A task that fails fails only its own caller. */
+export class SerialQueue {
+  #tail: Promise<unknown> = Promise.resolve();
+
+  run<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#tail.then(task);
+    this.#tail = result.catch(() => undefined); // the caller has `result`; the queue goes on
+    return result;
+  }
+
+  /** Settles when all tasks handed in so far have ended. */
+  async idle(): Promise<void> {
+    await this.#tail;
+  }
+}
+
+/** A condition that several callers wait for; `wake` releases all that wait now. */
+export class WaitList {
+  #waiting: Deferred<void> | null = null;
+
+  wait(): Promise<void> {
+    this.#waiting ??= deferred<void>();
+    return this.#waiting.promise;
+  }
+
+  wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    waiting?.resolve();
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * The settings that components are given, as plain data. Their ranges, defaults and descriptions stand in one
+ * table, `config/settings.ts`, which builds these objects; nothing below `config/` has a default of its own.
+ */
+
+/** Limits and policies of the volume engine. Bytes, milliseconds and counts as the names say. */
+export interface EngineSettings {
+  /** Memory for block data in all volumes together: dirty slabs and clean (cached) ones. */
+  readonly arenaBytes: number;
+  /** Of that, how much may be dirty (hot or pending) before writers wait. */
+  readonly dirtyBytes: number;
+  /** Resident block-map leaves of one volume; clean ones beyond it are dropped and read back when needed. */
+  readonly indexBytes: number;
+  /** Block tables of chunks kept in memory, one volume. */
+  readonly chunkTableBytes: number;
+  /** Chunk files kept open, one volume. */
+  readonly openChunkFiles: number;
+  readonly logFileBytes: number;
+  readonly logFileCount: number;
+  /** Largest log write done within the turn; a larger one goes through the thread pool. */
+  readonly logInlineBytes: number;
+  /** A log write in the turn that takes longer than this sends the next ones to the thread pool for a while. */
+  readonly logInlineLatencyMs: number;
+  /** Syncs as fast as this are done within the turn; 0 never does. */
+  readonly logInlineSyncLatencyMs: number;
+  /** batched mode: sync when this many blocks are unsynced... */
+  readonly batchBlocks: number;
+  /** ...or the oldest unsynced write is this old. */
+  readonly batchMs: number;
+  /** async mode: how often the log is written and synced. */
+  readonly asyncIntervalMs: number;
+  /** Sealed slabs beyond this are made into chunks at once. */
+  readonly flushBytes: number;
+  /** Data older than this is made into a chunk, however little it is. */
+  readonly flushIntervalMs: number;
+  /** Chunks built and written at the same time, one volume. */
+  readonly chunkConcurrency: number;
+  /** A checkpoint is cut after this many chunks... */
+  readonly checkpointChunks: number;
+  /** ...or this long after the first change since the last one. */
+  readonly checkpointIntervalMs: number;
+  /** Pause before a failed write to the store or the log is tried again. */
+  readonly retryMs: number;
+}
+
+/** Limits of the NBD server. */
+export interface ServerSettings {
+  readonly maxConnections: number;
+  /** A client must enter transmission within this time. */
+  readonly handshakeTimeoutMs: number;
+  /** Options one client may send. */
+  readonly maxOptions: number;
+  /** Longest option data read; a longer one closes the connection. */
+  readonly maxOptionBytes: number;
+  /** Requests of one connection that are not answered yet; beyond it the socket is paused. */
+  readonly maxRequestsInFlight: number;
+  /** Reply bytes of one connection that the client has not taken yet; beyond it the socket is paused. */
+  readonly maxReplyBytes: number;
+  /** Largest READ or WRITE; advertised as the maximum block size. */
+  readonly maxRequestBytes: number;
+  /** Memory for write payloads that have not arrived whole, all connections together. */
+  readonly payloadBytes: number;
+  /** A client that stops in the middle of a request is dropped after this time. */
+  readonly payloadTimeoutMs: number;
+  /** Volume served for the export name ""; empty: the only volume there is. */
+  readonly defaultExport: string;
+}
+
+/** Every setting, grouped by who takes it. */
+export interface Settings {
+  readonly engine: EngineSettings;
+  readonly server: ServerSettings;
+}

@@ -1,0 +1,91 @@
+/**
+ * What the engine needs from the world. The real one is `node-env.ts`; the simulator of `test/sim` implements the
+ * same interfaces with a simulated clock, disk and random source, so that the whole engine runs in it unchanged.
+ *
+ * Every failing call of a FileSystem or File throws an Error with a system `code` (`ENOENT`, `ENOSPC`, `EIO`, ...).
+ */
+
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Monotonic milliseconds, with fractions. */
+  nowMs(): number;
+  /** Milliseconds since 1970. May jump: for people to read, never for decisions. */
+  wallMs(): number;
+  /** Calls `callback` once after `delayMs`. A pending timer does not keep the process alive. */
+  setTimer(delayMs: number, callback: () => void): Timer;
+  /** Resolves after other pending work (sockets, timers) had its turn. */
+  yield(): Promise<void>;
+}
+
+/** One open file. Its reads and writes are whole: short ones are continued inside, or fail. */
+export interface File {
+  /**
+   * Writes all parts, back to back, at `offsetBytes`. On return the bytes are with the kernel, not on the disk.
+   * On an error an unknown part of them is written.
+   */
+  write(parts: readonly Uint8Array[], offsetBytes: number): Promise<void>;
+  /** The same within the turn: for small writes to files whose recent writes were fast. */
+  writeNow(parts: readonly Uint8Array[], offsetBytes: number): void;
+  /** Reads until `target` is full or the file ends; returns the bytes read. */
+  read(target: Uint8Array, offsetBytes: number): Promise<number>;
+  /** fdatasync: all bytes written before the call, and the length, survive a power cut when it returns. */
+  sync(): Promise<void>;
+  /** The same within the turn. */
+  syncNow(): void;
+  sizeBytes(): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** `create` makes a new file and fails with EEXIST; `write` opens one for reading and writing; `read` for reading. */
+export type OpenMode = 'create' | 'write' | 'read';
+
+/** A lock that ends with its process, however that ends. */
+export interface FileLock {
+  release(): Promise<void>;
+}
+
+export interface FileSystem {
+  open(path: string, mode: OpenMode): Promise<File>;
+  /** Names in a directory, sorted. ENOENT if it is not there. */
+  list(path: string): Promise<string[]>;
+  makeDirectory(path: string): Promise<void>;
+  /** Replaces `target` if it exists. Durable after `syncDirectory`. */
+  rename(source: string, target: string): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** Removes a directory and all below it. */
+  removeTree(path: string): Promise<void>;
+  /** Makes creations, renames and removals in a directory survive a power cut. */
+  syncDirectory(path: string): Promise<void>;
+  exists(path: string): Promise<boolean>;
+  /** Takes an exclusive lock on a file (made if missing), or returns null at once if somebody holds it. */
+  lock(path: string): Promise<FileLock | null>;
+}
+
+export interface Random {
+  /** Fills `target` with unpredictable bytes. */
+  fill(target: Uint8Array): void;
+}
+
+/** Runs named, pure functions of bytes on another thread. */
+export interface Workers {
+  run(task: string, job: unknown): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+export type LogFields = Readonly<Record<string, unknown>>;
+
+export interface Logger {
+  log(level: LogLevel, event: string, fields?: LogFields): void;
+}
+
+export interface Env {
+  readonly clock: Clock;
+  readonly files: FileSystem;
+  readonly random: Random;
+  readonly workers: Workers;
+  readonly logger: Logger;
+}

@@ -1,0 +1,88 @@
+/**
+ * The engine as the NBD session, the library and the tools see it. The `...Now` calls are the data path: they do their
+ * work within the turn, allocate nothing and answer through a Completion; the promised ones are for everything that
+ * must wait (for the disk, for room). All offsets and lengths are bytes, of any alignment.
+ */
+import type { VolumeError } from '../base/errors.ts';
+
+/** Receives the end of one request, exactly once; may be called before the call that it was given to returns. */
+export interface Completion {
+  settle(error: VolumeError | null): void;
+}
+
+/**
+ * What became of a `...Now` call.
+ * - `accepted`: taken; the completion is (or will be) settled. Nothing of `source` is needed any more.
+ * - `partial`: part of a block must be read first: nothing was done, call the promised form.
+ * - `full`: no room now: nothing was done; call again after `whenAdmitting()`.
+ */
+export type Admission = 'accepted' | 'partial' | 'full';
+
+export interface ZeroOptions {
+  /** Keep the space provisioned (NBD_CMD_FLAG_NO_HOLE): the range reads as zeroes but is not reported as a hole. */
+  readonly provisioned: boolean;
+  /** Complete only when durable. */
+  readonly fua: boolean;
+}
+
+export interface BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly readOnly: boolean;
+
+  /**
+   * Copies `lengthBytes` at `offsetBytes` into `target` at `targetStart` if all of it is in memory or known to be zero.
+   * False if some of it must be read from the store: then `target` holds nothing of use and `read` is the way.
+   * Throws `out-of-range`.
+   */
+  readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean;
+  /** Fills `target`. Rejects with `out-of-range`, `io-error`, `corrupt`, `closed`. */
+  read(offsetBytes: number, target: Uint8Array): Promise<void>;
+
+  /**
+   * Takes `lengthBytes` of `source` from `sourceStart`. Its completion is settled as the durability mode promises, at
+   * the next `submit()` at the earliest; with `fua` when it is durable. Throws `out-of-range`, `read-only`, `failed`, `no-space`, `closed`.
+   */
+  writeNow(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceStart: number, fua: boolean, completion: Completion): Admission;
+  /** The same for any case; waits for room. `source` is borrowed until it settles. */
+  write(offsetBytes: number, source: Uint8Array, fua: boolean): Promise<void>;
+
+  /** Makes a range read as zeroes, exactly. */
+  zeroNow(offsetBytes: number, lengthBytes: number, options: ZeroOptions, completion: Completion): Admission;
+  zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): Promise<void>;
+  /** Gives the whole blocks inside a range back; they read as zeroes. Never `partial`. */
+  trimNow(offsetBytes: number, lengthBytes: number, fua: boolean, completion: Completion): Admission;
+  trim(offsetBytes: number, lengthBytes: number, fua: boolean): Promise<void>;
+
+  /** Settles when every write that was settled before the call is durable (async mode: at once). */
+  flushNow(completion: Completion): void;
+  flush(): Promise<void>;
+
+  /** Brings a range into memory as far as there is room. A hint. */
+  cache(offsetBytes: number, lengthBytes: number): Promise<void>;
+
+  /** Ends the turn: hands the records of all calls since the last one to the log in one write. */
+  submit(): void;
+  /** Resolves when `full` is worth another try. Rejects when the volume can take no more writes. */
+  whenAdmitting(): Promise<void>;
+}
+
+/** One line of a listing of volumes. */
+export interface DeviceSummary {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly description: string;
+}
+
+/** The volumes that a server offers. */
+export interface DeviceDirectory {
+  /** All volumes, sorted by name. */
+  list(): Promise<DeviceSummary[]>;
+  /**
+   * Opens a volume, or gives the one instance that is open already. Each `acquire` is paired with one `release`.
+   * Rejects with `not-found`, `in-use`, `corrupt`, ...
+   */
+  acquire(name: string): Promise<BlockDevice>;
+  release(device: BlockDevice): void;
+}

@@ -1,0 +1,56 @@
+/** What can be said of a volume without opening it, and what its creator chooses. */
+import type { Durability } from '../base/durability.ts';
+
+export interface CreateOptions {
+  /** A multiple of the block size, at most 2^53-1. */
+  readonly sizeBytes: number;
+  /** Power of two, 4096 to 65536. */
+  readonly blockSizeBytes: number;
+  readonly durability: Durability;
+}
+
+export interface VolumeInfo {
+  readonly name: string;
+  /** 32 hexadecimal digits. */
+  readonly id: string;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly durability: Durability;
+  /** How often the volume was opened for writing. */
+  readonly epoch: number;
+  /** Milliseconds since 1970. */
+  readonly createdMs: number;
+  /** Newest checkpoint: its number, the last chunk and the last LSN that it covers; 0 for none. */
+  readonly checkpointNumber: number;
+  readonly checkpointChunk: number;
+  readonly checkpointLsn: number;
+  readonly logFileBytes: number;
+  readonly logFileCount: number;
+  /** Bytes that the volume's files take. */
+  readonly storedBytes: number;
+  /** Whether a process has it open now. */
+  readonly open: boolean;
+}
+
+/** What a run of an open volume has done so far; plain counters. */
+export interface VolumeStats {
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  readonly zeroedBytes: number;
+  readonly logBytes: number;
+  readonly logWrites: number;
+  readonly logSyncs: number;
+  readonly chunkBytes: number;
+  readonly chunksWritten: number;
+  readonly chunksRemoved: number;
+  readonly checkpointBytes: number;
+  readonly checkpoints: number;
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+}
+
+/** Told of each record as it takes its place in the volume's order; the simulator's model listens here. */
+export interface VolumeObserver {
+  /** `kind`: block data, or a range that reads as zeroes from now on. Several records may carry one request. */
+  accepted(record: { readonly kind: 'write' | 'zero'; readonly lsn: number; readonly blockNumber: number; readonly blockCount: number }): void;
+}
