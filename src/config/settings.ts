@@ -1,0 +1,159 @@
+/**
+ * Every setting of basalt: type, unit, range, default, description. Nothing else in the code has a default of its
+ * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
+ */
+import { assert } from '../base/assert.ts';
+import type { EngineSettings, ServerSettings, Settings } from '../base/settings-types.ts';
+import { GIB, KIB, MIB, TIB } from '../base/units.ts';
+
+/** Settings of the program around the engine and the server. */
+export interface ProcessSettings {
+  /** Threads that build chunks. */
+  readonly workerThreads: number;
+  /** How long a stopping server waits for requests in flight before it closes their connections. */
+  readonly stopGraceMs: number;
+}
+
+/** All settings of the program: what the engine and the server are given, and its own. */
+export interface ProgramSettings extends Settings {
+  readonly process: ProcessSettings;
+}
+
+/** A number within a range. `size`: bytes. `milliseconds`: may have a fraction. `count`: whole. */
+export interface NumberSetting {
+  readonly type: 'size' | 'count' | 'milliseconds';
+  readonly default: number;
+  readonly min: number;
+  readonly max: number;
+  /** The value must be a multiple of this. */
+  readonly step: number;
+  readonly description: string;
+}
+
+export interface TextSetting {
+  readonly type: 'text';
+  readonly default: string;
+  readonly maxBytes: number;
+  readonly description: string;
+}
+
+export type Setting = NumberSetting | TextSetting;
+
+/** One row for each property of `T`: the compiler refuses a table that lacks one. */
+type Table<T> = { readonly [K in keyof T]: T[K] extends number ? NumberSetting : TextSetting };
+
+type Numbers = readonly [defaultValue: number, min: number, max: number];
+
+function size([defaultValue, min, max]: Numbers, description: string, step = 1): NumberSetting {
+  return { type: 'size', default: defaultValue, min, max, step, description };
+}
+
+function count([defaultValue, min, max]: Numbers, description: string): NumberSetting {
+  return { type: 'count', default: defaultValue, min, max, step: 1, description };
+}
+
+function milliseconds([defaultValue, min, max]: Numbers, description: string): NumberSetting {
+  return { type: 'milliseconds', default: defaultValue, min, max, step: 0, description };
+}
+
+const SECOND = 1000;
+const HOUR = 3600 * SECOND;
+/** The unit of the arena; a limit that holds whole slabs is a multiple of it. */
+const SLAB = 4 * MIB;
+
+const ENGINE: Table<EngineSettings> = {
+  arenaBytes: size([160 * MIB, 32 * MIB, TIB], 'Memory for block data in all volumes together: unwritten and cached.', SLAB),
+  dirtyBytes: size([96 * MIB, 16 * MIB, TIB], 'Of the arena, how much may wait to be written into chunks before writers wait.', SLAB),
+  indexBytes: size([64 * MIB, MIB, TIB], 'Block-map pages of one volume kept in memory.'),
+  chunkTableBytes: size([16 * MIB, MIB, 64 * GIB], 'Block tables of chunks kept in memory, one volume.'),
+  openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
+  logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
+  logFileCount: count([4, 2, 64], 'Log files in the ring of a new volume.'),
+  logInlineBytes: size([256 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
+  logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
+  logInlineSyncLatencyMs: milliseconds([0.5, 0, 1000], 'Log syncs as fast as this are done on the main thread; 0: never.'),
+  batchBlocks: count([4096, 1, 16_777_216], 'Mode batched: sync the log when this many blocks are unsynced...'),
+  batchMs: milliseconds([50, 1, HOUR], '...or when the oldest unsynced write is this old.'),
+  asyncIntervalMs: milliseconds([SECOND, 1, HOUR], 'Mode async: how often the log is written and synced.'),
+  flushBytes: size([32 * MIB, SLAB, TIB], 'Data beyond this is made into chunks at once.'),
+  flushIntervalMs: milliseconds([5 * SECOND, 10, 24 * HOUR], 'Data older than this is made into a chunk, however little it is.'),
+  chunkConcurrency: count([2, 1, 64], 'Chunks built and written at the same time, one volume.'),
+  checkpointChunks: count([64, 1, 65_536], 'A checkpoint is written after this many chunks...'),
+  checkpointIntervalMs: milliseconds([60 * SECOND, 100, 24 * HOUR], '...or this long after the first change since the last one.'),
+  retryMs: milliseconds([500, 1, HOUR], 'Pause before a failed write to the store or the log is tried again.'),
+};
+
+const SERVER: Table<ServerSettings> = {
+  maxConnections: count([1024, 1, 65_536], 'Client connections at a time; one more is closed at once.'),
+  handshakeTimeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A client that has not chosen its export within this time is dropped.'),
+  maxOptions: count([1024, 16, 1_048_576], 'Handshake options one client may send.'),
+  maxOptionBytes: size([64 * KIB, 8 * KIB, 64 * MIB], 'Longest data of one handshake option; a longer one closes the connection.'),
+  maxRequestsInFlight: count([256, 1, 65_536], 'Unanswered requests of one connection; beyond it the socket is paused.'),
+  maxReplyBytes: size([64 * MIB, MIB, 16 * GIB], 'Reply bytes of one connection that the client has not taken yet; beyond it the socket is paused.'),
+  maxRequestBytes: size([32 * MIB, MIB, 64 * MIB], 'Largest READ or WRITE; clients are told.', 64 * KIB),
+  payloadBytes: size([128 * MIB, MIB, TIB], 'Memory for write payloads that have not arrived whole, all connections together.'),
+  payloadTimeoutMs: milliseconds([60 * SECOND, 100, 24 * HOUR], 'A client that stops in the middle of a request is dropped after this time.'),
+  defaultExport: { type: 'text', default: '', maxBytes: 4096, description: 'Volume served for the export name ""; empty: the only volume there is.' },
+};
+
+const PROCESS: Table<ProcessSettings> = {
+  workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
+  stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
+};
+
+const GROUPS = { engine: ENGINE, server: SERVER, process: PROCESS } as const;
+
+/** The name of a property in files and flags: `arenaBytes` is `arena_bytes`. */
+function snakeCase(property: string): string {
+  return property.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+/** The table as a map from key (`engine.arena_bytes`) to setting, in the order in which people should read it. */
+export const SETTINGS: ReadonlyMap<string, Setting> = new Map(
+  Object.entries(GROUPS).flatMap(([group, table]) =>
+    Object.entries<Setting>(table).map(([property, setting]): [string, Setting] => [`${group}.${snakeCase(property)}`, setting]),
+  ),
+);
+
+/** Values by key; a key that is absent has its default. */
+export type SettingValues = ReadonlyMap<string, number | string>;
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
+function keysOf<T extends object>(table: T): (keyof T & string)[] {
+  const isKey = (key: string): key is keyof T & string => Object.hasOwn(table, key);
+  return Object.keys(table).filter(isKey);
+}
+
+/**
+ * The settings objects for `values`, which must have been checked against the table (`parse-setting.ts`); the rest are
+ * defaults. Relations between settings are not checked here but in `cross-checks.ts`.
+ */
+export function buildSettings(values: SettingValues = new Map()): ProgramSettings {
+  const numberAt = (key: string, setting: NumberSetting): number => {
+    const value = values.get(key);
+    return typeof value === 'number' ? value : setting.default;
+  };
+  const textAt = (key: string, setting: TextSetting): string => {
+    const value = values.get(key);
+    return typeof value === 'string' ? value : setting.default;
+  };
+  const { defaultExport, ...serverNumbers } = SERVER;
+  return {
+    engine: numbersOf('engine', ENGINE, numberAt),
+    server: { ...numbersOf('server', serverNumbers, numberAt), defaultExport: textAt('server.default_export', defaultExport) },
+    process: numbersOf('process', PROCESS, numberAt),
+  };
+}
+
+function numbersOf<K extends string>(
+  group: string,
+  table: Readonly<Record<K, NumberSetting>>,
+  numberAt: (key: string, setting: NumberSetting) => number,
+): Readonly<Record<K, number>> {
+  const isWhole = (draft: Partial<Record<K, number>>): draft is Record<K, number> => keysOf(table).every((property) => property in draft);
+  const draft: Partial<Writable<Record<K, number>>> = {};
+  for (const property of keysOf(table)) draft[property] = numberAt(`${group}.${snakeCase(property)}`, table[property]);
+  assert(isWhole(draft), `settings table ${group} is complete`);
+  return draft;
+}
