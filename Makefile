@@ -1,0 +1,59 @@
+# `make help` lists what can be done here. Needs Node and npm; everything else comes with `npm ci`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+DATA ?= volumes
+VOLUME ?= demo
+SIZE ?= 1G
+LISTEN ?= 127.0.0.1:10809
+REPORT := build/test-report.json
+SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
+BASALT := node dist/cli/main.js
+
+.PHONY: help deps build run test vitest check typecheck lint clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The lock file decides, not a time stamp: a checkout changes times without changing a package.
+deps: ## install the packages of package-lock.json, if they are not installed
+	@cmp -s package-lock.json node_modules/.installed-lock.json \
+	  || { npm ci --no-audit --no-fund && cp package-lock.json node_modules/.installed-lock.json; }
+
+dist/.built: $(SOURCES) | deps
+	npm run --silent build
+	@touch $@
+
+build: dist/.built ## compile src to dist
+
+run: dist/.built ## serve a 1 GiB volume `demo` on 127.0.0.1:10809 (DATA=, VOLUME=, SIZE=, LISTEN= change that)
+	@mkdir -p '$(DATA)'
+	@$(BASALT) show '$(VOLUME)' --data '$(DATA)' >/dev/null 2>&1 || $(BASALT) create '$(VOLUME)' '$(SIZE)' --data '$(DATA)' >/dev/null
+	@listen='$(LISTEN)'; host=$${listen%:*}; port=$${listen##*:}; uri="nbd://$$listen/$(VOLUME)"; \
+	printf '%s\n' \
+	  "volume $(VOLUME) in $(DATA), to be served on $$listen; from another terminal:" \
+	  "  attach:   sudo modprobe nbd && sudo nbd-client -N $(VOLUME) $$host $$port /dev/nbd0 -b 4096" \
+	  "  detach:   sudo nbd-client -d /dev/nbd0" \
+	  "  look:     nbdinfo $$uri" \
+	  "  copy:     qemu-img convert -p -n -f raw -O raw IMAGE $$uri" \
+	  "  try:      qemu-io -f raw -c 'write -P 90 0 64k' -c flush -c 'read -P 90 0 64k' $$uri" \
+	  "stop with Ctrl-C"
+	@exec $(BASALT) serve --data '$(DATA)' --listen '$(LISTEN)'
+
+typecheck: | deps ## check the types of src, test and bench
+	npm run --silent typecheck
+
+lint: | deps ## check the code with oxlint
+	npm run --silent lint
+
+check: typecheck lint ## typecheck and lint
+
+test: check build vitest ## everything that must be green: types, lint, build, all tests
+
+vitest: dist/.built
+	@mkdir -p build && rm -f $(REPORT)
+	@npx vitest run --reporter=default --reporter=json --outputFile.json=$(REPORT); \
+	node .ci/summary.mjs $(REPORT)
+
+clean: ## remove what was built; volumes stay
+	rm -rf dist build bench/results
