@@ -1,0 +1,211 @@
+/**
+ * Block memory: slabs of (normally) 4 MiB in one page-aligned SharedArrayBuffer, so that worker threads see them
+ * without a copy. A slab is filled front to back and never rewritten; its slot table says which block each slot holds.
+ *
+ * Life of a slab: free -> dirty (a volume fills it, seals it, makes a chunk of it) -> clean (a cache of what is stored)
+ * -> free. Clean slabs are taken back, least recently used first, whenever room is needed; dirty ones never are.
+ */
+import { assert } from './assert.ts';
+
+export const DEFAULT_SLAB_BYTES = 4 * 1024 * 1024;
+
+/** Smallest unit that a slot holds; slot tables are made for it, larger blocks use a part of them. */
+const SMALLEST_SLOT_BYTES = 4096;
+
+export type SlabState = 'free' | 'dirty' | 'clean';
+
+/** Who holds a clean slab; told when it is taken back, and must then forget every slot of it. */
+export interface SlabOwner {
+  evict(slab: Slab): void;
+}
+
+export class Slab {
+  /** Place in the arena; part of a block's location. */
+  readonly index: number;
+  /** The slab's memory. Slot `n` is at `n * blockSizeBytes`. */
+  readonly bytes: Uint8Array;
+  /** Block number of each used slot. */
+  readonly blockNumbers: Float64Array;
+  /** CRC-32 of each used slot. */
+  readonly checksums: Uint32Array;
+  /** 1 while no later slot or zero range of this slab covers the slot's block. */
+  readonly live: Uint8Array;
+  /** Slots in use, front to back. */
+  slotCount = 0;
+  liveCount = 0;
+  state: SlabState = 'free';
+  owner: SlabOwner | null = null;
+  /** Arena tick of the last hit, for the choice of what to take back. */
+  lastUse = 0;
+  /** Users of the bytes beside the owner (a read being sent, a worker): the slab is not reused before they are done. */
+  pins = 0;
+
+  constructor(index: number, bytes: Uint8Array) {
+    const slots = Math.max(1, Math.floor(bytes.length / SMALLEST_SLOT_BYTES));
+    this.index = index;
+    this.bytes = bytes;
+    this.blockNumbers = new Float64Array(new SharedArrayBuffer(slots * 8));
+    this.checksums = new Uint32Array(new SharedArrayBuffer(slots * 4));
+    this.live = new Uint8Array(new SharedArrayBuffer(slots));
+  }
+}
+
+export interface ArenaOptions {
+  /** All block memory. */
+  readonly arenaBytes: number;
+  /** The part of it that may be dirty. */
+  readonly dirtyBytes: number;
+  readonly slabBytes?: number;
+}
+
+export interface ArenaStats {
+  readonly slabBytes: number;
+  readonly slabs: number;
+  readonly dirtySlabs: number;
+  readonly cleanSlabs: number;
+  readonly evictions: number;
+}
+
+export class Arena {
+  readonly slabBytes: number;
+  readonly maxSlabs: number;
+  readonly maxDirtySlabs: number;
+  readonly slabs: Slab[] = [];
+  readonly #buffer: SharedArrayBuffer;
+  readonly #free: Slab[] = [];
+  readonly #roomListeners = new Set<() => void>();
+  readonly #pressureListeners = new Set<() => void>();
+  #dirty = 0;
+  #clean = 0;
+  #evictions = 0;
+  #tick = 0;
+
+  constructor(options: ArenaOptions) {
+    this.slabBytes = options.slabBytes ?? DEFAULT_SLAB_BYTES;
+    this.maxSlabs = Math.floor(options.arenaBytes / this.slabBytes);
+    this.maxDirtySlabs = Math.min(Math.floor(options.dirtyBytes / this.slabBytes), this.maxSlabs - 1);
+    assert(this.maxDirtySlabs >= 2, `an arena of ${options.arenaBytes} bytes is too small for slabs of ${this.slabBytes}`);
+    // A growable buffer is page-aligned, a plain one is not; the memory is committed when it is first touched.
+    const bytes = this.maxSlabs * this.slabBytes;
+    this.#buffer = new SharedArrayBuffer(bytes, { maxByteLength: bytes });
+  }
+
+  /** A free slab for new data, or null when the limit of dirty slabs is reached or all others are pinned. */
+  takeDirty(): Slab | null {
+    const slab = this.#dirty < this.maxDirtySlabs ? this.#takeAny() : null;
+    if (slab === null) {
+      for (const listener of this.#pressureListeners) listener();
+      return null;
+    }
+    slab.state = 'dirty';
+    this.#dirty += 1;
+    return slab;
+  }
+
+  /** How many dirty slabs can be taken now. */
+  dirtyRoom(): number {
+    const evictable = this.#clean + this.#free.length + (this.maxSlabs - this.slabs.length);
+    return Math.min(this.maxDirtySlabs - this.#dirty, evictable);
+  }
+
+  /** A slab for copies of stored blocks; null when all memory is dirty or pinned. */
+  takeClean(owner: SlabOwner): Slab | null {
+    const slab = this.#takeAny();
+    if (slab === null) return null;
+    slab.state = 'clean';
+    slab.owner = owner;
+    slab.lastUse = ++this.#tick;
+    this.#clean += 1;
+    return slab;
+  }
+
+  /** What a dirty slab holds is stored now: it becomes a cache, owned by `owner`. */
+  becomeClean(slab: Slab, owner: SlabOwner): void {
+    assert(slab.state === 'dirty', `slab ${slab.index} is ${slab.state}, not dirty`);
+    slab.state = 'clean';
+    slab.owner = owner;
+    slab.lastUse = ++this.#tick;
+    this.#dirty -= 1;
+    this.#clean += 1;
+    this.#announceRoom();
+  }
+
+  /** Gives a slab back; nobody may refer to its slots any more. */
+  free(slab: Slab): void {
+    assert(slab.state !== 'free', `slab ${slab.index} is freed twice`);
+    if (slab.state === 'dirty') this.#dirty -= 1;
+    else this.#clean -= 1;
+    slab.state = 'free';
+    slab.owner = null;
+    slab.slotCount = 0;
+    slab.liveCount = 0;
+    this.#free.push(slab);
+    this.#announceRoom();
+  }
+
+  /** Marks a clean slab as used just now. */
+  touch(slab: Slab): void {
+    slab.lastUse = ++this.#tick;
+  }
+
+  /** Calls `listener` when a slab may have become available. Returns what ends it. */
+  onRoom(listener: () => void): () => void {
+    this.#roomListeners.add(listener);
+    return () => this.#roomListeners.delete(listener);
+  }
+
+  /** Calls `listener` when somebody found no dirty slab: owners of half-filled ones then flush them. */
+  onPressure(listener: () => void): () => void {
+    this.#pressureListeners.add(listener);
+    return () => this.#pressureListeners.delete(listener);
+  }
+
+  stats(): ArenaStats {
+    return { slabBytes: this.slabBytes, slabs: this.slabs.length, dirtySlabs: this.#dirty, cleanSlabs: this.#clean, evictions: this.#evictions };
+  }
+
+  #announceRoom(): void {
+    for (const listener of this.#roomListeners) listener();
+  }
+
+  #takeAny(): Slab | null {
+    const free = this.#takeFree();
+    if (free !== null) return free;
+    if (this.slabs.length < this.maxSlabs) return this.#addSlab();
+    const victim = this.#leastRecentlyUsed();
+    if (victim === null || victim.owner === null) return null;
+    victim.owner.evict(victim);
+    this.#evictions += 1;
+    this.#clean -= 1;
+    victim.owner = null;
+    victim.slotCount = 0;
+    victim.liveCount = 0;
+    return victim;
+  }
+
+  #takeFree(): Slab | null {
+    for (let i = this.#free.length - 1; i >= 0; i -= 1) {
+      const slab = this.#free[i];
+      if (slab.pins > 0) continue;
+      this.#free[i] = this.#free[this.#free.length - 1];
+      this.#free.pop();
+      return slab;
+    }
+    return null;
+  }
+
+  #addSlab(): Slab {
+    const index = this.slabs.length;
+    const slab = new Slab(index, new Uint8Array(this.#buffer, index * this.slabBytes, this.slabBytes));
+    this.slabs.push(slab);
+    return slab;
+  }
+
+  #leastRecentlyUsed(): Slab | null {
+    let oldest: Slab | null = null;
+    for (const slab of this.slabs) {
+      if (slab.state === 'clean' && slab.pins === 0 && (oldest === null || slab.lastUse < oldest.lastUse)) oldest = slab;
+    }
+    return oldest;
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * A chunk: one immutable object with up to 4 MiB of blocks, and what else happened in its range of LSNs.
+ *
+ * | offset | size | part |
+ * |---|---|---|
+ * | 0 | 4096 | header |
+ * | 4096 | data length | frames, back to back |
+ * | then | 16 x blocks | block table, ascending by block number |
+ * | then | 48 x frames | frame table |
+ * | then | 24 x ranges | range table: ranges that read as zeroes; they apply before the blocks |
+ * | then | 64 | footer, the end of the object |
+ *
+ * Header
+ *
+ * | offset | size | field |
+ * |---|---|---|
+ * | 0 | 8 | magic `BASALTCH` |
+ * | 8 | 4 | format version, 1 |
+ * | 12 | 4 | block size in bytes |
+ * | 16 | 16 | volume id |
+ * | 32 | 8 | epoch |
+ * | 40 | 8 | chunk number, from 1 |
+ * | 48 | 8 | first LSN |
+ * | 56 | 8 | last LSN |
+ * | 64 | 1 | kind: 0 made from the log's records |
+ * | 65 | 7 | zero |
+ * | 72 | 4 | CRC-32 of bytes 0 to 71 |
+ * | 76 | 4020 | zero |
+ *
+ * Block table entry: u64 block number, u32 CRC-32 of the block, u16 frame, u16 place within the frame.
+ * Frame table entry: u64 offset in the object, u32 stored length, u32 plain length, u32 CRC-32 of the stored bytes (0 for
+ * codec 0: the blocks have their own), u8 codec (0 none), u8 cipher (0 none), u16 zero, 12 bytes nonce, 12 bytes zero. The
+ * tag of a cipher is the end of the frame's stored bytes.
+ * Range table entry: u64 first block, u64 number of blocks, u32 flags (bit 0: provisioned), u32 zero.
+ *
+ * Footer
+ *
+ * | offset | size | field |
+ * |---|---|---|
+ * | 0 | 8 | magic `BASALTCF` |
+ * | 8 | 4 | format version, 1 |
+ * | 12 | 4 | number of blocks |
+ * | 16 | 4 | number of frames |
+ * | 20 | 4 | number of ranges |
+ * | 24 | 8 | offset of the tables |
+ * | 32 | 4 | length of the tables |
+ * | 36 | 4 | CRC-32 of the tables |
+ * | 40 | 8 | chunk number |
+ * | 48 | 4 | CRC-32 of header bytes 0 to 71 |
+ * | 52 | 8 | zero |
+ * | 60 | 4 | CRC-32 of bytes 0 to 59 |
+ *
+ * Valid if and only if both magics, versions and CRCs are right, header and footer name the expected volume and number, the
+ * tables end where the footer begins, block numbers ascend, and each entry lies within the frame, object and volume it names.
+ */
+import { checksum, formatChecksum } from '../base/checksum.ts';
+import { VolumeError } from '../base/errors.ts';
+import { corrupt, readU64, viewOf, writeU64 } from './bytes.ts';
+
+export const CHUNK_HEADER_BYTES = 4096;
+export const CHUNK_FOOTER_BYTES = 64;
+export const CHUNK_VERSION = 1;
+export const BLOCK_ENTRY_BYTES = 16;
+export const FRAME_ENTRY_BYTES = 48;
+export const RANGE_ENTRY_BYTES = 24;
+/** More ranges than this are never put into one chunk. */
+export const MAX_CHUNK_RANGES = 65536;
+const RANGE_FLAG_PROVISIONED = 1;
+const HEADER_CRC_OFFSET = 72;
+const FOOTER_CRC_OFFSET = 60;
+const HEADER_MAGIC = Buffer.from('BASALTCH', 'latin1');
+const FOOTER_MAGIC = Buffer.from('BASALTCF', 'latin1');
+
+export interface ChunkIdentity {
+  readonly volumeId: Uint8Array;
+  readonly blockSizeBytes: number;
+  readonly epoch: number;
+  readonly chunkNumber: number;
+  readonly firstLsn: number;
+  readonly lastLsn: number;
+}
+
+/** A range that reads as zeroes. */
+export interface ZeroRange {
+  readonly blockNumber: number;
+  readonly blockCount: number;
+  readonly provisioned: boolean;
+}
+
+/** The tables of a chunk, decoded. All blocks of format version 1 are in frames of codec 0. */
+export interface ChunkTables {
+  readonly blockNumbers: Float64Array;
+  readonly checksums: Uint32Array;
+  /** Where each block's bytes begin in the object. */
+  readonly offsets: Uint32Array;
+  readonly ranges: readonly ZeroRange[];
+}
+
+export interface ChunkFooter {
+  readonly blockCount: number;
+  readonly frameCount: number;
+  readonly rangeCount: number;
+  readonly tablesOffset: number;
+  readonly tablesLength: number;
+  readonly tablesChecksum: number;
+  readonly chunkNumber: number;
+  readonly headerChecksum: number;
+}
+
+/** Bytes of a chunk of codec 0. */
+export function chunkBytes(blockCount: number, rangeCount: number, blockSizeBytes: number): number {
+  return CHUNK_HEADER_BYTES + blockCount * blockSizeBytes + tablesBytes(blockCount, blockCount === 0 ? 0 : 1, rangeCount) + CHUNK_FOOTER_BYTES;
+}
+
+export function tablesBytes(blockCount: number, frameCount: number, rangeCount: number): number {
+  return blockCount * BLOCK_ENTRY_BYTES + frameCount * FRAME_ENTRY_BYTES + rangeCount * RANGE_ENTRY_BYTES;
+}
+
+/** Writes the header at the start of `target`; all 4096 bytes are set. */
+export function encodeChunkHeader(target: Uint8Array, identity: ChunkIdentity): void {
+  target.fill(0, 0, CHUNK_HEADER_BYTES);
+  const view = viewOf(target);
+  target.set(HEADER_MAGIC, 0);
+  view.setUint32(8, CHUNK_VERSION, true);
+  view.setUint32(12, identity.blockSizeBytes, true);
+  target.set(identity.volumeId, 16);
+  writeU64(view, 32, identity.epoch);
+  writeU64(view, 40, identity.chunkNumber);
+  writeU64(view, 48, identity.firstLsn);
+  writeU64(view, 56, identity.lastLsn);
+  view.setUint32(HEADER_CRC_OFFSET, checksum(target.subarray(0, HEADER_CRC_OFFSET)), true);
+}
+
+/** Decodes and checks a header against the volume and number that are expected. Error: `corrupt`. */
+export function decodeChunkHeader(bytes: Uint8Array, expected: { volumeId: Uint8Array; blockSizeBytes: number; chunkNumber: number }, name: string): ChunkIdentity {
+  if (bytes.length < CHUNK_HEADER_BYTES) throw corrupt(name, `${bytes.length} bytes long, shorter than a header`, 0);
+  const view = viewOf(bytes);
+  if (HEADER_MAGIC.compare(bytes, 0, 8) !== 0) throw corrupt(name, 'not a chunk (wrong magic)', 0);
+  const stored = view.getUint32(HEADER_CRC_OFFSET, true);
+  const computed = checksum(bytes.subarray(0, HEADER_CRC_OFFSET));
+  if (stored !== computed) throw corrupt(name, `header checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}`, HEADER_CRC_OFFSET);
+  checkVersion(view.getUint32(8, true), name);
+  const identity = {
+    volumeId: bytes.slice(16, 32),
+    blockSizeBytes: view.getUint32(12, true),
+    epoch: readU64(view, 32),
+    chunkNumber: readU64(view, 40),
+    firstLsn: readU64(view, 48),
+    lastLsn: readU64(view, 56),
+  };
+  if (Buffer.compare(identity.volumeId, expected.volumeId) !== 0) throw corrupt(name, 'belongs to another volume', 16);
+  if (identity.blockSizeBytes !== expected.blockSizeBytes) throw corrupt(name, `block size ${identity.blockSizeBytes}, expected ${expected.blockSizeBytes}`, 12);
+  if (identity.chunkNumber !== expected.chunkNumber) throw corrupt(name, `chunk number ${identity.chunkNumber}, expected ${expected.chunkNumber}`, 40);
+  if (identity.epoch <= 0 || identity.firstLsn <= 0 || identity.lastLsn < identity.firstLsn) throw corrupt(name, 'epoch or LSN range is impossible', 32);
+  if (bytes[64] !== 0) throw new VolumeError('unsupported', `${name}: chunk kind ${bytes[64]}; use a newer basalt`);
+  return identity;
+}
+
+function checkVersion(version: number, name: string): void {
+  if (version !== CHUNK_VERSION) throw new VolumeError('unsupported', `${name}: format version ${version}; this basalt reads version ${CHUNK_VERSION}: use a newer one`);
+}
+
+/**
+ * Writes tables and footer of a chunk of codec 0 into `target` at `offset`, behind the data that begins at
+ * CHUNK_HEADER_BYTES; returns the length of the object. `blockNumbers` ascend, `checksums` go with them.
+ */
+export function encodeChunkTail(
+  target: Uint8Array,
+  offset: number,
+  identity: ChunkIdentity,
+  blocks: { readonly blockNumbers: Float64Array; readonly checksums: Uint32Array; readonly count: number },
+  ranges: readonly ZeroRange[],
+): number {
+  const view = viewOf(target);
+  const frameCount = blocks.count === 0 ? 0 : 1;
+  let at = offset;
+  for (let i = 0; i < blocks.count; i += 1) {
+    writeU64(view, at, blocks.blockNumbers[i]);
+    view.setUint32(at + 8, blocks.checksums[i], true);
+    view.setUint16(at + 12, 0, true);
+    view.setUint16(at + 14, i, true);
+    at += BLOCK_ENTRY_BYTES;
+  }
+  if (frameCount === 1) at = encodeRawFrame(target, view, at, blocks.count * identity.blockSizeBytes);
+  for (const range of ranges) {
+    writeU64(view, at, range.blockNumber);
+    writeU64(view, at + 8, range.blockCount);
+    view.setUint32(at + 16, range.provisioned ? RANGE_FLAG_PROVISIONED : 0, true);
+    view.setUint32(at + 20, 0, true);
+    at += RANGE_ENTRY_BYTES;
+  }
+  target.fill(0, at, at + CHUNK_FOOTER_BYTES);
+  target.set(FOOTER_MAGIC, at);
+  view.setUint32(at + 8, CHUNK_VERSION, true);
+  view.setUint32(at + 12, blocks.count, true);
+  view.setUint32(at + 16, frameCount, true);
+  view.setUint32(at + 20, ranges.length, true);
+  writeU64(view, at + 24, offset);
+  view.setUint32(at + 32, at - offset, true);
+  view.setUint32(at + 36, checksum(target.subarray(offset, at)), true);
+  writeU64(view, at + 40, identity.chunkNumber);
+  view.setUint32(at + 48, checksum(target.subarray(0, HEADER_CRC_OFFSET)), true);
+  view.setUint32(at + FOOTER_CRC_OFFSET, checksum(target.subarray(at, at + FOOTER_CRC_OFFSET)), true);
+  return at + CHUNK_FOOTER_BYTES;
+}
+
+function encodeRawFrame(target: Uint8Array, view: DataView, at: number, length: number): number {
+  target.fill(0, at, at + FRAME_ENTRY_BYTES);
+  writeU64(view, at, CHUNK_HEADER_BYTES);
+  view.setUint32(at + 8, length, true);
+  view.setUint32(at + 12, length, true);
+  return at + FRAME_ENTRY_BYTES;
+}
+
+/** Decodes and checks the footer: the last 64 bytes of an object of `objectBytes`. Errors: `corrupt`, `unsupported`. */
+export function decodeChunkFooter(bytes: Uint8Array, objectBytes: number, chunkNumber: number, name: string): ChunkFooter {
+  const base = objectBytes - CHUNK_FOOTER_BYTES;
+  if (bytes.length !== CHUNK_FOOTER_BYTES || base < CHUNK_HEADER_BYTES) throw corrupt(name, `${objectBytes} bytes long, too short for a chunk`, 0);
+  const view = viewOf(bytes);
+  if (FOOTER_MAGIC.compare(bytes, 0, 8) !== 0) throw corrupt(name, 'no footer (wrong magic): the object is cut or damaged', base);
+  const stored = view.getUint32(FOOTER_CRC_OFFSET, true);
+  const computed = checksum(bytes.subarray(0, FOOTER_CRC_OFFSET));
+  if (stored !== computed) throw corrupt(name, `footer checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}`, base + FOOTER_CRC_OFFSET);
+  checkVersion(view.getUint32(8, true), name);
+  const footer = {
+    blockCount: view.getUint32(12, true),
+    frameCount: view.getUint32(16, true),
+    rangeCount: view.getUint32(20, true),
+    tablesOffset: readU64(view, 24),
+    tablesLength: view.getUint32(32, true),
+    tablesChecksum: view.getUint32(36, true),
+    chunkNumber: readU64(view, 40),
+    headerChecksum: view.getUint32(48, true),
+  };
+  if (footer.chunkNumber !== chunkNumber) throw corrupt(name, `footer of chunk ${footer.chunkNumber}, expected ${chunkNumber}`, base + 40);
+  const length = tablesBytes(footer.blockCount, footer.frameCount, footer.rangeCount);
+  if (footer.tablesLength !== length || footer.tablesOffset + length !== base || footer.tablesOffset < CHUNK_HEADER_BYTES) {
+    throw corrupt(name, `tables at ${footer.tablesOffset}, ${footer.tablesLength} bytes, do not fit an object of ${objectBytes} bytes`, base + 24);
+  }
+  return footer;
+}
+
+/** Decodes and checks the tables that `footer` describes; `volumeBlocks` is the size of the volume in blocks. */
+export function decodeChunkTables(bytes: Uint8Array, footer: ChunkFooter, blockSizeBytes: number, volumeBlocks: number, name: string): ChunkTables {
+  if (bytes.length !== footer.tablesLength) throw corrupt(name, `tables of ${bytes.length} bytes, expected ${footer.tablesLength}`, footer.tablesOffset);
+  const computed = checksum(bytes);
+  if (computed !== footer.tablesChecksum) {
+    throw corrupt(name, `tables checksum ${formatChecksum(footer.tablesChecksum)}, expected ${formatChecksum(computed)}`, footer.tablesOffset);
+  }
+  const view = viewOf(bytes);
+  const frames = decodeFrames(view, footer, name);
+  const blockNumbers = new Float64Array(footer.blockCount);
+  const checksums = new Uint32Array(footer.blockCount);
+  const offsets = new Uint32Array(footer.blockCount);
+  let previous = -1;
+  for (let i = 0; i < footer.blockCount; i += 1) {
+    const at = i * BLOCK_ENTRY_BYTES;
+    const blockNumber = readU64(view, at);
+    const frame = frames[view.getUint16(at + 12, true)];
+    const offsetInFrame = view.getUint16(at + 14, true) * blockSizeBytes;
+    const fits = frame !== undefined && offsetInFrame + blockSizeBytes <= frame.length;
+    if (blockNumber <= previous || blockNumber >= volumeBlocks || !fits) throw corrupt(name, `block table entry ${i} is impossible`, footer.tablesOffset + at);
+    blockNumbers[i] = blockNumber;
+    checksums[i] = view.getUint32(at + 8, true);
+    offsets[i] = frame.offset + offsetInFrame;
+    previous = blockNumber;
+  }
+  return { blockNumbers, checksums, offsets, ranges: decodeRanges(view, footer, volumeBlocks, name) };
+}
+
+function decodeFrames(view: DataView, footer: ChunkFooter, name: string): { offset: number; length: number }[] {
+  const frames = [];
+  const start = footer.blockCount * BLOCK_ENTRY_BYTES;
+  for (let i = 0; i < footer.frameCount; i += 1) {
+    const at = start + i * FRAME_ENTRY_BYTES;
+    const offset = readU64(view, at);
+    const length = view.getUint32(at + 8, true);
+    if (view.getUint8(at + 20) !== 0 || view.getUint8(at + 21) !== 0) {
+      throw new VolumeError('unsupported', `${name}: frame ${i} has codec ${view.getUint8(at + 20)}, cipher ${view.getUint8(at + 21)}; use a newer basalt`);
+    }
+    if (offset < CHUNK_HEADER_BYTES || offset + length > footer.tablesOffset || view.getUint32(at + 12, true) !== length) {
+      throw corrupt(name, `frame ${i} (offset ${offset}, ${length} bytes) is impossible`, footer.tablesOffset + at);
+    }
+    frames.push({ offset, length });
+  }
+  return frames;
+}
+
+function decodeRanges(view: DataView, footer: ChunkFooter, volumeBlocks: number, name: string): ZeroRange[] {
+  const ranges: ZeroRange[] = [];
+  const start = footer.blockCount * BLOCK_ENTRY_BYTES + footer.frameCount * FRAME_ENTRY_BYTES;
+  for (let i = 0; i < footer.rangeCount; i += 1) {
+    const at = start + i * RANGE_ENTRY_BYTES;
+    const blockNumber = readU64(view, at);
+    const blockCount = readU64(view, at + 8);
+    if (blockNumber < 0 || blockCount <= 0 || blockNumber + blockCount > volumeBlocks) {
+      throw corrupt(name, `range ${i} (block ${blockNumber}, ${blockCount} blocks) is impossible`, footer.tablesOffset + at);
+    }
+    ranges.push({ blockNumber, blockCount, provisioned: (view.getUint32(at + 16, true) & RANGE_FLAG_PROVISIONED) !== 0 });
+  }
+  return ranges;
+}

@@ -1,0 +1,240 @@
+/**
+ * The log: a ring of files. In each of its lives a file holds a header and then records, back to back.
+ *
+ * Log file header (4096 bytes at the start of the file)
+ *
+ * | offset | size | field |
+ * |---|---|---|
+ * | 0 | 8 | magic `BASALTLG` |
+ * | 8 | 4 | format version, 1 |
+ * | 12 | 4 | block size in bytes |
+ * | 16 | 16 | volume id |
+ * | 32 | 8 | generation: number of this life; life `g` is in file `(g - 1) mod count` |
+ * | 40 | 8 | first LSN of this life |
+ * | 48 | 8 | LSN known to be durable when the life began |
+ * | 56 | 8 | epoch |
+ * | 64 | 4 | CRC-32 of bytes 0 to 63 |
+ * | 68 | 4028 | zero |
+ *
+ * Record (at a multiple of 8)
+ *
+ * | offset | size | field |
+ * |---|---|---|
+ * | 0 | 4 | magic `BLR1` |
+ * | 4 | 1 | kind: 1 write, 2 zero |
+ * | 5 | 1 | flags: bit 0 (zero only): the range stays provisioned |
+ * | 6 | 1 | codec of the payload: 0 none |
+ * | 7 | 1 | zero |
+ * | 8 | 8 | generation of the file's present life |
+ * | 16 | 8 | LSN |
+ * | 24 | 8 | LSN known to be durable when the record was made |
+ * | 32 | 8 | first block |
+ * | 40 | 8 | number of blocks |
+ * | 48 | 4 | stored length of the payload in bytes (kind 2: 0) |
+ * | 52 | 8 | zero |
+ * | 60 | 4 | CRC-32 of bytes 0 to 59 and of the table that follows |
+ * | 64 | 4n | kind 1: CRC-32 of each of the n blocks |
+ * | 64 + 4n | 0 or 4 | zero, to a multiple of 8 |
+ * | then | stored length | payload: the blocks |
+ *
+ * A header is valid if and only if magic, version, volume id, block size and CRC are right.
+ * A record is valid if and only if it lies whole inside the file, its magic, kind, codec and CRC are right, its generation is
+ * the header's, its LSN is the expected one, a write has 1 to 65535 blocks and a payload of just their size, and each block has its CRC.
+ */
+import { checksum } from '../base/checksum.ts';
+import { readU64, viewOf, writeU64 } from './bytes.ts';
+
+export const LOG_HEADER_BYTES = 4096;
+export const RECORD_HEADER_BYTES = 64;
+export const LOG_VERSION = 1;
+export const RECORD_KIND = { WRITE: 1, ZERO: 2 } as const;
+export const RECORD_FLAG_PROVISIONED = 1;
+export const MAX_RECORD_BLOCKS = 65535;
+
+const LOG_MAGIC = Buffer.from('BASALTLG', 'latin1');
+/** `BLR1` as the bytes stand in the file. */
+export const RECORD_MAGIC_BYTES = Buffer.from('BLR1', 'latin1');
+const RECORD_MAGIC = RECORD_MAGIC_BYTES.readUInt32LE(0);
+const HEADER_CRC_OFFSET = 64;
+const RECORD_CRC_OFFSET = 60;
+
+export interface LogFileHeader {
+  readonly volumeId: Uint8Array;
+  readonly blockSizeBytes: number;
+  readonly generation: number;
+  readonly firstLsn: number;
+  readonly durableLsn: number;
+  readonly epoch: number;
+}
+
+export function encodeLogHeader(header: LogFileHeader): Uint8Array {
+  const bytes = new Uint8Array(LOG_HEADER_BYTES);
+  const view = viewOf(bytes);
+  bytes.set(LOG_MAGIC, 0);
+  view.setUint32(8, LOG_VERSION, true);
+  view.setUint32(12, header.blockSizeBytes, true);
+  bytes.set(header.volumeId, 16);
+  writeU64(view, 32, header.generation);
+  writeU64(view, 40, header.firstLsn);
+  writeU64(view, 48, header.durableLsn);
+  writeU64(view, 56, header.epoch);
+  view.setUint32(HEADER_CRC_OFFSET, checksum(bytes.subarray(0, HEADER_CRC_OFFSET)), true);
+  return bytes;
+}
+
+/** The header, or what is wrong with it. A file that never lived is all zero or empty: `never used`. */
+export function decodeLogHeader(bytes: Uint8Array, volumeId: Uint8Array, blockSizeBytes: number): LogFileHeader | string {
+  if (bytes.length < LOG_HEADER_BYTES) return bytes.length === 0 ? 'never used' : `${bytes.length} bytes, shorter than a header`;
+  const view = viewOf(bytes);
+  const magic = LOG_MAGIC.compare(bytes, 0, 8) === 0;
+  if (!magic) return bytes.subarray(0, LOG_HEADER_BYTES).every((byte) => byte === 0) ? 'never used' : 'wrong magic';
+  const stored = view.getUint32(HEADER_CRC_OFFSET, true);
+  if (stored !== checksum(bytes.subarray(0, HEADER_CRC_OFFSET))) return 'wrong checksum';
+  const version = view.getUint32(8, true);
+  if (version !== LOG_VERSION) return `format version ${version}, expected ${LOG_VERSION}`;
+  if (Buffer.compare(bytes.subarray(16, 32), volumeId) !== 0) return 'belongs to another volume';
+  if (view.getUint32(12, true) !== blockSizeBytes) return `block size ${view.getUint32(12, true)}, expected ${blockSizeBytes}`;
+  const header = {
+    volumeId: bytes.slice(16, 32),
+    blockSizeBytes,
+    generation: readU64(view, 32),
+    firstLsn: readU64(view, 40),
+    durableLsn: readU64(view, 48),
+    epoch: readU64(view, 56),
+  };
+  return header.generation <= 0 || header.firstLsn <= 0 || header.durableLsn < 0 ? 'a counter is out of range' : header;
+}
+
+/** Bytes before the payload of a record of `blockCount` blocks; always a multiple of 8. */
+export function recordPrefixBytes(kind: number, blockCount: number): number {
+  if (kind !== RECORD_KIND.WRITE) return RECORD_HEADER_BYTES;
+  return RECORD_HEADER_BYTES + ((blockCount * 4 + 7) & ~7);
+}
+
+/** All bytes of a record. */
+export function recordBytes(kind: number, blockCount: number, blockSizeBytes: number): number {
+  const payload = kind === RECORD_KIND.WRITE ? blockCount * blockSizeBytes : 0;
+  return recordPrefixBytes(kind, blockCount) + payload;
+}
+
+export interface RecordFields {
+  kind: number;
+  provisioned: boolean;
+  generation: number;
+  lsn: number;
+  durableLsn: number;
+  blockNumber: number;
+  blockCount: number;
+}
+
+/**
+ * Writes the prefix of a record (header and checksum table) into `target` at `offset`; returns its length. The block
+ * checksums are `checksums[first .. first + blockCount)`. `view` is a view of all of `target`.
+ */
+export function encodeRecordPrefix(
+  target: Uint8Array,
+  view: DataView,
+  offset: number,
+  record: Readonly<RecordFields>,
+  blockSizeBytes: number,
+  checksums: Uint32Array,
+  first: number,
+): number {
+  const isWrite = record.kind === RECORD_KIND.WRITE;
+  const length = recordPrefixBytes(record.kind, record.blockCount);
+  view.setUint32(offset, RECORD_MAGIC, true);
+  target[offset + 4] = record.kind;
+  target[offset + 5] = record.provisioned ? RECORD_FLAG_PROVISIONED : 0;
+  target[offset + 6] = 0;
+  target[offset + 7] = 0;
+  writeU64(view, offset + 8, record.generation);
+  writeU64(view, offset + 16, record.lsn);
+  writeU64(view, offset + 24, record.durableLsn);
+  writeU64(view, offset + 32, record.blockNumber);
+  writeU64(view, offset + 40, record.blockCount);
+  view.setUint32(offset + 48, isWrite ? record.blockCount * blockSizeBytes : 0, true);
+  view.setUint32(offset + 52, 0, true);
+  view.setUint32(offset + 56, 0, true);
+  if (isWrite) {
+    view.setUint32(offset + length - 4, 0, true); // the padding, if there is any; else overwritten below
+    for (let i = 0; i < record.blockCount; i += 1) view.setUint32(offset + RECORD_HEADER_BYTES + i * 4, checksums[first + i], true);
+  }
+  view.setUint32(offset + RECORD_CRC_OFFSET, prefixChecksum(target, offset, length), true);
+  return length;
+}
+
+function prefixChecksum(bytes: Uint8Array, offset: number, prefixLength: number): number {
+  const head = checksum(bytes.subarray(offset, offset + RECORD_CRC_OFFSET));
+  return prefixLength === RECORD_HEADER_BYTES ? head : checksum(bytes.subarray(offset + RECORD_HEADER_BYTES, offset + prefixLength), head);
+}
+
+/** Result of looking for a record at an offset: it is there, there is none, or more bytes are needed to tell. */
+export type RecordOutcome = 'valid' | 'invalid' | 'short';
+
+/** A decoded record; one object is filled again and again. */
+export class DecodedRecord implements RecordFields {
+  kind = 0;
+  provisioned = false;
+  generation = 0;
+  lsn = 0;
+  durableLsn = 0;
+  blockNumber = 0;
+  blockCount = 0;
+  /** Offset of the payload, and of the first byte after the record, in the bytes that were decoded. */
+  payloadOffset = 0;
+  endOffset = 0;
+  /** Why the last decode said `invalid`. */
+  reason = '';
+}
+
+/**
+ * Decodes the record at `offset` of `bytes` into `record`, all but its payload's checksums (`firstBadBlock` tells those).
+ * `short` when the bytes end before the record does.
+ */
+export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, blockSizeBytes: number, record: DecodedRecord): RecordOutcome {
+  if (offset + RECORD_HEADER_BYTES > bytes.length) return 'short';
+  if (view.getUint32(offset, true) !== RECORD_MAGIC) return invalid(record, 'no record (wrong magic)');
+  const kind = bytes[offset + 4];
+  if (kind !== RECORD_KIND.WRITE && kind !== RECORD_KIND.ZERO) return invalid(record, `record kind ${kind} is not known`);
+  if (bytes[offset + 6] !== 0) return invalid(record, `codec ${bytes[offset + 6]} is not known`);
+  const blockCount = readU64(view, offset + 40);
+  const isWrite = kind === RECORD_KIND.WRITE;
+  if (blockCount <= 0 || (isWrite && blockCount > MAX_RECORD_BLOCKS)) return invalid(record, `${blockCount} blocks in a record`);
+  const storedLength = view.getUint32(offset + 48, true);
+  if (storedLength !== (isWrite ? blockCount * blockSizeBytes : 0)) return invalid(record, `payload of ${storedLength} bytes for ${blockCount} blocks`);
+  const prefix = recordPrefixBytes(kind, blockCount);
+  if (offset + prefix > bytes.length) return 'short';
+  if (view.getUint32(offset + RECORD_CRC_OFFSET, true) !== prefixChecksum(bytes, offset, prefix)) return invalid(record, 'wrong header checksum');
+  record.kind = kind;
+  record.provisioned = (bytes[offset + 5] & RECORD_FLAG_PROVISIONED) !== 0;
+  record.generation = readU64(view, offset + 8);
+  record.lsn = readU64(view, offset + 16);
+  record.durableLsn = readU64(view, offset + 24);
+  record.blockNumber = readU64(view, offset + 32);
+  record.blockCount = blockCount;
+  record.payloadOffset = offset + prefix;
+  record.endOffset = offset + prefix + storedLength;
+  if (record.generation < 0 || record.lsn < 0 || record.durableLsn < 0 || record.blockNumber < 0) return invalid(record, 'a counter is 2^53 or more');
+  return record.endOffset > bytes.length ? 'short' : 'valid';
+}
+
+function invalid(record: DecodedRecord, reason: string): RecordOutcome {
+  record.reason = reason;
+  return 'invalid';
+}
+
+/** Checksum of block `index` of the write record whose payload begins at `payloadOffset`, as its table has it. */
+export function recordChecksum(view: DataView, record: DecodedRecord, index: number): number {
+  const table = record.payloadOffset - recordPrefixBytes(record.kind, record.blockCount) + RECORD_HEADER_BYTES;
+  return view.getUint32(table + index * 4, true);
+}
+
+/** Index of the first block of a write record whose bytes do not match its table, or -1. */
+export function firstBadBlock(bytes: Uint8Array, view: DataView, record: DecodedRecord, blockSizeBytes: number): number {
+  if (record.kind !== RECORD_KIND.WRITE) return -1;
+  for (let i = 0; i < record.blockCount; i += 1) {
+    const at = record.payloadOffset + i * blockSizeBytes;
+    if (checksum(bytes.subarray(at, at + blockSizeBytes)) !== recordChecksum(view, record, i)) return i;
+  }
+  return -1;
+}

@@ -1,0 +1,136 @@
+/**
+ * The manifest: the root of a volume, one file of 512 bytes, replaced as a whole by a rename.
+ *
+ * | offset | size | field |
+ * |---|---|---|
+ * | 0 | 8 | magic `BASALTMF` |
+ * | 8 | 4 | format version, 1 |
+ * | 12 | 4 | length of this structure, 512 |
+ * | 16 | 16 | volume id |
+ * | 32 | 8 | size of the volume in bytes |
+ * | 40 | 4 | block size in bytes |
+ * | 44 | 1 | durability mode: 0 strict, 1 batched, 2 relaxed, 3 async |
+ * | 45 | 3 | zero |
+ * | 48 | 8 | epoch: how often the volume was opened for writing |
+ * | 56 | 8 | number of the newest checkpoint, 0 for none |
+ * | 64 | 8 | epoch in which that checkpoint was written |
+ * | 72 | 8 | last chunk that it covers |
+ * | 80 | 8 | last LSN that it covers |
+ * | 88 | 4 | number of log files |
+ * | 92 | 4 | zero |
+ * | 96 | 8 | size of a log file in bytes |
+ * | 104 | 8 | time of creation, milliseconds since 1970 |
+ * | 112 | 396 | zero |
+ * | 508 | 4 | CRC-32 of bytes 0 to 507 |
+ *
+ * Valid if and only if the length is 512, magic, version and CRC are right, the block size is a power of two from 4096 to
+ * 65536 and divides the size, the mode is known, and there are at least 3 log files.
+ */
+import { checksum, formatChecksum } from '../base/checksum.ts';
+import { DURABILITY_MODES, type Durability } from '../base/durability.ts';
+import { VolumeError } from '../base/errors.ts';
+import { isPowerOfTwo } from '../base/units.ts';
+import { corrupt, readU64, viewOf, writeU64 } from './bytes.ts';
+
+export const MANIFEST_BYTES = 512;
+export const MANIFEST_VERSION = 1;
+export const VOLUME_ID_BYTES = 16;
+export const MIN_BLOCK_BYTES = 4096;
+export const MAX_BLOCK_BYTES = 65536;
+export const MIN_LOG_FILES = 3;
+
+const MAGIC = Buffer.from('BASALTMF', 'latin1');
+const CRC_OFFSET = 508;
+
+export interface CheckpointReference {
+  readonly number: number;
+  readonly epoch: number;
+  readonly lastChunk: number;
+  readonly lastLsn: number;
+}
+
+export const NO_CHECKPOINT: CheckpointReference = { number: 0, epoch: 0, lastChunk: 0, lastLsn: 0 };
+
+export interface Manifest {
+  readonly volumeId: Uint8Array;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly durability: Durability;
+  readonly epoch: number;
+  readonly checkpoint: CheckpointReference;
+  readonly logFileCount: number;
+  readonly logFileBytes: number;
+  readonly createdMs: number;
+}
+
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  const bytes = new Uint8Array(MANIFEST_BYTES);
+  const view = viewOf(bytes);
+  bytes.set(MAGIC, 0);
+  view.setUint32(8, MANIFEST_VERSION, true);
+  view.setUint32(12, MANIFEST_BYTES, true);
+  bytes.set(manifest.volumeId, 16);
+  writeU64(view, 32, manifest.sizeBytes);
+  view.setUint32(40, manifest.blockSizeBytes, true);
+  bytes[44] = DURABILITY_MODES.indexOf(manifest.durability);
+  writeU64(view, 48, manifest.epoch);
+  writeU64(view, 56, manifest.checkpoint.number);
+  writeU64(view, 64, manifest.checkpoint.epoch);
+  writeU64(view, 72, manifest.checkpoint.lastChunk);
+  writeU64(view, 80, manifest.checkpoint.lastLsn);
+  view.setUint32(88, manifest.logFileCount, true);
+  writeU64(view, 96, manifest.logFileBytes);
+  writeU64(view, 104, manifest.createdMs);
+  view.setUint32(CRC_OFFSET, checksum(bytes.subarray(0, CRC_OFFSET)), true);
+  return bytes;
+}
+
+/** Decodes and checks a manifest. Errors: `corrupt`, and `unsupported` for a later version. `name` is for the message. */
+export function decodeManifest(bytes: Uint8Array, name: string): Manifest {
+  if (bytes.length !== MANIFEST_BYTES) throw corrupt(name, `${bytes.length} bytes long, expected ${MANIFEST_BYTES}`, 0);
+  const view = viewOf(bytes);
+  if (MAGIC.compare(bytes, 0, 8) !== 0) throw corrupt(name, 'not a basalt manifest (wrong magic)', 0);
+  const version = view.getUint32(8, true);
+  const stored = view.getUint32(CRC_OFFSET, true);
+  const computed = checksum(bytes.subarray(0, CRC_OFFSET));
+  if (stored !== computed) {
+    throw corrupt(name, `checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}`, CRC_OFFSET);
+  }
+  if (version !== MANIFEST_VERSION) {
+    throw new VolumeError('unsupported', `${name}: format version ${version}; this basalt reads version ${MANIFEST_VERSION}: use a newer one`);
+  }
+  const manifest = fieldsOf(bytes, view, name);
+  checkFields(manifest, name);
+  return manifest;
+}
+
+function fieldsOf(bytes: Uint8Array, view: DataView, name: string): Manifest {
+  const durability = DURABILITY_MODES[bytes[44]];
+  if (durability === undefined) throw corrupt(name, `durability mode ${bytes[44]} is not known`, 44);
+  return {
+    volumeId: bytes.slice(16, 16 + VOLUME_ID_BYTES),
+    sizeBytes: readU64(view, 32),
+    blockSizeBytes: view.getUint32(40, true),
+    durability,
+    epoch: readU64(view, 48),
+    checkpoint: { number: readU64(view, 56), epoch: readU64(view, 64), lastChunk: readU64(view, 72), lastLsn: readU64(view, 80) },
+    logFileCount: view.getUint32(88, true),
+    logFileBytes: readU64(view, 96),
+    createdMs: readU64(view, 104),
+  };
+}
+
+function checkFields(manifest: Manifest, name: string): void {
+  const { blockSizeBytes, sizeBytes, checkpoint } = manifest;
+  if (!isPowerOfTwo(blockSizeBytes) || blockSizeBytes < MIN_BLOCK_BYTES || blockSizeBytes > MAX_BLOCK_BYTES) {
+    throw corrupt(name, `block size ${blockSizeBytes} is not a power of two from ${MIN_BLOCK_BYTES} to ${MAX_BLOCK_BYTES}`, 40);
+  }
+  if (sizeBytes <= 0 || sizeBytes % blockSizeBytes !== 0) {
+    throw corrupt(name, `size ${sizeBytes} is not a positive multiple of the block size ${blockSizeBytes}`, 32);
+  }
+  const counters = [manifest.epoch, checkpoint.number, checkpoint.epoch, checkpoint.lastChunk, checkpoint.lastLsn, manifest.createdMs];
+  if (counters.some((value) => value < 0)) throw corrupt(name, 'a counter is 2^53 or more', 48);
+  if (manifest.logFileCount < MIN_LOG_FILES || manifest.logFileBytes <= 0) {
+    throw corrupt(name, `${manifest.logFileCount} log files of ${manifest.logFileBytes} bytes; at least ${MIN_LOG_FILES} are needed`, 88);
+  }
+}
