@@ -26,6 +26,8 @@ export class Slab {
   readonly bytes: Uint8Array;
   /** Block number of each used slot. */
   readonly blockNumbers: Float64Array;
+  /** LSN of the record that brought each used slot; kept while the slab is dirty. */
+  readonly lsns: Float64Array;
   /** CRC-32 of each used slot. */
   readonly checksums: Uint32Array;
   /** 1 while no later slot or zero range of this slab covers the slot's block. */
@@ -45,6 +47,7 @@ export class Slab {
     this.index = index;
     this.bytes = bytes;
     this.blockNumbers = new Float64Array(new SharedArrayBuffer(slots * 8));
+    this.lsns = new Float64Array(slots);
     this.checksums = new Uint32Array(new SharedArrayBuffer(slots * 4));
     this.live = new Uint8Array(new SharedArrayBuffer(slots));
   }

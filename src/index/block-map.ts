@@ -1,0 +1,370 @@
+/**
+ * The block map: for each block that is stored, the chunk and the slot in that chunk's block table. A paged map: a leaf
+ * covers 1024 blocks; a leaf is absent (empty), uniform (one run within one chunk) or dense (typed arrays), and a clean one
+ * may be dropped and read back from the checkpoint that holds it. The map always stands for the volume after some whole
+ * chunk: it changes only when a chunk is committed.
+ */
+import { assert } from '../base/assert.ts';
+import { VolumeError } from '../base/errors.ts';
+import { PAGE_FANOUT, type PageReference, type Run } from '../format/checkpoint-layout.ts';
+
+/** What a lookup found. `not-resident`: the leaf must be loaded first. */
+export const LOOKUP = { EMPTY: 0, PROVISIONED: 1, STORED: 2, NOT_RESIDENT: 3 } as const;
+export type Lookup = (typeof LOOKUP)[keyof typeof LOOKUP];
+
+export const LEAF_BLOCKS = PAGE_FANOUT;
+/** Chunk number in the map for zeroes that stay provisioned; chunk numbers begin at 1. */
+const PROVISIONED_SLOT = 1;
+/** The map names chunks with 32 bits: 16 EiB of writes in the life of a volume. */
+export const MAX_CHUNK_NUMBER = 0xffffffff;
+const DENSE_LEAF_BYTES = LEAF_BLOCKS * 6;
+const UNIFORM_LEAF_BYTES = 96;
+
+/** Chunk and slot of each block; chunk 0 with slot 0 is empty, with slot 1 provisioned zeroes. */
+interface DenseEntries {
+  readonly chunks: Uint32Array;
+  readonly slots: Uint16Array;
+}
+
+export class Leaf {
+  readonly index: number;
+  /** Where the newest checkpoint has it; null if it is in none. */
+  reference: PageReference | null;
+  /** Differs from the checkpoint's. */
+  dirty = false;
+  resident: boolean;
+  /** Second chance for the clock that drops clean leaves. */
+  used = true;
+  /** Entries that are not empty. */
+  mapped = 0;
+  dense: DenseEntries | null = null;
+  /** The uniform form: one run, or an empty leaf when its count is 0. */
+  run: Run = EMPTY_RUN;
+
+  constructor(index: number, reference: PageReference | null) {
+    this.index = index;
+    this.reference = reference;
+    this.resident = reference === null;
+  }
+}
+
+const EMPTY_RUN: Run = { place: 0, blockCount: 0, chunk: 0, slot: 0 };
+
+/** Told when stored blocks lose their last place in the map. */
+export type Displaced = (chunk: number, blockCount: number) => void;
+
+export interface BlockMapOptions {
+  /** Memory for resident leaves, in bytes. */
+  readonly limitBytes: number;
+  /** Reads and decodes a leaf from the checkpoint that holds it. */
+  readonly readLeaf: (index: number, reference: PageReference) => Promise<Run[]>;
+  readonly displaced: Displaced;
+}
+
+export class BlockMap {
+  /** Result of the last lookup that said STORED. */
+  foundChunk = 0;
+  foundSlot = 0;
+  readonly #leaves = new Map<number, Leaf>();
+  readonly #dense = new Set<Leaf>();
+  readonly #dirty = new Set<Leaf>();
+  readonly #loading = new Map<number, Promise<void>>();
+  readonly #options: BlockMapOptions;
+  #residentBytes = 0;
+  #lastIndex = -1;
+  #lastLeaf: Leaf | undefined;
+
+  constructor(options: BlockMapOptions) {
+    this.#options = options;
+  }
+
+  get residentBytes(): number {
+    return this.#residentBytes;
+  }
+
+  get leafCount(): number {
+    return this.#leaves.size;
+  }
+
+  /** Leaves that changed since the last checkpoint. */
+  get dirtyLeaves(): ReadonlySet<Leaf> {
+    return this.#dirty;
+  }
+
+  leaf(index: number): Leaf | undefined {
+    if (index === this.#lastIndex) return this.#lastLeaf;
+    const leaf = this.#leaves.get(index);
+    this.#lastIndex = index;
+    this.#lastLeaf = leaf;
+    return leaf;
+  }
+
+  /** Every leaf that is not absent, in no order. */
+  leaves(): IterableIterator<Leaf> {
+    return this.#leaves.values();
+  }
+
+  /** Makes a leaf known that a checkpoint holds; its entries are read when they are needed. */
+  addStored(index: number, reference: PageReference): void {
+    assert(!this.#leaves.has(index), `leaf ${index} is in the checkpoint twice`);
+    this.#leaves.set(index, new Leaf(index, reference));
+    this.#forgetLast();
+  }
+
+  lookup(blockNumber: number): Lookup {
+    const index = Math.floor(blockNumber / LEAF_BLOCKS);
+    const leaf = this.leaf(index);
+    if (leaf === undefined) return LOOKUP.EMPTY;
+    if (!leaf.resident) return LOOKUP.NOT_RESIDENT;
+    leaf.used = true;
+    return this.#find(leaf, blockNumber - index * LEAF_BLOCKS);
+  }
+
+  #find(leaf: Leaf, place: number): Lookup {
+    let chunk = 0;
+    let slot = 0;
+    if (leaf.dense !== null) {
+      chunk = leaf.dense.chunks[place];
+      slot = leaf.dense.slots[place];
+    } else {
+      const { run } = leaf;
+      if (place < run.place || place >= run.place + run.blockCount) return LOOKUP.EMPTY;
+      chunk = run.chunk;
+      slot = chunk === 0 ? PROVISIONED_SLOT : run.slot + place - run.place;
+    }
+    if (chunk === 0) return slot === 0 ? LOOKUP.EMPTY : LOOKUP.PROVISIONED;
+    this.foundChunk = chunk;
+    this.foundSlot = slot;
+    return LOOKUP.STORED;
+  }
+
+  /** Makes the leaf of a block resident. Rejects with what `readLeaf` rejects with. */
+  load(index: number): Promise<void> {
+    const leaf = this.#leaves.get(index);
+    if (leaf === undefined || leaf.resident) return Promise.resolve();
+    const loading = this.#loading.get(index) ?? this.#startLoading(leaf);
+    return loading;
+  }
+
+  #startLoading(leaf: Leaf): Promise<void> {
+    assert(leaf.reference !== null, `leaf ${leaf.index} is neither resident nor stored`);
+    const loading = this.#options
+      .readLeaf(leaf.index, leaf.reference)
+      .then((runs) => {
+        this.#fill(leaf, runs);
+        this.trimMemory();
+      })
+      .finally(() => this.#loading.delete(leaf.index));
+    this.#loading.set(leaf.index, loading);
+    return loading;
+  }
+
+  #fill(leaf: Leaf, runs: readonly Run[]): void {
+    leaf.resident = true;
+    leaf.used = true;
+    if (runs.length <= 1) {
+      leaf.run = runs[0] ?? EMPTY_RUN;
+      leaf.mapped = leaf.run.blockCount;
+      this.#residentBytes += UNIFORM_LEAF_BYTES;
+      return;
+    }
+    const dense = this.#makeDense(leaf);
+    for (const run of runs) this.#writeRun(leaf, dense, run);
+  }
+
+  #makeDense(leaf: Leaf): DenseEntries {
+    const dense = { chunks: new Uint32Array(LEAF_BLOCKS), slots: new Uint16Array(LEAF_BLOCKS) };
+    const { run } = leaf;
+    leaf.dense = dense;
+    leaf.mapped = 0;
+    leaf.run = EMPTY_RUN;
+    this.#dense.add(leaf);
+    this.#residentBytes += DENSE_LEAF_BYTES;
+    if (run.blockCount > 0) this.#writeRun(leaf, dense, run);
+    return dense;
+  }
+
+  #writeRun(leaf: Leaf, dense: DenseEntries, run: Run): void {
+    for (let i = 0; i < run.blockCount; i += 1) {
+      const place = run.place + i;
+      if (dense.chunks[place] === 0 && dense.slots[place] === 0) leaf.mapped += 1;
+      dense.chunks[place] = run.chunk;
+      dense.slots[place] = run.chunk === 0 ? PROVISIONED_SLOT : run.slot + i;
+    }
+  }
+
+  /** Drops clean leaves, those not used lately first, until memory is within its limit. */
+  trimMemory(): void {
+    let attempts = this.#dense.size * 2;
+    while (this.#residentBytes > this.#options.limitBytes && attempts > 0) {
+      attempts -= 1;
+      const leaf: Leaf | undefined = this.#dense.values().next().value;
+      if (leaf === undefined) return;
+      this.#dense.delete(leaf);
+      if (leaf.dirty || leaf.used || leaf.reference === null) {
+        leaf.used = false;
+        this.#dense.add(leaf);
+      } else {
+        leaf.dense = null;
+        leaf.resident = false;
+        leaf.mapped = 0;
+        this.#residentBytes -= DENSE_LEAF_BYTES;
+      }
+    }
+  }
+
+  /** Puts consecutive blocks into consecutive slots of a chunk (0: provisioned zeroes). Their leaves must be resident. */
+  place(blockNumber: number, blockCount: number, chunk: number, slot: number): void {
+    assert(chunk <= MAX_CHUNK_NUMBER, `chunk number ${chunk} does not fit the map`);
+    let done = 0;
+    while (done < blockCount) {
+      const index = Math.floor((blockNumber + done) / LEAF_BLOCKS);
+      const place = blockNumber + done - index * LEAF_BLOCKS;
+      const count = Math.min(blockCount - done, LEAF_BLOCKS - place);
+      this.#placeInLeaf(this.#leafForChange(index), { place, blockCount: count, chunk, slot: chunk === 0 ? 0 : slot + done });
+      done += count;
+    }
+  }
+
+  /** Makes blocks empty. Their leaves must be resident. */
+  clear(blockNumber: number, blockCount: number): void {
+    for (const leaf of this.leavesIn(blockNumber, blockCount)) {
+      const base = leaf.index * LEAF_BLOCKS;
+      const place = Math.max(0, blockNumber - base);
+      const end = Math.min(LEAF_BLOCKS, blockNumber + blockCount - base);
+      this.#clearInLeaf(leaf, place, end - place);
+    }
+  }
+
+  #leafForChange(index: number): Leaf {
+    let leaf = this.#leaves.get(index);
+    if (leaf === undefined) {
+      leaf = new Leaf(index, null);
+      this.#leaves.set(index, leaf);
+      this.#residentBytes += UNIFORM_LEAF_BYTES;
+      this.#forgetLast();
+    }
+    if (!leaf.resident) throw new VolumeError('io-error', `block map leaf ${index} is not in memory`);
+    this.#markDirty(leaf);
+    return leaf;
+  }
+
+  #markDirty(leaf: Leaf): void {
+    leaf.dirty = true;
+    leaf.used = true;
+    this.#dirty.add(leaf);
+  }
+
+  #placeInLeaf(leaf: Leaf, run: Run): void {
+    this.#reportDisplaced(leaf, run.place, run.blockCount);
+    const old = leaf.run;
+    if (leaf.dense === null) {
+      const covers = run.place <= old.place && run.place + run.blockCount >= old.place + old.blockCount;
+      const extends_ =
+        run.chunk !== 0 && old.chunk === run.chunk && run.place === old.place + old.blockCount && run.slot === old.slot + old.blockCount;
+      if (old.blockCount === 0 || covers || extends_) {
+        leaf.run = extends_ && old.blockCount > 0 ? { ...old, blockCount: old.blockCount + run.blockCount } : run;
+        leaf.mapped = leaf.run.blockCount;
+        return;
+      }
+    }
+    this.#writeRun(leaf, leaf.dense ?? this.#makeDense(leaf), run);
+  }
+
+  #clearInLeaf(leaf: Leaf, place: number, count: number): void {
+    if (!leaf.resident) throw new VolumeError('io-error', `block map leaf ${leaf.index} is not in memory`);
+    this.#markDirty(leaf);
+    this.#reportDisplaced(leaf, place, count);
+    const { run } = leaf;
+    if (leaf.dense === null) {
+      const end = run.place + run.blockCount;
+      if (place >= end || place + count <= run.place) return;
+      if (place <= run.place && place + count >= end) {
+        leaf.run = EMPTY_RUN;
+        leaf.mapped = 0;
+        return;
+      }
+    }
+    const dense = leaf.dense ?? this.#makeDense(leaf);
+    for (let i = place; i < place + count; i += 1) {
+      if (dense.chunks[i] !== 0 || dense.slots[i] !== 0) leaf.mapped -= 1;
+      dense.chunks[i] = 0;
+      dense.slots[i] = 0;
+    }
+  }
+
+  /** Reports the stored blocks of part of a leaf, run by run, to whoever counts the chunks' live blocks. */
+  #reportDisplaced(leaf: Leaf, place: number, count: number): void {
+    if (leaf.dense === null) {
+      const { run } = leaf;
+      const overlap = Math.min(place + count, run.place + run.blockCount) - Math.max(place, run.place);
+      if (run.chunk !== 0 && overlap > 0) this.#options.displaced(run.chunk, overlap);
+      return;
+    }
+    const { chunks } = leaf.dense;
+    let at = place;
+    const end = place + count;
+    while (at < end) {
+      const chunk = chunks[at];
+      const first = at;
+      while (at < end && chunks[at] === chunk) at += 1;
+      if (chunk !== 0) this.#options.displaced(chunk, at - first);
+    }
+  }
+
+  /** The leaf's entries as runs, in order. The leaf must be resident. */
+  runsOf(leaf: Leaf): Run[] {
+    if (leaf.dense === null) return leaf.run.blockCount === 0 ? [] : [leaf.run];
+    const { chunks, slots } = leaf.dense;
+    const runs: Run[] = [];
+    let at = 0;
+    while (at < LEAF_BLOCKS) {
+      const [chunk, slot, first] = [chunks[at], slots[at], at];
+      at += 1;
+      if (chunk === 0 && slot === 0) continue;
+      while (at < LEAF_BLOCKS && chunks[at] === chunk && slots[at] === (chunk === 0 ? slot : slot + at - first)) at += 1;
+      runs.push({ place: first, blockCount: at - first, chunk, slot: chunk === 0 ? 0 : slot });
+    }
+    return runs;
+  }
+
+  /** A checkpoint holds the leaf now, at `reference`; null: the leaf is empty and goes. */
+  checkpointed(leaf: Leaf, reference: PageReference | null): void {
+    leaf.dirty = false;
+    this.#dirty.delete(leaf);
+    leaf.reference = reference;
+    if (reference !== null) return;
+    assert(leaf.mapped === 0, `leaf ${leaf.index} has blocks and is dropped`);
+    this.#leaves.delete(leaf.index);
+    this.#residentBytes -= UNIFORM_LEAF_BYTES;
+    if (this.#dense.delete(leaf)) this.#residentBytes -= DENSE_LEAF_BYTES - UNIFORM_LEAF_BYTES;
+    this.#forgetLast();
+  }
+
+  /** Marks a leaf to be written again by the next checkpoint though it did not change. It must be resident. */
+  rewrite(leaf: Leaf): void {
+    assert(leaf.resident, `leaf ${leaf.index} is not in memory`);
+    this.#markDirty(leaf);
+  }
+
+  /** Existing leaves that a range of blocks touches, whether resident or not: the cheaper way round for huge ranges. */
+  leavesIn(blockNumber: number, blockCount: number): Leaf[] {
+    const first = Math.floor(blockNumber / LEAF_BLOCKS);
+    const last = Math.floor((blockNumber + blockCount - 1) / LEAF_BLOCKS);
+    const found: Leaf[] = [];
+    if (last - first < this.#leaves.size) {
+      for (let index = first; index <= last; index += 1) {
+        const leaf = this.#leaves.get(index);
+        if (leaf !== undefined) found.push(leaf);
+      }
+    } else {
+      for (const leaf of this.#leaves.values()) if (leaf.index >= first && leaf.index <= last) found.push(leaf);
+    }
+    return found;
+  }
+
+  #forgetLast(): void {
+    this.#lastIndex = -1;
+    this.#lastLeaf = undefined;
+  }
+}

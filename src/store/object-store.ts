@@ -1,0 +1,38 @@
+/**
+ * Where immutable objects live: chunks and checkpoints. An object is staged (written where nobody looks), sealed (its
+ * bytes are durable) and then published under its key, atomically and only if the key is free; it never changes afterwards.
+ * Keys are `folder/name`, of [a-z0-9._-]; names that begin with a dot are the store's own.
+ */
+
+/** An object on its way into the store. */
+export interface StagedObject {
+  /** Appends bytes; `parts` are borrowed until it settles. */
+  append(parts: readonly Uint8Array[]): Promise<void>;
+  /** Makes the bytes durable. Nothing may be appended any more. */
+  seal(): Promise<void>;
+  /**
+   * Makes the object visible and durable under its key. Rejects with `already-exists` if the key is taken. When it
+   * rejects with anything else, the object may or may not be there.
+   */
+  publish(): Promise<void>;
+  /** Drops an object that was not published. */
+  abandon(): Promise<void>;
+}
+
+export interface ObjectStore {
+  stage(key: string): Promise<StagedObject>;
+  /** Opens an object for reading. Rejects with `not-found`. */
+  open(key: string): Promise<StoredObject>;
+  /** Names in a folder, sorted. */
+  list(folder: string): Promise<string[]>;
+  /** Removes an object; one that is not there is no error. Durable some time later. */
+  remove(key: string): Promise<void>;
+}
+
+/** An object that is open for reading; it stays readable until it is closed, even if it is removed meanwhile. */
+export interface StoredObject {
+  readonly sizeBytes: number;
+  /** Fills `target` from `offsetBytes`. Rejects with `corrupt` when the object ends before. */
+  read(target: Uint8Array, offsetBytes: number): Promise<void>;
+  close(): Promise<void>;
+}
