@@ -79,14 +79,19 @@ const KIND: Readonly<Record<NumberSetting['type'], string>> = {
   milliseconds: 'a time such as 500ms, 2s or 1min',
 };
 
-/** A value as people write it: `64 MiB`, `500 ms`, `4`. A size is given exactly. */
+/** A value as people write it: `64 MiB`, `500 ms`, `2 s`, `4`; exact. */
 export function formatSetting(setting: Setting, value: number | string): string {
   if (typeof value === 'string') return JSON.stringify(value);
   if (setting.type === 'size') {
     const short = formatSize(value);
     return short.includes('.') ? `${value} B` : short;
   }
-  return setting.type === 'milliseconds' ? `${value} ms` : String(value);
+  return setting.type === 'milliseconds' ? formatDuration(value) : String(value);
+}
+
+function formatDuration(ms: number): string {
+  const unit = ['h', 'min', 's'].find((name) => ms > 0 && ms % DURATION_FACTORS[name] === 0);
+  return unit === undefined ? `${ms} ms` : `${ms / DURATION_FACTORS[unit]} ${unit}`;
 }
 
 /** `from 1 MiB to 4 GiB, a multiple of 64 KiB`. */

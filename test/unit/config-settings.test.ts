@@ -150,9 +150,12 @@ describe('bad input', () => {
   });
 });
 
-test('a size is shown exactly', () => {
+test('sizes and times are shown in the largest unit that is exact', () => {
   const setting = SETTINGS.get('engine.index_bytes');
   if (setting === undefined) throw new Error('no such setting');
   expect(formatSetting(setting, 64 * MIB)).toBe('64 MiB');
   expect(formatSetting(setting, 64 * MIB + KIB)).toBe('67109888 B');
+  const time = SETTINGS.get('engine.batch_ms');
+  if (time === undefined) throw new Error('no such setting');
+  expect([0, 0.5, 1500, 2000, 120_000, 7_200_000].map((ms) => formatSetting(time, ms))).toEqual(['0 ms', '0.5 ms', '1500 ms', '2 s', '2 min', '2 h']);
 });

@@ -1,0 +1,66 @@
+/** What the verbs need from the world; `main.ts` gives the real one, tests their own. */
+import type { ErrorContext } from '../base/errors.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import type { ProgramSettings } from '../config/settings.ts';
+import type { LogLevel } from '../env/env.ts';
+import type { CreateOptions, VolumeInfo } from '../volume/volume-info.ts';
+
+/** Standard output, standard error and the person in front of them. */
+export interface Terminal {
+  /** Whether somebody can answer a question. */
+  readonly isInteractive: boolean;
+  out(text: string): void;
+  error(text: string): void;
+  /** Asks on standard error and returns the line that was typed. */
+  ask(question: string): Promise<string>;
+}
+
+/** The part of `VolumeSet` that the verbs use. */
+export interface VolumeManager {
+  create(name: string, options: CreateOptions): Promise<VolumeInfo>;
+  describe(name: string): Promise<VolumeInfo>;
+  describeAll(): Promise<VolumeInfo[]>;
+  remove(name: string): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface OpenVolumesOptions {
+  readonly directory: string;
+  readonly settings: EngineSettings;
+}
+
+/** What `serve` was asked to do. */
+export interface ServePlan {
+  readonly directory: string;
+  /** `HOST:PORT`, `[::1]:PORT`. */
+  readonly addresses: readonly string[];
+  /** Paths of unix sockets. */
+  readonly sockets: readonly string[];
+  readonly logLevel: LogLevel;
+  readonly json: boolean;
+  readonly settings: ProgramSettings;
+}
+
+export interface CliContext {
+  readonly terminal: Terminal;
+  readonly environment: Readonly<Record<string, string | undefined>>;
+  /** Opens a directory of volumes; the engine is loaded only then. */
+  openVolumes(options: OpenVolumesOptions): Promise<VolumeManager>;
+  /** Serves until a signal comes; resolves with the exit code. */
+  serve(plan: ServePlan): Promise<number>;
+  readFile(path: string): Promise<string>;
+}
+
+/** Exit codes, as the README documents them. */
+export const EXIT = { ok: 0, failure: 1, usage: 2 } as const;
+
+/** Wrong usage of the command line: exit code 2. Everything else that fails is a `VolumeError`. */
+export class UsageError extends Error {
+  readonly context: ErrorContext;
+
+  constructor(message: string, context: ErrorContext = {}) {
+    super(message);
+    this.name = 'UsageError';
+    this.context = context;
+  }
+}

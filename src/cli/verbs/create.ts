@@ -1,0 +1,73 @@
+/** `basalt create NAME SIZE` */
+import type { Argv, Options } from 'yargs';
+import { DURABILITY_MODES, isDurability, type Durability } from '../../base/durability.ts';
+import { formatSize } from '../../base/units.ts';
+import type { VolumeInfo } from '../../volume/volume-info.ts';
+import { nearest } from '../../config/nearest.ts';
+import { UsageError, type CliContext } from '../context.ts';
+import { DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
+import { formatJson } from '../output.ts';
+
+function durabilityOf(value: string | readonly string[]): Durability {
+  const text = once('durability')(value);
+  if (isDurability(text)) return text;
+  const hint = `did you mean ${nearest(text, DURABILITY_MODES)}?`;
+  throw new UsageError(`durability "${text}" is none of ${DURABILITY_MODES.join(', ')}; ${hint}`, { flag: 'durability' });
+}
+
+export const createFlags = {
+  durability: {
+    type: 'string',
+    requiresArg: true,
+    choices: DURABILITY_MODES,
+    default: 'batched',
+    coerce: durabilityOf,
+    describe: 'what an answered write and flush promise (see the README)',
+  },
+  'block-size': { type: 'string', requiresArg: true, default: '4096', coerce: sizeOf('block-size'), describe: 'power of two, 4096 to 65536' },
+  data: DATA_FLAG,
+  ...SETTINGS_FLAGS,
+  json: JSON_FLAG,
+} as const satisfies Record<string, Options>;
+
+/** Quotes a word for a POSIX shell where it needs it. */
+export function shellWord(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+function describeCreated(info: VolumeInfo, directory: string): string {
+  const name = shellWord(info.name);
+  const uri = shellWord(`nbd://127.0.0.1/${encodeURIComponent(info.name)}`);
+  return [
+    `created ${info.name}: ${formatSize(info.sizeBytes)} in blocks of ${formatSize(info.blockSizeBytes)}, ${info.durability}`,
+    `  serve:   basalt serve --data ${shellWord(directory)}`,
+    `  attach:  sudo nbd-client -N ${name} 127.0.0.1 10809 /dev/nbd0`,
+    `  look:    nbdinfo ${uri}`,
+    '',
+  ].join('\n');
+}
+
+export function addCreate(program: Argv, context: CliContext): Argv {
+  return program.command(
+    'create <name> <size>',
+    'make a volume',
+    (verb) =>
+      verb
+        .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume, and of its export' })
+        .positional('size', { type: 'string', demandOption: true, coerce: sizeOf('size'), describe: 'size, such as 512M, 10G or 1T; a multiple of the block size' })
+        .options(createFlags)
+        .example('$0 create demo 10G', 'a volume of 10 GiB in ./volumes')
+        .example('$0 create logs 64G --durability strict', 'one whose writes are on disk when they are answered'),
+    async (parsed) => {
+      const { settings } = await readSettings(context, parsed);
+      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine });
+      try {
+        const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability };
+        const info = await volumes.create(parsed.name, options);
+        context.terminal.out(parsed.json ? formatJson(info) : describeCreated(info, parsed.data));
+      } finally {
+        await volumes.close();
+      }
+    },
+  );
+}

@@ -1,0 +1,49 @@
+/** `basalt serve` */
+import type { Argv, Options } from 'yargs';
+import { nearest } from '../../config/nearest.ts';
+import type { LogLevel } from '../../env/env.ts';
+import { UsageError, type CliContext } from '../context.ts';
+import { addSettingFlags, DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS } from '../flags.ts';
+
+const DEFAULT_ADDRESS = '127.0.0.1:10809';
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
+
+function logLevelOf(value: string | readonly string[]): LogLevel {
+  const text = once('log-level')(value);
+  const level = LOG_LEVELS.find((candidate) => candidate === text);
+  if (level !== undefined) return level;
+  throw new UsageError(`log-level "${text}" is none of ${LOG_LEVELS.join(', ')}; did you mean ${nearest(text, LOG_LEVELS)}?`, { flag: 'log-level' });
+}
+
+export const serveFlags = {
+  listen: {
+    type: 'string',
+    array: true,
+    requiresArg: true,
+    describe: `HOST:PORT to listen on, IPv6 as [::1]:10809; may be repeated. ${DEFAULT_ADDRESS} if neither this nor --socket is given`,
+  },
+  socket: { type: 'string', array: true, requiresArg: true, describe: 'path of a unix socket to listen on; may be repeated' },
+  data: DATA_FLAG,
+  'log-level': { type: 'string', requiresArg: true, choices: LOG_LEVELS, default: 'info', coerce: logLevelOf, describe: 'least level of the JSON lines on standard error' },
+  ...SETTINGS_FLAGS,
+  json: JSON_FLAG,
+} as const satisfies Record<string, Options>;
+
+export function addServe(program: Argv, context: CliContext, exit: (code: number) => void): Argv {
+  return program.command(
+    'serve',
+    'serve the volumes of a directory over NBD',
+    (verb) =>
+      addSettingFlags(verb.options(serveFlags))
+        .example('$0 serve', `the volumes of ./volumes on ${DEFAULT_ADDRESS}`)
+        .example('$0 serve --listen [::]:10809 --socket /run/basalt.sock', 'on all addresses and on a unix socket')
+        .example('$0 serve --engine.arena-bytes 512M', 'with a larger cache; basalt settings lists all settings'),
+    async (parsed) => {
+      const { settings } = await readSettings(context, parsed);
+      const sockets = parsed.socket ?? [];
+      const addresses = parsed.listen ?? (sockets.length === 0 ? [DEFAULT_ADDRESS] : []);
+      const plan = { directory: parsed.data, addresses, sockets, logLevel: parsed['log-level'], json: parsed.json, settings };
+      exit(await context.serve(plan));
+    },
+  );
+}

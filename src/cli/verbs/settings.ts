@@ -1,0 +1,39 @@
+/** `basalt settings` */
+import type { Argv, Options } from 'yargs';
+import { environmentName, flagName } from '../../config/load-settings.ts';
+import { describeRange, formatSetting } from '../../config/parse-setting.ts';
+import { SETTINGS } from '../../config/settings.ts';
+import type { CliContext } from '../context.ts';
+import { addSettingFlags, JSON_FLAG, readSettings, SETTINGS_FLAGS } from '../flags.ts';
+import { formatJson, formatTable, type Cell } from '../output.ts';
+
+export const settingsFlags = { ...SETTINGS_FLAGS, json: JSON_FLAG } as const satisfies Record<string, Options>;
+
+export function addSettings(program: Argv, context: CliContext): Argv {
+  return program.command(
+    'settings',
+    'list every setting with its value and where the value comes from',
+    (verb) =>
+      addSettingFlags(verb.options(settingsFlags))
+        .example('$0 settings', 'all settings, their defaults and ranges')
+        .example('$0 settings --config basalt.toml', 'checks a file and shows what it changes'),
+    async (parsed) => {
+      const { origins } = await readSettings(context, parsed);
+      const all = [...SETTINGS].map(([key, setting]) => {
+        const origin = origins.get(key);
+        return { key, setting, value: origin?.value ?? setting.default, source: origin?.source ?? 'default' };
+      });
+      if (parsed.json) {
+        context.terminal.out(
+          formatJson(all.map(({ key, setting, value, source }) => ({ key, value, source, environment: environmentName(key), flag: `--${flagName(key)}`, ...setting }))),
+        );
+        return;
+      }
+      const rows = all.map(({ key, setting, value, source }): Cell[] => {
+        const shown = formatSetting(setting, value);
+        return [key, source === 'default' ? shown : `${shown} (${source})`, describeRange(setting), setting.description];
+      });
+      context.terminal.out(formatTable([['KEY', 'VALUE', 'RANGE', 'DESCRIPTION'], ...rows]));
+    },
+  );
+}

@@ -1,0 +1,100 @@
+/** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { VolumeError } from '../../src/base/errors.ts';
+import type { CliContext, OpenVolumesOptions, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import { runCli } from '../../src/cli/program.ts';
+import type { CreateOptions, VolumeInfo } from '../../src/volume/volume-info.ts';
+
+export class FakeVolumes implements VolumeManager {
+  readonly infos = new Map<string, VolumeInfo>();
+  readonly damaged = new Set<string>();
+  closed = 0;
+
+  create(name: string, options: CreateOptions): Promise<VolumeInfo> {
+    if (this.infos.has(name)) return Promise.reject(new VolumeError('already-exists', `volume ${name} exists`, { context: { volume: name } }));
+    const info: VolumeInfo = {
+      name,
+      id: '0123456789abcdef0123456789abcdef',
+      ...options,
+      epoch: 3,
+      createdMs: Date.UTC(2026, 10, 20, 10, 0, 0),
+      checkpointNumber: 0,
+      checkpointChunk: 0,
+      checkpointLsn: 0,
+      logFileBytes: 16 * 1024 * 1024,
+      logFileCount: 4,
+      storedBytes: 4096,
+      open: false,
+    };
+    this.infos.set(name, info);
+    return Promise.resolve(info);
+  }
+
+  describe(name: string): Promise<VolumeInfo> {
+    if (this.damaged.has(name)) return Promise.reject(new VolumeError('corrupt', `volume ${name}: manifest: bad checksum`));
+    const info = this.infos.get(name);
+    return info === undefined ? Promise.reject(new VolumeError('not-found', `no volume ${name}`)) : Promise.resolve(info);
+  }
+
+  describeAll(): Promise<VolumeInfo[]> {
+    return Promise.resolve([...this.infos.values()].toSorted((first, second) => (first.name < second.name ? -1 : 1)));
+  }
+
+  remove(name: string): Promise<void> {
+    this.infos.delete(name);
+    this.damaged.delete(name);
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    this.closed += 1;
+    return Promise.resolve();
+  }
+}
+
+export class FakeCli {
+  readonly volumes = new FakeVolumes();
+  readonly opened: OpenVolumesOptions[] = [];
+  readonly plans: ServePlan[] = [];
+  readonly questions: string[] = [];
+  readonly files = new Map<string, string>();
+  environment: Record<string, string | undefined> = {};
+  /** What is typed at a question; null: nobody is there. */
+  answer: string | null = null;
+  serveExitCode = 0;
+  out = '';
+  error = '';
+
+  #context(): CliContext {
+    return {
+      terminal: {
+        isInteractive: this.answer !== null,
+        out: (text) => void (this.out += text),
+        error: (text) => void (this.error += text),
+        ask: (question) => {
+          this.questions.push(question);
+          return Promise.resolve(this.answer ?? '');
+        },
+      },
+      environment: this.environment,
+      openVolumes: (options) => {
+        this.opened.push(options);
+        return Promise.resolve(this.volumes);
+      },
+      serve: (plan) => {
+        this.plans.push(plan);
+        return Promise.resolve(this.serveExitCode);
+      },
+      readFile: (path) => {
+        const text = this.files.get(path);
+        return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);
+      },
+    };
+  }
+
+  /** Runs `basalt <words>` with the output of earlier runs forgotten; resolves with the exit code. */
+  run(...words: string[]): Promise<number> {
+    this.out = '';
+    this.error = '';
+    return runCli(words, this.#context(), '1.2.3');
+  }
+}
