@@ -9,12 +9,13 @@
  * | 8 | 4 | format version, 1 |
  * | 12 | 4 | block size in bytes |
  * | 16 | 16 | volume id |
- * | 32 | 8 | generation: number of this life; life `g` is in file `(g - 1) mod count` |
+ * | 32 | 8 | generation: number of this life, epoch x 2^24 + a count from 0: it grows from life to life and is never used twice |
  * | 40 | 8 | first LSN of this life |
  * | 48 | 8 | LSN known to be durable when the life began |
  * | 56 | 8 | epoch |
- * | 64 | 4 | CRC-32 of bytes 0 to 63 |
- * | 68 | 4028 | zero |
+ * | 64 | 4 | place of the file in the ring, from 0 |
+ * | 68 | 4 | CRC-32 of bytes 0 to 67 |
+ * | 72 | 4024 | zero |
  *
  * Record (at a multiple of 8)
  *
@@ -37,11 +38,11 @@
  * | 64 + 4n | 0 or 4 | zero, to a multiple of 8 |
  * | then | stored length | payload: the blocks |
  *
- * A header is valid if and only if magic, version, volume id, block size and CRC are right.
+ * A header is valid if and only if magic, version, volume id, block size, place and CRC are right.
  * A record is valid if and only if it lies whole inside the file, its magic, kind, codec and CRC are right, its generation is
  * the header's, its LSN is the expected one, a write has 1 to 65535 blocks and a payload of just their size, and each block has its CRC.
  */
-import { checksum } from '../base/checksum.ts';
+import { checksum, formatChecksum } from '../base/checksum.ts';
 import { readU64, viewOf, writeU64 } from './bytes.ts';
 
 export const LOG_HEADER_BYTES = 4096;
@@ -55,7 +56,9 @@ const LOG_MAGIC = Buffer.from('BASALTLG', 'latin1');
 /** `BLR1` as the bytes stand in the file. */
 export const RECORD_MAGIC_BYTES = Buffer.from('BLR1', 'latin1');
 const RECORD_MAGIC = RECORD_MAGIC_BYTES.readUInt32LE(0);
-const HEADER_CRC_OFFSET = 64;
+const HEADER_CRC_OFFSET = 68;
+/** A generation is `epoch * GENERATIONS_PER_EPOCH + count`. */
+export const GENERATIONS_PER_EPOCH = 2 ** 24;
 const RECORD_CRC_OFFSET = 60;
 
 export interface LogFileHeader {
@@ -65,6 +68,7 @@ export interface LogFileHeader {
   readonly firstLsn: number;
   readonly durableLsn: number;
   readonly epoch: number;
+  readonly fileIndex: number;
 }
 
 export function encodeLogHeader(header: LogFileHeader): Uint8Array {
@@ -78,22 +82,39 @@ export function encodeLogHeader(header: LogFileHeader): Uint8Array {
   writeU64(view, 40, header.firstLsn);
   writeU64(view, 48, header.durableLsn);
   writeU64(view, 56, header.epoch);
+  view.setUint32(64, header.fileIndex, true);
   view.setUint32(HEADER_CRC_OFFSET, checksum(bytes.subarray(0, HEADER_CRC_OFFSET)), true);
   return bytes;
 }
 
-/** The header, or what is wrong with it. A file that never lived is all zero or empty: `never used`. */
-export function decodeLogHeader(bytes: Uint8Array, volumeId: Uint8Array, blockSizeBytes: number): LogFileHeader | string {
-  if (bytes.length < LOG_HEADER_BYTES) return bytes.length === 0 ? 'never used' : `${bytes.length} bytes, shorter than a header`;
+/** Why a log file's header is not valid. `foreign`: whole, but not of this volume or place, so it was moved here. */
+export interface HeaderFault {
+  readonly fault: 'unused' | 'damaged' | 'foreign';
+  readonly detail: string;
+}
+
+/** The header, or what is wrong with it. A file that never lived is empty or all zero. */
+export function decodeLogHeader(
+  bytes: Uint8Array,
+  expected: { readonly volumeId: Uint8Array; readonly blockSizeBytes: number; readonly fileIndex: number },
+): LogFileHeader | HeaderFault {
+  if (bytes.length === 0) return { fault: 'unused', detail: 'empty' };
+  if (bytes.length < LOG_HEADER_BYTES) return { fault: 'damaged', detail: `${bytes.length} bytes, shorter than a header` };
   const view = viewOf(bytes);
-  const magic = LOG_MAGIC.compare(bytes, 0, 8) === 0;
-  if (!magic) return bytes.subarray(0, LOG_HEADER_BYTES).every((byte) => byte === 0) ? 'never used' : 'wrong magic';
+  if (LOG_MAGIC.compare(bytes, 0, 8) !== 0) {
+    const blank = bytes.subarray(0, LOG_HEADER_BYTES).every((byte) => byte === 0);
+    return blank ? { fault: 'unused', detail: 'all zero' } : { fault: 'damaged', detail: 'wrong magic' };
+  }
   const stored = view.getUint32(HEADER_CRC_OFFSET, true);
-  if (stored !== checksum(bytes.subarray(0, HEADER_CRC_OFFSET))) return 'wrong checksum';
+  const computed = checksum(bytes.subarray(0, HEADER_CRC_OFFSET));
+  if (stored !== computed) return { fault: 'damaged', detail: `checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}` };
   const version = view.getUint32(8, true);
-  if (version !== LOG_VERSION) return `format version ${version}, expected ${LOG_VERSION}`;
-  if (Buffer.compare(bytes.subarray(16, 32), volumeId) !== 0) return 'belongs to another volume';
-  if (view.getUint32(12, true) !== blockSizeBytes) return `block size ${view.getUint32(12, true)}, expected ${blockSizeBytes}`;
+  if (version !== LOG_VERSION) return { fault: 'foreign', detail: `format version ${version}, expected ${LOG_VERSION}` };
+  if (Buffer.compare(bytes.subarray(16, 32), expected.volumeId) !== 0) return { fault: 'foreign', detail: 'belongs to another volume' };
+  const blockSizeBytes = view.getUint32(12, true);
+  if (blockSizeBytes !== expected.blockSizeBytes) return { fault: 'foreign', detail: `block size ${blockSizeBytes}, expected ${expected.blockSizeBytes}` };
+  const fileIndex = view.getUint32(64, true);
+  if (fileIndex !== expected.fileIndex) return { fault: 'foreign', detail: `is file ${fileIndex} of the ring, expected ${expected.fileIndex}` };
   const header = {
     volumeId: bytes.slice(16, 32),
     blockSizeBytes,
@@ -101,8 +122,10 @@ export function decodeLogHeader(bytes: Uint8Array, volumeId: Uint8Array, blockSi
     firstLsn: readU64(view, 40),
     durableLsn: readU64(view, 48),
     epoch: readU64(view, 56),
+    fileIndex,
   };
-  return header.generation <= 0 || header.firstLsn <= 0 || header.durableLsn < 0 ? 'a counter is out of range' : header;
+  const plausible = header.generation > 0 && header.firstLsn > 0 && header.durableLsn >= 0 && header.epoch > 0;
+  return plausible ? header : { fault: 'foreign', detail: 'a counter is out of range' };
 }
 
 /** Bytes before the payload of a record of `blockCount` blocks; always a multiple of 8. */

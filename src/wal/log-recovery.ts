@@ -1,0 +1,256 @@
+/**
+ * Reading the log back: the longest unbroken run of records behind what the chunks hold. It ends at the first record that is
+ * missing or invalid. Whether that is a torn tail (normal after a power cut) or damage is told by the records behind it:
+ * if one of them, or the header of a later life, says that the missing record had been durable, it is damage.
+ * Reading changes nothing, so that it can be interrupted and repeated.
+ */
+import { VolumeError } from '../base/errors.ts';
+import type { File } from '../env/env.ts';
+import { viewOf } from '../format/bytes.ts';
+import { DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, type LogFileHeader, RECORD_MAGIC_BYTES, type RecordOutcome, decodeLogHeader, decodeRecord, firstBadBlock } from '../format/log-record.ts';
+import type { LogLife } from './log-ring.ts';
+
+const WINDOW_BYTES = 2 * 1024 * 1024;
+
+/** A record that recovery hands on; `bytes` hold its payload and are used again when `apply` has settled. */
+export interface ReplayedRecord {
+  readonly record: DecodedRecord;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+}
+
+export interface LogRecoveryOptions {
+  readonly files: readonly File[];
+  readonly volumeId: Uint8Array;
+  readonly blockSizeBytes: number;
+  /** Blocks in the volume: a record that reaches past them is invalid. */
+  readonly volumeBlocks: number;
+  /** The chunks hold all records up to here. */
+  readonly chunkedLsn: number;
+  readonly apply: (replayed: ReplayedRecord) => Promise<void>;
+}
+
+export interface LogRecovery {
+  /** Last LSN of the unbroken run; `chunkedLsn` if there is nothing behind it. */
+  readonly lastLsn: number;
+  /** Lives with records behind `chunkedLsn`, oldest first. */
+  readonly lives: readonly LogLife[];
+  readonly records: number;
+  /** Where the run ended, and why: for the operator. */
+  readonly end: string;
+}
+
+/** Reads records of one log file through a sliding window. */
+class LogFileReader {
+  readonly #file: File;
+  readonly #sizeBytes: number;
+  readonly #blockSizeBytes: number;
+  #window: Uint8Array = new Uint8Array(WINDOW_BYTES);
+  #base = 0;
+  #length = 0;
+  bytes: Uint8Array = this.#window.subarray(0, 0);
+  view: DataView = viewOf(this.bytes);
+  readonly record = new DecodedRecord();
+
+  constructor(file: File, sizeBytes: number, blockSizeBytes: number) {
+    this.#file = file;
+    this.#sizeBytes = sizeBytes;
+    this.#blockSizeBytes = blockSizeBytes;
+  }
+
+  /** Decodes the record at `offset` of the file, payload checksums and all. `record` has offsets within `bytes`. */
+  async recordAt(offset: number): Promise<Exclude<RecordOutcome, 'short'>> {
+    if (offset < this.#base || offset > this.#base + this.#length) await this.#load(offset, this.#window.length);
+    let outcome = decodeRecord(this.bytes, this.view, offset - this.#base, this.#blockSizeBytes, this.record);
+    while (outcome === 'short') {
+      if (this.#base + this.#length >= this.#sizeBytes) {
+        this.record.reason = 'the file ends within the record';
+        return 'invalid';
+      }
+      // The window moves to the record; one that is longer than the window makes it grow, up to the file.
+      await this.#load(offset, this.#base === offset ? this.#window.length * 2 : this.#window.length);
+      outcome = decodeRecord(this.bytes, this.view, 0, this.#blockSizeBytes, this.record);
+    }
+    if (outcome === 'valid' && firstBadBlock(this.bytes, this.view, this.record, this.#blockSizeBytes) >= 0) {
+      this.record.reason = 'wrong block checksum';
+      return 'invalid';
+    }
+    return outcome;
+  }
+
+  /** File offset just behind the record decoded last. */
+  get endOffset(): number {
+    return this.#base + this.record.endOffset;
+  }
+
+  async #load(offset: number, windowBytes: number): Promise<void> {
+    if (windowBytes > this.#window.length) this.#window = new Uint8Array(Math.min(windowBytes, Math.max(this.#sizeBytes, WINDOW_BYTES)));
+    const wanted = Math.min(this.#window.length, Math.max(0, this.#sizeBytes - offset));
+    const got = await this.#file.read(this.#window.subarray(0, wanted), offset);
+    this.#base = offset;
+    this.#length = got;
+    this.bytes = this.#window.subarray(0, got);
+    this.view = viewOf(this.bytes);
+  }
+
+  /** Offset of the next place at or behind `offset` that looks like a record, or -1. */
+  async nextCandidate(offset: number): Promise<number> {
+    let at = offset;
+    while (at < this.#sizeBytes) {
+      if (at < this.#base || at >= this.#base + this.#length) await this.#load(at, this.#window.length);
+      if (this.#length === 0) return -1;
+      const found = Buffer.from(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength).indexOf(RECORD_MAGIC_BYTES, at - this.#base);
+      if (found >= 0 && (this.#base + found) % 8 === 0) return this.#base + found;
+      at = found >= 0 ? this.#base + found + 1 : Math.max(at + 1, this.#base + this.#length - 3);
+      if (at + RECORD_MAGIC_BYTES.length > this.#sizeBytes) return -1;
+    }
+    return -1;
+  }
+}
+
+interface FoundLife extends LogFileHeader {
+  readonly file: File;
+  readonly sizeBytes: number;
+}
+
+function isFault(header: LogFileHeader | HeaderFault): header is HeaderFault {
+  return 'fault' in header;
+}
+
+async function readLives(options: LogRecoveryOptions): Promise<FoundLife[]> {
+  const lives: FoundLife[] = [];
+  for (const [fileIndex, file] of options.files.entries()) {
+    const sizeBytes = await file.sizeBytes();
+    const bytes = new Uint8Array(LOG_HEADER_BYTES);
+    const got = await file.read(bytes, 0);
+    const header = decodeLogHeader(bytes.subarray(0, got), { volumeId: options.volumeId, blockSizeBytes: options.blockSizeBytes, fileIndex });
+    if (!isFault(header)) lives.push({ ...header, file, sizeBytes });
+    // A torn header is what a power cut leaves of a life that was never synced; the later lives tell whether it was.
+    else if (header.fault === 'foreign') throw new VolumeError('corrupt', `log file ${fileIndex}: ${header.detail}, at byte 0; nothing was changed`);
+  }
+  return lives.toSorted((a, b) => a.generation - b.generation);
+}
+
+/** Finds and replays the unbroken run of records behind `chunkedLsn`. Errors: `corrupt` for damage, and what `apply` rejects with. */
+export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecovery> {
+  return new Replay(options, await readLives(options)).run();
+}
+
+class Replay {
+  readonly #options: LogRecoveryOptions;
+  readonly #lives: readonly FoundLife[];
+  readonly #kept: LogLife[] = [];
+  /** The next LSN of the run that is being read. */
+  #next: number;
+  #records = 0;
+
+  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[]) {
+    this.#options = options;
+    this.#lives = lives;
+    this.#next = options.chunkedLsn + 1;
+  }
+
+  async run(): Promise<LogRecovery> {
+    const wanted = this.#options.chunkedLsn + 1;
+    const start = this.#lives.findLastIndex((life) => life.firstLsn <= wanted);
+    let end = 'no log file begins at or before the first record that is needed';
+    let stopped: { index: number; offset: number } = { index: 0, offset: 0 };
+    for (let index = start; index >= 0 && index < this.#lives.length; index += 1) {
+      const life = this.#lives[index];
+      if (index > start && life.firstLsn !== this.#next) break;
+      this.#next = life.firstLsn;
+      const result = await this.#replayLife(life);
+      end = result.end;
+      stopped = { index, offset: result.offset };
+    }
+    // Records up to `chunkedLsn` may be missing here without harm: the chunks have them.
+    this.#next = Math.max(this.#next, wanted);
+    await this.#lookForDamage(start < 0 ? { index: 0, offset: 0 } : stopped, end);
+    return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end };
+  }
+
+  async #replayLife(life: FoundLife): Promise<{ offset: number; end: string }> {
+    const { chunkedLsn } = this.#options;
+    const reader = new LogFileReader(life.file, life.sizeBytes, this.#options.blockSizeBytes);
+    let offset = LOG_HEADER_BYTES;
+    for (;;) {
+      const reason = await this.#recordFault(reader, life, offset);
+      if (reason !== null) {
+        const resumed = this.#next <= chunkedLsn ? await this.#resumeBehind(reader, life, offset) : -1;
+        if (resumed < 0) {
+          this.#keep(life);
+          return { offset, end: `log file ${life.fileIndex}, byte ${offset}, expected LSN ${this.#next}: ${reason}` };
+        }
+        offset = resumed;
+        continue;
+      }
+      const { record } = reader;
+      const end = reader.endOffset;
+      if (record.lsn > chunkedLsn) {
+        await this.#options.apply({ record, bytes: reader.bytes, view: reader.view });
+        this.#records += 1;
+      }
+      this.#next = record.lsn + 1;
+      offset = end;
+    }
+  }
+
+  /** Why the record at `offset` is not the next of the run, or null if it is. */
+  async #recordFault(reader: LogFileReader, life: FoundLife, offset: number): Promise<string | null> {
+    if ((await reader.recordAt(offset)) === 'invalid') return reader.record.reason;
+    const { record } = reader;
+    if (record.generation !== life.generation) return `record of generation ${record.generation}, not ${life.generation}`;
+    if (record.lsn !== this.#next) return `record has LSN ${record.lsn}`;
+    if (record.blockNumber + record.blockCount > this.#options.volumeBlocks) return 'record reaches past the end of the volume';
+    return null;
+  }
+
+  /**
+   * Among records that the chunks hold anyway one may be missing: it was never synced, its chunk was. The run goes on
+   * at a later record that is no later than the first one needed. Returns its offset, or -1.
+   */
+  async #resumeBehind(reader: LogFileReader, life: FoundLife, offset: number): Promise<number> {
+    let at = await reader.nextCandidate(offset + 8);
+    while (at >= 0) {
+      const valid = (await reader.recordAt(at)) === 'valid' && reader.record.generation === life.generation;
+      if (valid && reader.record.lsn > this.#options.chunkedLsn + 1) return -1;
+      if (valid && reader.record.lsn > this.#next) {
+        this.#next = reader.record.lsn;
+        return at;
+      }
+      at = await reader.nextCandidate(at + 8);
+    }
+    return -1;
+  }
+
+  #keep(life: FoundLife): void {
+    if (this.#next - 1 <= this.#options.chunkedLsn || this.#next <= life.firstLsn) return;
+    this.#kept.push({ fileIndex: life.fileIndex, generation: life.generation, firstLsn: life.firstLsn, lastLsn: this.#next - 1 });
+  }
+
+  /** Reads on behind the end of the run: a record there that calls the missing one durable means damage. */
+  async #lookForDamage(stopped: { index: number; offset: number }, end: string): Promise<void> {
+    for (let index = stopped.index; index < this.#lives.length; index += 1) {
+      const life = this.#lives[index];
+      const from = index === stopped.index ? stopped.offset : 0;
+      if (from === 0) this.#checkClaim(life.durableLsn, life.fileIndex, 0, end);
+      const reader = new LogFileReader(life.file, life.sizeBytes, this.#options.blockSizeBytes);
+      let at = await reader.nextCandidate(Math.max(from, LOG_HEADER_BYTES));
+      while (at >= 0) {
+        const valid = (await reader.recordAt(at)) === 'valid' && reader.record.generation === life.generation;
+        if (valid) this.#checkClaim(reader.record.durableLsn, life.fileIndex, at, end);
+        at = await reader.nextCandidate(valid ? reader.endOffset : at + 8);
+      }
+    }
+  }
+
+  #checkClaim(durableLsn: number, fileIndex: number, offset: number, end: string): void {
+    if (durableLsn < this.#next) return;
+    throw new VolumeError(
+      'corrupt',
+      `the log is damaged: ${end}; but log file ${fileIndex}, byte ${offset}, says that records up to LSN ${durableLsn} had been synced. ` +
+        'Synced records are missing; nothing was changed',
+      { context: { expectedLsn: this.#next, durableLsn, fileIndex, offsetBytes: offset } },
+    );
+  }
+}
