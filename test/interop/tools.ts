@@ -1,0 +1,64 @@
+/**
+ * Tests that drive other projects' clients. A test whose tool is missing is skipped and says so; with
+ * BASALT_REQUIRE_INTEROP=1 it fails instead, so that CI cannot pass by installing nothing.
+ */
+import { spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { expect, test } from 'vitest';
+
+/** The distribution's folders first: another python3 earlier on the path hides the one that nbdsh needs. */
+const TOOL_PATH = ['/usr/bin', '/bin', '/usr/sbin', '/sbin', process.env.PATH ?? ''].join(delimiter);
+const TOOL_TIMEOUT_MS = 60_000;
+
+export type Tool = 'nbdinfo' | 'nbdcopy' | 'nbdsh' | 'nbdkit' | 'qemu-img' | 'qemu-io' | 'fio' | 'nbd-client';
+
+function isInstalled(tool: Tool): boolean {
+  return TOOL_PATH.split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, tool), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** A test that needs `tools`. */
+export function interopTest(tools: readonly Tool[], name: string, run: () => Promise<void>): void {
+  const missing = tools.filter((tool) => !isInstalled(tool));
+  const isRequired = process.env.BASALT_REQUIRE_INTEROP === '1';
+  const title = missing.length === 0 ? name : `${name} (not installed: ${missing.join(', ')})`;
+  test.skipIf(missing.length > 0 && !isRequired)(title, { timeout: 2 * TOOL_TIMEOUT_MS }, async () => {
+    expect(missing, 'BASALT_REQUIRE_INTEROP asks for every tool').toEqual([]);
+    await run();
+  });
+}
+
+export interface ToolResult {
+  readonly status: number | string;
+  readonly out: string;
+  readonly error: string;
+}
+
+/** Runs a tool to its end, whatever its status. */
+export function runTool(tool: Tool, words: readonly string[], input = ''): Promise<ToolResult> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(tool, words, { env: { ...process.env, PATH: TOOL_PATH, LC_ALL: 'C' }, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' });
+    let out = '';
+    let error = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (error += text));
+    child.on('error', reject);
+    child.on('close', (code, signal) => resolve({ status: code ?? signal ?? 'unknown', out, error }));
+    child.stdin.on('error', reject);
+    child.stdin.end(input);
+  });
+}
+
+/** Runs a tool that must succeed; returns what it printed. */
+export async function runOk(name: Tool, ...words: string[]): Promise<string> {
+  const { status, out, error } = await runTool(name, words);
+  expect(status, `${name} ${words.join(' ')}\n${out}${error}`).toBe(0);
+  return out;
+}
