@@ -1,0 +1,190 @@
+/**
+ * What a volume may hold: the bytes of every acknowledged request, and the requests that are not answered yet. After a
+ * crash each block must equal the acknowledged bytes with some of the unanswered requests applied, each of them whole
+ * within the block: nothing older, nothing torn, nothing else.
+ */
+import { fillStamp } from './stamp.ts';
+
+export interface ByteRange {
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+/** A request that changes the volume. `stamp`: it writes its stamp; `zero`: its range reads as zeroes afterwards. */
+export interface Mutation extends ByteRange {
+  readonly request: number;
+  readonly connection: number;
+  readonly kind: 'stamp' | 'zero' | 'trim';
+}
+
+interface Recorded {
+  readonly mutation: Mutation;
+  state: 'in flight' | 'acknowledged' | 'undecided';
+}
+
+export interface Problem {
+  readonly blockNumber: number;
+  readonly text: string;
+}
+
+/** Past requests that are kept to explain a wrong byte. */
+const HISTORY_LIMIT = 200_000;
+
+export class VolumeImage {
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly #bytes: Uint8Array;
+  readonly #inFlight = new Set<Mutation>();
+  readonly #reading = new Set<ByteRange>();
+  #history: Recorded[] = [];
+
+  /** An image of a new volume: all zeroes. */
+  constructor(options: { readonly sizeBytes: number; readonly blockSizeBytes: number }) {
+    this.sizeBytes = options.sizeBytes;
+    this.blockSizeBytes = options.blockSizeBytes;
+    this.#bytes = new Uint8Array(options.sizeBytes);
+  }
+
+  /**
+   * Notes a request that is about to be sent. False, and nothing noted, while another one overlaps it: the order of
+   * overlapping requests is free, and the check after the crash could then not tell a lost one.
+   */
+  begin(mutation: Mutation): boolean {
+    if (overlapsAny(this.#inFlight, mutation) || overlapsAny(this.#reading, mutation)) return false;
+    this.#inFlight.add(mutation);
+    if (this.#history.length >= HISTORY_LIMIT) this.#history = this.#history.slice(HISTORY_LIMIT / 2);
+    this.#history.push({ mutation, state: 'in flight' });
+    return true;
+  }
+
+  /** The request was answered without an error: from now on the volume holds it. */
+  acknowledge(mutation: Mutation): void {
+    this.#inFlight.delete(mutation);
+    this.#note(mutation, 'acknowledged');
+    const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
+    applyTo(this.#bytes.subarray(offsetBytes, offsetBytes + lengthBytes), offsetBytes, mutation);
+  }
+
+  /** Like `begin`, for a request that only reads. */
+  beginRead(range: ByteRange): boolean {
+    if (overlapsAny(this.#inFlight, range)) return false;
+    this.#reading.add(range);
+    return true;
+  }
+
+  endRead(range: ByteRange): void {
+    this.#reading.delete(range);
+  }
+
+  /** Checks bytes read at `offsetBytes` (any alignment), and takes them as the truth where they may be. */
+  verify(offsetBytes: number, actual: Uint8Array): Problem[] {
+    const problems: Problem[] = [];
+    const end = offsetBytes + actual.length;
+    for (let start = offsetBytes; start < end; ) {
+      const blockNumber = Math.floor(start / this.blockSizeBytes);
+      const stop = Math.min((blockNumber + 1) * this.blockSizeBytes, end);
+      const text = this.#verifyPart(start, actual.subarray(start - offsetBytes, stop - offsetBytes));
+      if (text !== null) problems.push({ blockNumber, text });
+      start = stop;
+    }
+    return problems;
+  }
+
+  /**
+   * Nothing is in flight any more, and all that the unanswered requests covered was verified: what was found counts
+   * from now on, and a later change of it is an error.
+   */
+  settle(): void {
+    for (const mutation of this.#inFlight) this.#note(mutation, 'undecided');
+    this.#inFlight.clear();
+    this.#reading.clear();
+  }
+
+  /** Checks a part of one block. */
+  #verifyPart(start: number, actual: Uint8Array): string | null {
+    const expected = this.#bytes.subarray(start, start + actual.length);
+    if (equal(expected, actual)) return null;
+    const touching = [...this.#inFlight].filter((mutation) => overlaps(effectOf(mutation, this.blockSizeBytes), { offsetBytes: start, lengthBytes: actual.length }));
+    if (touching.length > 12) throw new Error(`${touching.length} requests in flight in one block: too many to try all outcomes`);
+    const candidate = new Uint8Array(actual.length);
+    for (let subset = 1; subset < 2 ** touching.length; subset += 1) {
+      candidate.set(expected);
+      // They do not overlap each other (begin), so that their order does not matter.
+      for (const [index, mutation] of touching.entries()) if ((subset >> index) & 1) this.#overlay(candidate, start, mutation);
+      if (equal(candidate, actual)) {
+        expected.set(actual);
+        return null;
+      }
+    }
+    return this.#explain(start, actual, touching);
+  }
+
+  /** Applies the part of `mutation` that lies within `target`, which begins at `start`. */
+  #overlay(target: Uint8Array, start: number, mutation: Mutation): void {
+    const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
+    const from = Math.max(offsetBytes, start);
+    const to = Math.min(offsetBytes + lengthBytes, start + target.length);
+    if (from < to) applyTo(target.subarray(from - start, to - start), from, mutation);
+  }
+
+  #note(mutation: Mutation, state: Recorded['state']): void {
+    const recorded = this.#history.findLast((entry) => entry.mutation === mutation);
+    if (recorded !== undefined) recorded.state = state;
+  }
+
+  #explain(start: number, actual: Uint8Array, touching: readonly Mutation[]): string {
+    const expected = this.#bytes.subarray(start, start + actual.length);
+    const wrong = actual.findIndex((byte, index) => byte !== expected[index]);
+    const position = start + wrong;
+    const writers = this.#history.filter(({ mutation }) => overlaps(effectOf(mutation, this.blockSizeBytes), { offsetBytes: position, lengthBytes: 1 }));
+    const matching = writers.findLast(({ mutation }) => this.#matches(mutation, position, start, actual));
+    const last = writers.findLast(({ state }) => state !== 'in flight');
+    const wrongBytes = actual.reduce((sum, byte, index) => sum + (byte === expected[index] ? 0 : 1), 0);
+    return [
+      `block ${Math.floor(start / this.blockSizeBytes)}: ${wrongBytes} bytes differ, the first at byte ${position}:`,
+      `found ${matching === undefined ? (actual[wrong] === 0 ? 'zeroes' : 'bytes that no known request wrote') : describe(matching)},`,
+      `expected ${last === undefined ? 'what it held before (no request known)' : describe(last)};`,
+      `in flight in this block: ${touching.map((mutation) => describe({ mutation, state: 'in flight' })).join('; ') || 'none'}`,
+    ].join(' ');
+  }
+
+  /** Whether the bytes around `position` (up to 16 behind it) are those that `mutation` wrote there. */
+  #matches(mutation: Mutation, position: number, start: number, actual: Uint8Array): boolean {
+    const effect = effectOf(mutation, this.blockSizeBytes);
+    const length = Math.min(64, effect.offsetBytes + effect.lengthBytes - position, start + actual.length - position);
+    const bytes = new Uint8Array(length);
+    applyTo(bytes, position, mutation);
+    return equal(bytes, actual.subarray(position - start, position - start + length));
+  }
+}
+
+/** What a request changes: a trim leaves the blocks alone that it covers in part. */
+function effectOf(mutation: Mutation, blockSizeBytes: number): ByteRange {
+  if (mutation.kind !== 'trim') return mutation;
+  const start = Math.ceil(mutation.offsetBytes / blockSizeBytes) * blockSizeBytes;
+  const end = Math.floor((mutation.offsetBytes + mutation.lengthBytes) / blockSizeBytes) * blockSizeBytes;
+  return { offsetBytes: start, lengthBytes: Math.max(0, end - start) };
+}
+
+function applyTo(target: Uint8Array, offsetBytes: number, mutation: Mutation): void {
+  if (mutation.kind === 'stamp') fillStamp(target, offsetBytes, mutation);
+  else target.fill(0);
+}
+
+function overlapsAny(ranges: Iterable<ByteRange>, range: ByteRange): boolean {
+  for (const other of ranges) if (overlaps(other, range)) return true;
+  return false;
+}
+
+function overlaps(left: ByteRange, right: ByteRange): boolean {
+  return left.offsetBytes < right.offsetBytes + right.lengthBytes && right.offsetBytes < left.offsetBytes + left.lengthBytes;
+}
+
+function equal(left: Uint8Array, right: Uint8Array): boolean {
+  return Buffer.compare(left, right) === 0;
+}
+
+function describe({ mutation, state }: Recorded): string {
+  const what = mutation.kind === 'stamp' ? 'write' : mutation.kind;
+  return `${what} ${mutation.request} of connection ${mutation.connection} (${state}, ${mutation.lengthBytes} bytes at ${mutation.offsetBytes})`;
+}
