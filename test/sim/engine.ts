@@ -1,0 +1,27 @@
+/** The engine under test, as a world sees it: the real one, or a toy with a known flaw that shows that the checks can fail. */
+import type { EngineSettings } from '../../src/base/settings-types.ts';
+import type { Env } from '../../src/env/env.ts';
+import type { BlockDevice } from '../../src/volume/block-device.ts';
+import type { CreateOptions, VolumeObserver, VolumeStats } from '../../src/volume/volume-info.ts';
+import type { WorkerTask } from './env.ts';
+
+export interface SimVolume extends BlockDevice {
+  readonly lastLsn: number;
+  readonly durableLsn: number;
+  readonly recoveredLsn: number;
+  stats(): VolumeStats;
+  close(): Promise<void>;
+}
+
+export interface EngineOptions {
+  readonly env: Env;
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  readonly slabBytes: number;
+}
+
+export interface SimEngine {
+  readonly tasks: ReadonlyMap<string, WorkerTask>;
+  create(options: EngineOptions, create: CreateOptions): Promise<void>;
+  open(options: EngineOptions, observer: VolumeObserver): Promise<SimVolume>;
+}

@@ -1,0 +1,140 @@
+/**
+ * The content of one simulated file: what a reader sees now (the page cache) and what is on the medium, with the writes
+ * between them that were never synced.
+ *
+ * A power cut decides for each 512-byte sector of each such write on its own whether it reached the medium. A sector
+ * holds the newest version that reached it and so all older writes to it as well (a page goes to the medium whole, with
+ * all that was written to it before); the next version may have reached it in part (torn). The length of the file is metadata and is
+ * decided apart: bytes kept beyond a lost length are lost, bytes lost below a kept length read as what was there before, or zero.
+ */
+
+export const SECTOR_BYTES = 512;
+
+interface UnsyncedWrite {
+  readonly sequence: number;
+  readonly offsetBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+/** Decides what a power cut leaves of what was never synced. `sequence` is a change's place in the order of all changes of the disk. */
+export interface PowerCutFate {
+  /** Whether this version of a sector reached the medium. */
+  keepsSector(sequence: number, fileId: number, sector: number): boolean;
+  /** How many leading bytes (0 to 511) of the first version that did not wholly reach the medium did. */
+  tornBytes(): number;
+  /** Whether the growth of a file by this write reached the medium. */
+  keepsLength(sequence: number, fileId: number): boolean;
+  /** Whether this change of a name (creation, rename, removal) reached the medium. */
+  keepsName(sequence: number): boolean;
+}
+
+export class FileNode {
+  readonly kind = 'file';
+  readonly id: number;
+  #current = new Uint8Array(0);
+  #sizeBytes = 0;
+  #durable = new Uint8Array(0);
+  #durableSizeBytes = 0;
+  #unsynced: UnsyncedWrite[] = [];
+
+  constructor(id: number) {
+    this.id = id;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  get unsyncedSequences(): number[] {
+    return this.#unsynced.map((write) => write.sequence);
+  }
+
+  /** Takes a copy of `bytes`; on return they are with the kernel. */
+  write(bytes: Uint8Array, offsetBytes: number, sequence: number): void {
+    if (bytes.length === 0) return;
+    const copy = bytes.slice();
+    this.#current = put(this.#current, copy, offsetBytes);
+    this.#sizeBytes = Math.max(this.#sizeBytes, offsetBytes + copy.length);
+    this.#unsynced.push({ sequence, offsetBytes, bytes: copy });
+  }
+
+  /** Returns the bytes read; fewer than asked for at the end of the file. */
+  read(target: Uint8Array, offsetBytes: number): number {
+    const length = Math.max(0, Math.min(target.length, this.#sizeBytes - offsetBytes));
+    target.set(this.#current.subarray(offsetBytes, offsetBytes + length));
+    return length;
+  }
+
+  /** The end of a sync that began at `sequence`: all writes up to it are on the medium; younger ones may be, or not. */
+  makeDurable(sequence: number): void {
+    let synced = 0;
+    for (const write of this.#unsynced) {
+      if (write.sequence > sequence) break;
+      this.#durable = put(this.#durable, write.bytes, write.offsetBytes);
+      this.#durableSizeBytes = Math.max(this.#durableSizeBytes, write.offsetBytes + write.bytes.length);
+      synced += 1;
+    }
+    this.#unsynced = synced === this.#unsynced.length ? [] : this.#unsynced.slice(synced);
+  }
+
+  /** The power fails: from now on a reader sees what is on the medium. */
+  cutPower(fate: PowerCutFate): void {
+    const reached = this.#reachedSectors(fate);
+    const torn = new Set<number>();
+    let sizeBytes = this.#durableSizeBytes;
+    for (const [index, write] of this.#unsynced.entries()) {
+      const endBytes = write.offsetBytes + write.bytes.length;
+      if (endBytes > sizeBytes && fate.keepsLength(write.sequence, this.id)) sizeBytes = endBytes;
+      for (const sector of sectorsOf(write)) {
+        const newest = reached.get(sector) ?? -1;
+        if (index <= newest) this.#applySector(write, sector, SECTOR_BYTES);
+        else if (!torn.has(sector)) {
+          torn.add(sector); // only the version after the newest one can be torn; later ones never began to be written
+          this.#applySector(write, sector, fate.tornBytes());
+        }
+      }
+    }
+    this.#durableSizeBytes = sizeBytes;
+    this.#durable.fill(0, sizeBytes);
+    this.#durable = put(this.#durable, new Uint8Array(0), sizeBytes);
+    this.#current = this.#durable.slice();
+    this.#sizeBytes = sizeBytes;
+    this.#unsynced = [];
+  }
+
+  /** For each sector the index of the newest unsynced write to it that reached the medium. */
+  #reachedSectors(fate: PowerCutFate): Map<number, number> {
+    const reached = new Map<number, number>();
+    for (const [index, write] of this.#unsynced.entries()) {
+      for (const sector of sectorsOf(write)) {
+        if (fate.keepsSector(write.sequence, this.id, sector)) reached.set(sector, index);
+      }
+    }
+    return reached;
+  }
+
+  /** Puts the part of a write that lies in the first `limitBytes` of a sector on the medium. */
+  #applySector(write: UnsyncedWrite, sector: number, limitBytes: number): void {
+    const start = Math.max(write.offsetBytes, sector * SECTOR_BYTES);
+    const end = Math.min(write.offsetBytes + write.bytes.length, sector * SECTOR_BYTES + limitBytes);
+    if (end <= start) return;
+    this.#durable = put(this.#durable, write.bytes.subarray(start - write.offsetBytes, end - write.offsetBytes), start);
+  }
+}
+
+function* sectorsOf(write: UnsyncedWrite): Generator<number> {
+  const last = Math.floor((write.offsetBytes + write.bytes.length - 1) / SECTOR_BYTES);
+  for (let sector = Math.floor(write.offsetBytes / SECTOR_BYTES); sector <= last; sector += 1) yield sector;
+}
+
+/** `buffer` with `bytes` at `offsetBytes`, grown with zeroes where that is needed. */
+function put(buffer: Uint8Array<ArrayBuffer>, bytes: Uint8Array, offsetBytes: number): Uint8Array<ArrayBuffer> {
+  const endBytes = offsetBytes + bytes.length;
+  let target = buffer;
+  if (endBytes > buffer.length) {
+    target = new Uint8Array(Math.max(endBytes, Math.min(2 * buffer.length, buffer.length + (1 << 20))));
+    target.set(buffer);
+  }
+  target.set(bytes, offsetBytes);
+  return target;
+}

@@ -1,0 +1,303 @@
+/**
+ * The Env's FileSystem over a SimDisk, as one process sees it. Calls that return promises end after a random delay, so
+ * that their order varies. A write takes its bytes when it ends: a caller that changes them in between is found out.
+ * A sync covers the writes that had ended when it began.
+ */
+import type { File, FileLock, FileSystem, OpenMode } from '../../src/env/env.ts';
+import { SystemError, type FileNode, type SimDisk } from './disk.ts';
+import type { Fault, FaultPolicy, FileCall, FileCallKind } from './faults.ts';
+import { SECTOR_BYTES } from './file-node.ts';
+import type { SimProcess } from './process.ts';
+import type { SeededRandom } from './random.ts';
+import { drawCallMs, type IoProfile } from './timing.ts';
+
+/** What a call does, and what is left of it when it is cut off. */
+interface Effect<T> {
+  /** Done in one go at the call's end. */
+  perform(): T;
+  /** Done when the process dies, or an injected error strikes, in the middle of the call. */
+  partly(random: SeededRandom): void;
+}
+
+export interface FileSystemOptions {
+  readonly process: SimProcess;
+  readonly disk: SimDisk;
+  readonly locks: SimLocks;
+  readonly profile: IoProfile;
+  readonly faults: FaultPolicy;
+}
+
+/** The locks of all processes of the simulated machine. */
+export class SimLocks {
+  readonly #holders = new Map<FileNode, SimProcess>();
+
+  take(node: FileNode, process: SimProcess): boolean {
+    if (this.#holders.get(node)?.alive === true) return false;
+    this.#holders.set(node, process);
+    return true;
+  }
+
+  release(node: FileNode, process: SimProcess): void {
+    if (this.#holders.get(node) === process) this.#holders.delete(node);
+  }
+}
+
+export class SimFileSystem implements FileSystem {
+  readonly #options: FileSystemOptions;
+  readonly #disk: SimDisk;
+  readonly #openPaths = new Map<SimFile, string>();
+
+  constructor(options: FileSystemOptions) {
+    this.#options = options;
+    this.#disk = options.disk;
+  }
+
+  /** Paths of the files that are open now: whoever has closed everything leaves none. */
+  openPaths(): string[] {
+    return [...this.#openPaths.values()];
+  }
+
+  open(path: string, mode: OpenMode): Promise<File> {
+    return this.call(mode === 'create' ? 'create' : 'open', path, 0, 0, maybeDone(() => {
+      const node = mode === 'create' ? this.#disk.createFile(path) : this.#disk.findFile(path);
+      const file = new SimFile({ owner: this, disk: this.#disk, node, path, writable: mode !== 'read' });
+      this.#openPaths.set(file, path);
+      return file;
+    }));
+  }
+
+  list(path: string): Promise<string[]> {
+    return this.call('list', path, 0, 0, harmless(() => [...this.#disk.findDirectory(path).entries.keys()].sort()));
+  }
+
+  makeDirectory(path: string): Promise<void> {
+    return this.call('make-directory', path, 0, 0, maybeDone(() => this.#disk.makeDirectory(path)));
+  }
+
+  rename(source: string, target: string): Promise<void> {
+    return this.call('rename', `${source} to ${target}`, 0, 0, maybeDone(() => this.#disk.rename(source, target)));
+  }
+
+  remove(path: string): Promise<void> {
+    return this.call('remove', path, 0, 0, maybeDone(() => this.#disk.remove(path)));
+  }
+
+  removeTree(path: string): Promise<void> {
+    return this.call('remove-tree', path, 0, 0, maybeDone(() => this.#disk.removeTree(path)));
+  }
+
+  syncDirectory(path: string): Promise<void> {
+    const start = this.#disk.sequence;
+    return this.call('sync-directory', path, 0, 0, harmless(() => this.#disk.makeNamesDurable(this.#disk.findDirectory(path), start)));
+  }
+
+  exists(path: string): Promise<boolean> {
+    return this.call('exists', path, 0, 0, harmless(() => this.#disk.find(path) !== undefined));
+  }
+
+  lock(path: string): Promise<FileLock | null> {
+    const { process, locks } = this.#options;
+    return this.call('lock', path, 0, 0, maybeDone(() => {
+      const node = this.#disk.find(path) === undefined ? this.#disk.createFile(path) : this.#disk.findFile(path);
+      if (!locks.take(node, process)) return null;
+      return {
+        release: () => this.call('close', path, 0, 0, harmless(() => locks.release(node, process))),
+      };
+    }));
+  }
+
+  forget(file: SimFile): void {
+    this.#openPaths.delete(file);
+  }
+
+  /** One call that returns a promise. Never settles if the process dies before its end. */
+  call<T>(kind: FileCallKind, path: string, offsetBytes: number, lengthBytes: number, effect: Effect<T>): Promise<T> {
+    const { process, profile } = this.#options;
+    return new Promise<T>((resolve, reject) => {
+      if (!process.alive) return;
+      const fault = this.#announce({ kind, path, offsetBytes, lengthBytes, inTurn: false });
+      if (fault?.kind === 'crash' && fault.when === 'before') {
+        process.die();
+        return;
+      }
+      const inFlight = { abandon: (random: SeededRandom) => effect.partly(random) };
+      process.begin(inFlight);
+      if (fault?.kind === 'crash' && fault.when === 'during') {
+        process.die();
+        return;
+      }
+      const isSync = kind === 'sync' || kind === 'sync-directory';
+      process.after(drawCallMs(process.random, profile, isSync ? 'sync' : 'call'), () => {
+        process.end(inFlight);
+        this.#finish(effect, fault, { kind, path }, resolve, reject);
+      });
+    });
+  }
+
+  /** One call that ends within the turn; without effect once the process is dead. */
+  callNow(kind: FileCallKind, path: string, offsetBytes: number, lengthBytes: number, effect: Effect<void>): void {
+    const { process, profile } = this.#options;
+    if (!process.alive) return;
+    const fault = this.#announce({ kind, path, offsetBytes, lengthBytes, inTurn: true });
+    process.scheduler.spend(drawCallMs(process.random, profile, kind === 'sync' ? 'sync' : 'in-turn'));
+    if (fault?.kind === 'error') {
+      effect.partly(process.random);
+      throw new SystemError(fault.code, `${kind} ${path}: injected fault`);
+    }
+    if (fault?.kind === 'crash' && fault.when === 'during') effect.partly(process.random);
+    else if (fault?.kind !== 'crash' || fault.when === 'after') effect.perform();
+    if (fault?.kind === 'crash') process.die();
+  }
+
+  #finish<T>(
+    effect: Effect<T>,
+    fault: Fault | null,
+    call: { readonly kind: FileCallKind; readonly path: string },
+    resolve: (value: T) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { process } = this.#options;
+    if (fault?.kind === 'error') {
+      effect.partly(process.random);
+      reject(new SystemError(fault.code, `${call.kind} ${call.path}: injected fault`));
+      return;
+    }
+    let value: T;
+    try {
+      value = effect.perform();
+    } catch (error) {
+      const failure = error instanceof Error ? error : new Error(String(error));
+      process.trace.event('  fails', failure.message);
+      reject(failure);
+      return;
+    }
+    if (fault?.kind === 'crash') process.die();
+    else resolve(value);
+  }
+
+  #announce(call: FileCall): Fault | null {
+    const { process, faults } = this.#options;
+    process.trace.event(call.inTurn ? `${call.kind} now` : call.kind, call.path, call.offsetBytes, call.lengthBytes);
+    const fault = faults.decide(call);
+    if (fault !== null) process.trace.event(fault.kind === 'error' ? `  fault ${fault.code}` : `  crash ${fault.when}`, call.path);
+    return fault;
+  }
+}
+
+interface SimFileOptions {
+  readonly owner: SimFileSystem;
+  readonly disk: SimDisk;
+  readonly node: FileNode;
+  readonly path: string;
+  readonly writable: boolean;
+}
+
+class SimFile implements File {
+  readonly #options: SimFileOptions;
+  #open = true;
+
+  constructor(options: SimFileOptions) {
+    this.#options = options;
+  }
+
+  write(parts: readonly Uint8Array[], offsetBytes: number): Promise<void> {
+    this.#checkOpen(true);
+    const { owner, path } = this.#options;
+    return owner.call('write', path, offsetBytes, lengthOf(parts), this.#writing(parts, offsetBytes));
+  }
+
+  writeNow(parts: readonly Uint8Array[], offsetBytes: number): void {
+    this.#checkOpen(true);
+    const { owner, path } = this.#options;
+    owner.callNow('write', path, offsetBytes, lengthOf(parts), this.#writing(parts, offsetBytes));
+  }
+
+  read(target: Uint8Array, offsetBytes: number): Promise<number> {
+    this.#checkOpen(false);
+    const { owner, path, node } = this.#options;
+    return owner.call('read', path, offsetBytes, target.length, harmless(() => node.read(target, offsetBytes)));
+  }
+
+  sync(): Promise<void> {
+    this.#checkOpen(false);
+    const { owner, path } = this.#options;
+    return owner.call('sync', path, 0, 0, this.#syncing());
+  }
+
+  syncNow(): void {
+    this.#checkOpen(false);
+    const { owner, path } = this.#options;
+    owner.callNow('sync', path, 0, 0, this.#syncing());
+  }
+
+  sizeBytes(): Promise<number> {
+    this.#checkOpen(false);
+    const { owner, path, node } = this.#options;
+    return owner.call('size', path, 0, 0, harmless(() => node.sizeBytes));
+  }
+
+  close(): Promise<void> {
+    this.#checkOpen(false);
+    this.#open = false;
+    const { owner, path } = this.#options;
+    owner.forget(this);
+    return owner.call('close', path, 0, 0, harmless(() => undefined));
+  }
+
+  #writing(parts: readonly Uint8Array[], offsetBytes: number): Effect<void> {
+    const { disk, node } = this.#options;
+    return {
+      perform: () => disk.write(node, join(parts), offsetBytes),
+      partly: (random) => {
+        const bytes = join(parts);
+        const sectors = Math.ceil((offsetBytes + bytes.length) / SECTOR_BYTES) - Math.floor(offsetBytes / SECTOR_BYTES);
+        const endBytes = (Math.floor(offsetBytes / SECTOR_BYTES) + random.between(0, sectors)) * SECTOR_BYTES;
+        const done = Math.min(bytes.length, Math.max(0, endBytes - offsetBytes));
+        attempt(() => disk.write(node, bytes.subarray(0, done), offsetBytes));
+      },
+    };
+  }
+
+  #syncing(): Effect<void> {
+    const { disk, node } = this.#options;
+    const start = disk.sequence;
+    return harmless(() => node.makeDurable(start));
+  }
+
+  #checkOpen(forWriting: boolean): void {
+    if (!this.#open) throw new SystemError('EBADF', `${this.#options.path} is closed`);
+    if (forWriting && !this.#options.writable) throw new SystemError('EBADF', `${this.#options.path} is open for reading only`);
+  }
+}
+
+/** A call that leaves nothing behind when it is cut off. */
+function harmless<T>(perform: () => T): Effect<T> {
+  return { perform, partly: () => undefined };
+}
+
+/** A call that is done whole or not at all when it is cut off. */
+function maybeDone<T>(perform: () => T): Effect<T> {
+  return {
+    perform,
+    partly: (random) => {
+      if (random.chance(0.5)) attempt(perform);
+    },
+  };
+}
+
+/** Does what would have been done; if it would have failed, nobody is left to hear of it. */
+function attempt(action: () => unknown): void {
+  try {
+    action();
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+  }
+}
+
+function lengthOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, part) => sum + part.length, 0);
+}
+
+function join(parts: readonly Uint8Array[]): Uint8Array {
+  return parts.length === 1 ? parts[0] : Buffer.concat(parts);
+}

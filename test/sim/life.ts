@@ -1,0 +1,182 @@
+/** One life of a volume: from the start of the process that opens it to that process's end, with what its clients share. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { deferred } from '../../src/base/async.ts';
+import { VolumeError } from '../../src/base/errors.ts';
+import type { SimVolume } from './engine.ts';
+import type { SimEnv } from './env.ts';
+import { SimulationFailure, describeRequest, type AcceptedRecord, type ChangeRequest, type Model } from './model.ts';
+import type { Obligations } from './obligations.ts';
+import type { WorldPlan } from './plan.ts';
+import type { SimProcess } from './process.ts';
+
+/** What all lives of a world share. */
+export interface WorldState {
+  readonly plan: WorldPlan;
+  readonly model: Model;
+  readonly obligations: Obligations;
+  readonly counts: WorldCounts;
+  nextRequestId: number;
+}
+
+/** What a world did: shown in sums, so that a run that tested little does not look like one that tested much. */
+export interface WorldCounts {
+  requests: number;
+  reads: number;
+  records: number;
+  opens: number;
+  exits: number;
+  processCrashes: number;
+  powerCuts: number;
+  /** Crashes while a volume was being created or opened. */
+  earlyCrashes: number;
+  /** Recoveries that did not find every record. */
+  lossyRecoveries: number;
+  refusedForSpace: number;
+  chunks: number;
+  checkpoints: number;
+  logBytes: number;
+}
+
+export function noCounts(): WorldCounts {
+  return {
+    requests: 0,
+    reads: 0,
+    records: 0,
+    opens: 0,
+    exits: 0,
+    processCrashes: 0,
+    powerCuts: 0,
+    earlyCrashes: 0,
+    lossyRecoveries: 0,
+    refusedForSpace: 0,
+    chunks: 0,
+    checkpoints: 0,
+    logBytes: 0,
+  };
+}
+
+export class Life {
+  readonly world: WorldState;
+  readonly env: SimEnv;
+  readonly process: SimProcess;
+  /** Changes that were asked for and not answered. */
+  readonly pending = new Set<ChangeRequest>();
+  /** While the disk is, or lately was, full, changes may be refused. */
+  mayRefuseForSpace = false;
+  readonly #context = new AsyncLocalStorage<ChangeRequest>();
+  readonly #turn: (() => void)[] = [];
+  readonly #failure = deferred<never>();
+  #volume: SimVolume | null = null;
+
+  constructor(world: WorldState, env: SimEnv) {
+    this.world = world;
+    this.env = env;
+    this.process = env.process;
+    this.#failure.promise.catch(() => undefined); // the world looks at it when it comes to that
+  }
+
+  get volume(): SimVolume {
+    if (this.#volume === null) throw new Error('the volume is not open');
+    return this.#volume;
+  }
+
+  get isOpen(): boolean {
+    return this.#volume !== null;
+  }
+
+  opened(volume: SimVolume): void {
+    this.#volume = volume;
+  }
+
+  /** Rejects when a check failed inside a callback of the engine. */
+  get failure(): Promise<never> {
+    return this.#failure.promise;
+  }
+
+  /** Runs a check inside a callback of the engine: a failure goes to the world, never through the engine, which might take it for its own. */
+  check(action: () => void): void {
+    if (!this.process.alive) return;
+    try {
+      action();
+    } catch (error) {
+      this.#failure.reject(error);
+    }
+  }
+
+  /** Runs `action`, a call of the engine, so that the records that come of it are known to be those of `request`. */
+  within<T>(request: ChangeRequest, action: () => T): T {
+    return this.#context.run(request, action);
+  }
+
+  /** The engine's observer. */
+  accepted(record: AcceptedRecord): void {
+    this.check(() => {
+      const { model, counts } = this.world;
+      counts.records += 1;
+      const request = this.#requestOf(record);
+      this.process.trace.event(`accepts ${record.kind}`, `request ${request.id}`, record.lsn, record.blockNumber, record.blockCount);
+      model.accept(record, request);
+    });
+  }
+
+  /** A change is answered: checks that it was carried out and notes what the volume owes from now on. */
+  answered(request: ChangeRequest): void {
+    if (!this.process.alive) return;
+    if (!this.pending.delete(request)) throw new SimulationFailure(`request ${describeRequest(request)} is answered twice`);
+    const { model, obligations } = this.world;
+    model.complete(request);
+    this.process.trace.event('answered', `request ${request.id}`, request.lsn);
+    obligations.writeAnswered({ id: request.id, lsn: request.lsn, fua: request.fua, timeMs: this.process.scheduler.nowMs });
+  }
+
+  /** A change was refused: right while the disk is full, and a failure of the engine otherwise. */
+  refused(request: ChangeRequest, error: unknown): void {
+    if (!this.process.alive) return;
+    this.pending.delete(request);
+    this.process.trace.event('refused', `request ${request.id}`);
+    this.expectRefusal(error, `request ${describeRequest(request)}`);
+  }
+
+  /** Throws unless `error` says that there is no space, at a time when it may. */
+  expectRefusal(error: unknown, what: string): void {
+    if (!this.process.alive) return;
+    if (this.mayRefuseForSpace && error instanceof VolumeError && error.code === 'no-space') {
+      this.world.counts.refusedForSpace += 1;
+      return;
+    }
+    const text = error instanceof VolumeError ? `${error.code}: ${error.message}` : String(error);
+    throw new SimulationFailure(`${what} failed with ${text}`, { cause: error });
+  }
+
+  /** Adds a call to the turn that is being gathered; all calls of a turn are handed to the log with one `submit`. */
+  inTurn(action: () => void): void {
+    this.#turn.push(action);
+    if (this.#turn.length > 1) return;
+    const waitMs = this.process.random.chance(0.5) ? 0 : this.process.random.unit() * 0.2;
+    this.process.after(waitMs, () => {
+      for (const call of this.#turn.splice(0)) {
+        if (this.process.alive) call();
+      }
+      if (this.process.alive) this.volume.submit();
+    });
+  }
+
+  /** The engine's own async context says whose record it is; where it lost that, the only pending request that fits. */
+  #requestOf(record: AcceptedRecord): ChangeRequest {
+    const own = this.#context.getStore();
+    if (own !== undefined && this.pending.has(own) && this.#fits(record, own)) return own;
+    const fitting = [...this.pending].filter((request) => this.#fits(record, request));
+    if (fitting.length === 1) return fitting[0];
+    const { kind, lsn, blockNumber, blockCount } = record;
+    const text = `record ${lsn} (${kind} of ${blockCount} blocks from ${blockNumber})`;
+    if (fitting.length === 0) throw new SimulationFailure(`${text} belongs to no request: ${[...this.pending].map(describeRequest).join(', ')}`);
+    throw new SimulationFailure(`${text} belongs to any of ${fitting.map(describeRequest).join(', ')}: the order cannot be known`);
+  }
+
+  #fits(record: AcceptedRecord, request: ChangeRequest): boolean {
+    const blocks = this.world.model.blocksOf(request);
+    const end = record.blockNumber + record.blockCount;
+    if (record.blockNumber < blocks.first || end > blocks.end) return false;
+    return !request.covered.some((range) => record.blockNumber < range.end && end > range.first);
+  }
+}

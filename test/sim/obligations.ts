@@ -1,0 +1,108 @@
+/**
+ * What a volume owes its clients after a crash, as the first LSN that it may lose: kept apart for the death of the process
+ * and for a power cut (DESIGN, "Durability modes" and I1).
+ */
+import type { Durability } from '../../src/base/durability.ts';
+
+/** `exit`: closed properly. */
+export type Death = 'exit' | 'process' | 'power';
+
+/** All records up to `lsn` must be there, because `reason`. */
+export interface Obligation {
+  readonly lsn: number;
+  readonly reason: string;
+}
+
+export interface ObligationOptions {
+  readonly durability: Durability;
+  /** A write that was answered this long ago survives a power cut even without a flush; null: no such promise. */
+  readonly ageMs: number | null;
+}
+
+const NOTHING: Obligation = { lsn: 0, reason: 'a new volume' };
+
+export class Obligations {
+  readonly #options: ObligationOptions;
+  #process: Obligation = NOTHING;
+  #power: Obligation = NOTHING;
+  /** Highest LSN of the answered writes. */
+  #answeredLsn = 0;
+  /** When `#answeredLsn` rose to what. */
+  #answers: { readonly timeMs: number; readonly lsn: number }[] = [];
+  #ageRule = true;
+
+  constructor(options: ObligationOptions) {
+    this.#options = options;
+  }
+
+  writeAnswered(answer: { readonly id: number; readonly lsn: number; readonly fua: boolean; readonly timeMs: number }): void {
+    const { id, lsn, fua, timeMs } = answer;
+    const { durability } = this.#options;
+    if (lsn > this.#answeredLsn) {
+      this.#answeredLsn = lsn;
+      this.#answers.push({ timeMs, lsn });
+    }
+    if (durability === 'async') return;
+    this.#oweAfterProcessCrash(lsn, `write ${id} was answered`);
+    if (durability === 'strict') this.#oweAfterPowerCut(lsn, `write ${id} was answered in strict mode`);
+    else if (fua) this.#oweAfterPowerCut(lsn, `write ${id} was answered with FUA`);
+  }
+
+  /** What a flush that is asked for now will make durable. */
+  flushScope(): number {
+    return this.#answeredLsn;
+  }
+
+  flushAnswered(scope: number): void {
+    if (this.#options.durability === 'async') return;
+    this.#oweAfterProcessCrash(scope, `a flush of LSN ${scope} was answered`);
+    this.#oweAfterPowerCut(scope, `a flush of LSN ${scope} was answered`);
+  }
+
+  /** The volume itself says that all records up to `lsn` are durable. */
+  declaredDurable(lsn: number): void {
+    this.#oweAfterProcessCrash(lsn, `the volume said that LSN ${lsn} was durable`);
+    this.#oweAfterPowerCut(lsn, `the volume said that LSN ${lsn} was durable`);
+  }
+
+  /** The volume was closed: all it took is durable, in every mode. */
+  closed(lsn: number): void {
+    this.#oweAfterProcessCrash(lsn, 'the volume was closed');
+    this.#oweAfterPowerCut(lsn, 'the volume was closed');
+  }
+
+  /** The age rule does not hold while writes fail for want of space. */
+  suspendAgeRule(): void {
+    this.#ageRule = false;
+  }
+
+  /** What must be there after a crash at `timeMs`. */
+  after(death: Death, timeMs: number): Obligation {
+    const base = death === 'power' ? this.#power : this.#process;
+    const { ageMs, durability } = this.#options;
+    if (ageMs === null || !this.#ageRule || (death === 'process' && durability !== 'async')) return base;
+    const old = this.#answers.findLast((answer) => answer.timeMs <= timeMs - ageMs);
+    if (old === undefined || old.lsn <= base.lsn) return base;
+    return { lsn: old.lsn, reason: `LSN ${old.lsn} was answered at ${old.timeMs.toFixed(3)} ms, more than ${ageMs} ms before the crash` };
+  }
+
+  /**
+   * The volume was opened again and has all records up to `lsn`. It read them from the kernel, so another crash of the
+   * process cannot take them; after a power cut it read them from the medium, so no crash can.
+   */
+  recovered(lsn: number, death: Death): void {
+    this.#answeredLsn = lsn;
+    this.#answers = [];
+    this.#ageRule = true;
+    this.#process = { lsn, reason: `LSN ${lsn} had been recovered before` };
+    if (death === 'power') this.#power = { lsn, reason: `LSN ${lsn} had been recovered after a power cut` };
+  }
+
+  #oweAfterProcessCrash(lsn: number, reason: string): void {
+    if (lsn > this.#process.lsn) this.#process = { lsn, reason };
+  }
+
+  #oweAfterPowerCut(lsn: number, reason: string): void {
+    if (lsn > this.#power.lsn) this.#power = { lsn, reason };
+  }
+}

@@ -1,0 +1,27 @@
+/** How long simulated calls take: most a little, some much longer, as the profile of the simulated device says. */
+import type { SeededRandom } from './random.ts';
+
+/** Milliseconds. */
+export interface IoProfile {
+  readonly name: string;
+  readonly callMs: number;
+  readonly syncMs: number;
+  /** A call in the turn (a plain write into the page cache). */
+  readonly inTurnMs: number;
+  /** How often a call is slow, and how slow at most. */
+  readonly stallChance: number;
+  readonly stallMs: number;
+}
+
+export const IO_PROFILES: readonly IoProfile[] = [
+  { name: 'ssd', callMs: 0.1, syncMs: 0.3, inTurnMs: 0.01, stallChance: 0.002, stallMs: 20 },
+  { name: 'busy', callMs: 2, syncMs: 10, inTurnMs: 0.05, stallChance: 0.02, stallMs: 50 },
+  { name: 'card', callMs: 5, syncMs: 40, inTurnMs: 0.5, stallChance: 0.03, stallMs: 1500 },
+  { name: 'instant', callMs: 0, syncMs: 0, inTurnMs: 0, stallChance: 0, stallMs: 0 },
+];
+
+export function drawCallMs(random: SeededRandom, profile: IoProfile, kind: 'call' | 'sync' | 'in-turn'): number {
+  const typical = kind === 'call' ? profile.callMs : kind === 'sync' ? profile.syncMs : profile.inTurnMs;
+  if (profile.stallChance > 0 && random.chance(profile.stallChance)) return random.unit() * profile.stallMs;
+  return random.unit() * 2 * typical;
+}

@@ -1,0 +1,48 @@
+import { describe, expect, test } from 'vitest';
+import type { WorldPlan } from '../sim/plan.ts';
+import { TOY_FLAWS, toyEngine, type ToyFlaw } from '../sim/toy-engine.ts';
+import { runWorld } from '../sim/world.ts';
+
+/** The toy syncs only when it is asked to, so it suits only the modes that promise no more, and it cannot stand a full disk. */
+function forToy(plan: WorldPlan): WorldPlan {
+  const durability = plan.create.durability === 'strict' ? 'strict' : 'relaxed';
+  return { ...plan, create: { ...plan.create, durability }, diskFullChance: 0, secondOpenerChance: 0.2 };
+}
+
+/** The first seed of `count` whose world fails, and the message. */
+async function firstFailure(flaw: ToyFlaw | null, count: number, adjust = forToy): Promise<{ seed: number; message: string } | null> {
+  for (let seed = 1; seed <= count; seed += 1) {
+    try {
+      await runWorld({ engine: toyEngine(flaw), seed, adjust });
+    } catch (error) {
+      return { seed, message: String(error) };
+    }
+  }
+  return null;
+}
+
+describe('a simulated world', () => {
+  test('finds nothing in a toy engine that keeps its promises', async () => {
+    expect(await firstFailure(null, 100)).toBeNull();
+  });
+
+  test.each(TOY_FLAWS)('finds a toy engine with the flaw: %s', async (flaw) => {
+    const failure = await firstFailure(flaw, 100);
+    expect(failure?.message).toMatch(/^SimulationFailure: seed \d+ fails at/);
+    if (process.env['DEBUG']) console.log(flaw, failure?.seed, failure?.message.split('\n').slice(0, 4).join('\n'));
+  });
+
+  test('finds a batched engine that never syncs on its own', async () => {
+    const failure = await firstFailure(null, 60, (plan) => ({ ...forToy(plan), create: { ...plan.create, durability: 'batched' } }));
+    expect(failure?.message).toMatch(/was answered at .* before the crash/);
+  });
+
+  test('has one history for one seed', async () => {
+    const digests = new Set<string>();
+    for (const seed of [1, 1, 2, 2, 3, 3]) {
+      const report = await runWorld({ engine: toyEngine(null), seed, adjust: forToy });
+      digests.add(`${report.seed} ${report.digest}`);
+    }
+    expect(digests.size).toBe(3);
+  });
+});
