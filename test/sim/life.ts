@@ -9,6 +9,9 @@ import type { Obligations } from './obligations.ts';
 import type { WorldPlan } from './plan.ts';
 import type { SimProcess } from './process.ts';
 
+/** Which request the running code works for. One for all worlds: node visits every storage that was ever used at each promise. */
+const CONTEXT = new AsyncLocalStorage<ChangeRequest>();
+
 /** What all lives of a world share. */
 export interface WorldState {
   readonly plan: WorldPlan;
@@ -63,7 +66,6 @@ export class Life {
   readonly pending = new Set<ChangeRequest>();
   /** While the disk is, or lately was, full, changes may be refused. */
   mayRefuseForSpace = false;
-  readonly #context = new AsyncLocalStorage<ChangeRequest>();
   readonly #turn: (() => void)[] = [];
   readonly #failure = deferred<never>();
   #volume: SimVolume | null = null;
@@ -105,7 +107,7 @@ export class Life {
 
   /** Runs `action`, a call of the engine, so that the records that come of it are known to be those of `request`. */
   within<T>(request: ChangeRequest, action: () => T): T {
-    return this.#context.run(request, action);
+    return CONTEXT.run(request, action);
   }
 
   /** The engine's observer. */
@@ -163,7 +165,7 @@ export class Life {
 
   /** The engine's own async context says whose record it is; where it lost that, the only pending request that fits. */
   #requestOf(record: AcceptedRecord): ChangeRequest {
-    const own = this.#context.getStore();
+    const own = CONTEXT.getStore();
     if (own !== undefined && this.pending.has(own) && this.#fits(record, own)) return own;
     const fitting = [...this.pending].filter((request) => this.#fits(record, request));
     if (fitting.length === 1) return fitting[0];

@@ -64,7 +64,7 @@ export function drawPlan(random: SeededRandom): WorldPlan {
     ...drawSettings(random, blockSizeBytes),
     profile,
     lives: isUniform ? random.between(6, 12) : random.between(3, 8),
-    operationsPerLife: random.skewed(10, 200),
+    operationsPerLife: random.skewed(20, 400),
     clients: random.between(1, 6),
     weights: isUniform ? UNIFORM_WEIGHTS : drawWeights(random),
     maxRequestBlocks: isUniform ? 1 : random.skewed(1, 32),
