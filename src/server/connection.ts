@@ -1,0 +1,198 @@
+/** One client: its socket, its session, and what is logged about them. */
+import type net from 'node:net';
+import { KIB } from '../base/units.ts';
+import type { Logger, LogLevel } from '../env/env.ts';
+import type { SessionEvent, SessionHost, SessionResources } from '../session/host.ts';
+import type { ReplyBatch } from '../session/reply-queue.ts';
+import { Session } from '../session/session.ts';
+import { openTransport, type ReceivePath, type Transport } from './transport.ts';
+
+/** A client in the middle of a request gets on if it sends this much between two looks, or ends the request. */
+const PROGRESS_BYTES = 64 * KIB;
+/** A client that holds memory which others wait for is dropped this much sooner. */
+const CONTENDED_SHARE = 8;
+/** Failed requests that are logged of one connection, before only every so-many-th is. */
+const LOGGED_FAILURES = 10;
+const LOGGED_FAILURE_INTERVAL = 1000;
+/** When TCP asks a silent peer whether it is still there. */
+const KEEP_ALIVE_MS = 60_000;
+
+export interface ConnectionOptions {
+  readonly id: number;
+  readonly accepted: net.Socket;
+  readonly listener: string;
+  readonly resources: SessionResources;
+  readonly receivePath: ReceivePath;
+  readonly logger: Logger;
+  /** The socket is closed and the session has given everything back. */
+  readonly onEnded: (connection: Connection) => void;
+}
+
+export class Connection implements SessionHost {
+  readonly session: Session;
+  readonly #options: ConnectionOptions;
+  readonly #transport: Transport;
+  readonly #peer: string;
+  readonly #unsent: ReplyBatch[] = [];
+  readonly #onSent = (): void => {
+    const batch = this.#unsent.shift();
+    if (batch !== undefined) this.session.sent(batch);
+  };
+  readonly #runDeferred = (): void => this.session.deferred();
+  #handshakeTimer: NodeJS.Timeout | null;
+  #lingerTimer: NodeJS.Timeout | null = null;
+  #reason = 'client left';
+  #exportName = '';
+  #inputEnded = false;
+  #closed = false;
+  #released = false;
+  #failureCount = 0;
+  #progressBytes = 0;
+  #progressRequests = 0;
+  #stalledMs = 0;
+
+  constructor(options: ConnectionOptions) {
+    this.#options = options;
+    const { accepted, resources } = options;
+    this.#peer = accepted.remoteAddress === undefined ? 'unix' : `${accepted.remoteAddress} ${accepted.remotePort}`;
+    this.session = new Session(resources, this);
+    this.#transport = openTransport(accepted, this.session, options.receivePath);
+    const { socket } = this.#transport;
+    socket.on('end', () => this.#onInputEnded());
+    socket.on('error', (error) => (this.#reason = error.message));
+    socket.on('close', () => this.#onClosed());
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_MS);
+    this.#handshakeTimer = setTimeout(() => this.drop('handshake timeout'), resources.settings.handshakeTimeoutMs).unref();
+    this.#log('info', 'client-connected');
+    this.session.start();
+  }
+
+  /** Cuts the connection off. */
+  drop(reason: string): void {
+    if (this.#closed) return;
+    this.#reason = reason;
+    this.#transport.socket.destroy();
+  }
+
+  /** Looks whether the client still gets on; called every `intervalMs`. */
+  checkProgress(intervalMs: number): void {
+    const { receivedBytes, counters, awaitsRest, usesPayloadMemory } = this.session;
+    const gotOn = counters.requestCount !== this.#progressRequests || receivedBytes - this.#progressBytes >= PROGRESS_BYTES;
+    if (!awaitsRest || gotOn) {
+      this.#progressBytes = receivedBytes;
+      this.#progressRequests = counters.requestCount;
+      this.#stalledMs = 0;
+      return;
+    }
+    this.#stalledMs += intervalMs;
+    const { settings, budget } = this.#options.resources;
+    const contended = usesPayloadMemory && budget.contended;
+    const limitMs = contended ? settings.payloadTimeoutMs / CONTENDED_SHARE : settings.payloadTimeoutMs;
+    if (this.#stalledMs >= limitMs) this.drop('stopped in the middle of a request');
+  }
+
+  send(batch: ReplyBatch): void {
+    const { socket } = this.#transport;
+    const { buffers, lengths } = batch;
+    this.#unsent.push(batch);
+    const last = buffers.length - 1;
+    if (last > 0) socket.cork();
+    for (let index = 0; index < last; index += 1) socket.write(viewOf(buffers[index], lengths[index]));
+    socket.write(viewOf(buffers[last], lengths[last]), this.#onSent);
+    if (last > 0) socket.uncork();
+  }
+
+  defer(): void {
+    process.nextTick(this.#runDeferred);
+  }
+
+  resumeReading(): void {
+    if (!this.#inputEnded && !this.#closed) this.#transport.resumeReading();
+  }
+
+  finish(broken: boolean): void {
+    const { socket } = this.#transport;
+    if (this.#closed) return;
+    // A client that neither takes the last bytes nor closes its side does not keep the connection for ever.
+    this.#lingerTimer = setTimeout(() => socket.destroy(), this.#options.resources.settings.payloadTimeoutMs).unref();
+    if (broken) {
+      socket.destroySoon();
+    } else {
+      socket.end();
+      this.resumeReading(); // until the client's end: closing over unread bytes would reset the connection under the last replies
+    }
+  }
+
+  released(): void {
+    this.#released = true;
+    this.#endWhenDone();
+  }
+
+  report(event: SessionEvent): void {
+    switch (event.kind) {
+      case 'negotiated':
+        this.#clearHandshakeTimer();
+        this.#exportName = event.exportName;
+        this.#log('info', 'client-negotiated', { export: event.exportName, sizeBytes: event.sizeBytes, readOnly: event.readOnly });
+        break;
+      case 'export-refused':
+        this.#log('warn', 'client-refused', { export: event.exportName, code: event.error.code, message: event.error.message });
+        break;
+      case 'protocol-error':
+        this.#reason = 'protocol error';
+        this.#log('warn', 'client-protocol-error', { message: event.message });
+        break;
+      case 'request-failed':
+        this.#reportFailure(event);
+        break;
+    }
+  }
+
+  /** A failing disk under a fast client must not fill the log: the first failures are told, then a sample. */
+  #reportFailure(event: SessionEvent & { readonly kind: 'request-failed' }): void {
+    this.#failureCount += 1;
+    if (this.#failureCount > LOGGED_FAILURES && this.#failureCount % LOGGED_FAILURE_INTERVAL !== 0) return;
+    const { command, offsetBytes, lengthBytes, error } = event;
+    const fields = { export: this.#exportName, command, offsetBytes, lengthBytes, failureCount: this.#failureCount };
+    this.#log('error', 'request-failed', { ...fields, code: error.code, message: error.message, ...error.context });
+  }
+
+  #log(level: LogLevel, event: string, fields: Record<string, unknown> = {}): void {
+    const { id, listener, logger } = this.#options;
+    logger.log(level, event, { connection: id, listener, peer: this.#peer, ...fields });
+  }
+
+  #onInputEnded(): void {
+    this.#inputEnded = true;
+    this.session.inputEnded();
+  }
+
+  #onClosed(): void {
+    this.#closed = true;
+    this.#clearHandshakeTimer();
+    if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer);
+    for (const batch of this.#unsent.splice(0)) this.session.sent(batch);
+    this.#log('info', 'client-disconnected', { reason: this.#reason, export: this.#exportName, ...countersOf(this.session) });
+    this.session.disconnected();
+    this.#endWhenDone();
+  }
+
+  #clearHandshakeTimer(): void {
+    if (this.#handshakeTimer !== null) clearTimeout(this.#handshakeTimer);
+    this.#handshakeTimer = null;
+  }
+
+  #endWhenDone(): void {
+    if (this.#closed && this.#released) this.#options.onEnded(this);
+  }
+}
+
+function countersOf({ counters }: Session): { requestCount: number; readBytes: number; writtenBytes: number } {
+  return { requestCount: counters.requestCount, readBytes: counters.readBytes, writtenBytes: counters.writtenBytes };
+}
+
+/** The bytes to send, without copying them: `write` would make a Buffer of anything else. */
+function viewOf(buffer: Uint8Array, byteCount: number): Buffer {
+  return Buffer.from(buffer.buffer, buffer.byteOffset, byteCount);
+}

@@ -1,0 +1,77 @@
+/** What a request must satisfy before it is carried out (NBD document, "Request types"). */
+import {
+  NBD_CMD_CACHE,
+  NBD_CMD_FLAG_FAST_ZERO,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
+  NBD_ENOSPC,
+  NBD_EPERM,
+  NBD_FLAG_CAN_MULTI_CONN,
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_READ_ONLY,
+  NBD_FLAG_SEND_CACHE,
+  NBD_FLAG_SEND_FAST_ZERO,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+} from '../protocol/constants.ts';
+import type { BlockDevice } from '../volume/block-device.ts';
+
+/** Payloads up to this are skipped when they are larger than a WRITE may be; a client that sends more has lost its way. */
+export const SKIPPED_PAYLOAD_BYTES_MAX = 64 * 1024 * 1024;
+
+/**
+ * What an export can do. FLUSH and FUA of one connection cover the writes of all others, because all of them share one BlockDevice:
+ * that is what CAN_MULTI_CONN promises.
+ */
+export function transmissionFlagsOf(device: BlockDevice): number {
+  const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
+  if (device.readOnly) return always | NBD_FLAG_READ_ONLY;
+  return always | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+}
+
+/** FUA is accepted on every command once SEND_FUA is advertised. DISC never comes here. */
+function flagsAllowed(command: number): number {
+  switch (command) {
+    case NBD_CMD_READ:
+    case NBD_CMD_WRITE:
+    case NBD_CMD_FLUSH:
+    case NBD_CMD_TRIM:
+    case NBD_CMD_CACHE:
+      return NBD_CMD_FLAG_FUA;
+    case NBD_CMD_WRITE_ZEROES:
+      return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
+    default:
+      return -1;
+  }
+}
+
+/**
+ * The NBD error with which a request is refused, or 0. `offsetBytes` may be Infinity. An empty range is refused: the document leaves
+ * it open, and it is a mistake of the client more often than not. The offset and length of a FLUSH mean nothing and are ignored.
+ */
+export function refusalOf(
+  device: BlockDevice,
+  command: number,
+  flags: number,
+  offsetBytes: number,
+  lengthBytes: number,
+  maxRequestBytes: number,
+): number {
+  const allowed = flagsAllowed(command);
+  if (allowed < 0 || (flags & ~allowed) !== 0) return NBD_EINVAL;
+  if (command === NBD_CMD_FLUSH) return 0;
+  const writes = command === NBD_CMD_WRITE || command === NBD_CMD_WRITE_ZEROES;
+  if (device.readOnly && (writes || command === NBD_CMD_TRIM)) return NBD_EPERM;
+  if (lengthBytes === 0) return NBD_EINVAL;
+  if ((command === NBD_CMD_READ || command === NBD_CMD_WRITE) && lengthBytes > maxRequestBytes) return NBD_EINVAL;
+  if (offsetBytes > device.sizeBytes || lengthBytes > device.sizeBytes - offsetBytes) return writes ? NBD_ENOSPC : NBD_EINVAL;
+  return 0;
+}

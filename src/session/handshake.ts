@@ -1,0 +1,302 @@
+/**
+ * The handshake of one connection, fixed newstyle (NBD document, "Fixed newstyle negotiation"): client flags, then options until one
+ * of them opens an export.
+ *
+ * Every option is read whole before it is answered, so that the stream stays in sync whatever it was. Listing and opening volumes
+ * takes time: meanwhile `parse` returns BLOCKED and what the client sends is kept.
+ */
+import { VolumeError } from '../base/errors.ts';
+import {
+  DEFAULT_PREFERRED_BLOCK_BYTES,
+  NBD_FLAG_C_FIXED_NEWSTYLE,
+  NBD_FLAG_C_NO_ZEROES,
+  NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_DESCRIPTION,
+  NBD_INFO_NAME,
+  NBD_OPT_ABORT,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_GO,
+  NBD_OPT_INFO,
+  NBD_OPT_LIST,
+  NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_PLATFORM,
+  NBD_REP_ERR_SHUTDOWN,
+  NBD_REP_ERR_UNKNOWN,
+  NBD_REP_ERR_UNSUP,
+} from '../protocol/constants.ts';
+import {
+  CLIENT_FLAGS_BYTES,
+  clientFlags,
+  decodeInfoRequest,
+  decodeText,
+  encodeAck,
+  encodeExportNameReply,
+  encodeInfoBlockSize,
+  encodeInfoDescription,
+  encodeInfoExport,
+  encodeInfoName,
+  encodeOptionError,
+  encodeServer,
+  isOption,
+  OPTION_HEADER_BYTES,
+  optionCode,
+  optionDataBytes,
+} from '../protocol/negotiation.ts';
+import type { BlockDevice } from '../volume/block-device.ts';
+import { transmissionFlagsOf } from './commands.ts';
+import { BLOCKED, BROKEN, LEAVING, type SessionEvent, type SessionResources } from './host.ts';
+import type { InputWindow } from './input-window.ts';
+import type { ReplyQueue } from './reply-queue.ts';
+
+export interface HandshakeOptions {
+  readonly resources: SessionResources;
+  readonly replies: ReplyQueue;
+  /** The device is the caller's from now on; transmission begins behind what is in the reply queue. */
+  readonly negotiated: (device: BlockDevice) => void;
+  /** EXPORT_NAME cannot say no: the connection is to be closed. */
+  readonly refused: () => void;
+  /** Asks for a turn. */
+  readonly wake: () => void;
+  readonly report: (event: SessionEvent) => void;
+}
+
+/** What an option that opens an export led to; `infos` are those asked for. */
+interface Opened {
+  readonly name: string;
+  readonly device: BlockDevice;
+  readonly description: string;
+}
+
+export class Handshake {
+  readonly #resources: SessionResources;
+  readonly #replies: ReplyQueue;
+  readonly #options: HandshakeOptions;
+  #flagsRead = false;
+  #fixedNewstyle = false;
+  #noZeroes = false;
+  #optionCount = 0;
+  #busy = false;
+  #shuttingDown = false;
+  #gone = false;
+
+  constructor(options: HandshakeOptions) {
+    this.#options = options;
+    this.#resources = options.resources;
+    this.#replies = options.replies;
+  }
+
+  /** Whether a volume is being listed or opened for this connection. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** From now on every option but ABORT is answered ERR_SHUTDOWN. */
+  shutdown(): void {
+    this.#shuttingDown = true;
+  }
+
+  /** The socket is gone; a volume that is being opened is given back when it is there. */
+  disconnected(): void {
+    this.#gone = true;
+  }
+
+  /** Consumes options; returns how many bytes the next one takes, or BLOCKED, LEAVING or BROKEN. */
+  parse(window: InputWindow): number {
+    for (;;) {
+      const have = window.end - window.start;
+      if (this.#busy || this.#replies.queuedBytes >= this.#resources.settings.maxReplyBytes) return BLOCKED;
+      if (!this.#flagsRead) {
+        if (have < CLIENT_FLAGS_BYTES) return CLIENT_FLAGS_BYTES;
+        if (!this.#readFlags(window)) return BROKEN;
+        continue;
+      }
+      if (have < OPTION_HEADER_BYTES) return OPTION_HEADER_BYTES;
+      const refusal = this.#refuseHeader(window.bytes, window.start);
+      if (refusal !== null) return this.#broken(refusal);
+      const totalBytes = OPTION_HEADER_BYTES + optionDataBytes(window.bytes, window.start);
+      if (have < totalBytes) return totalBytes;
+
+      const { bytes, start } = window;
+      window.start += totalBytes;
+      this.#optionCount += 1;
+      const outcome = this.#answer(optionCode(bytes, start), bytes.subarray(start + OPTION_HEADER_BYTES, start + totalBytes));
+      if (outcome !== 0) return outcome;
+    }
+  }
+
+  #broken(message: string): number {
+    this.#options.report({ kind: 'protocol-error', message });
+    return BROKEN;
+  }
+
+  #readFlags(window: InputWindow): boolean {
+    const flags = clientFlags(window.bytes, window.start);
+    const unknown = (flags & ~(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES)) >>> 0;
+    if (unknown !== 0) {
+      this.#broken(`unknown client flags 0x${unknown.toString(16)}`);
+      return false;
+    }
+    window.start += CLIENT_FLAGS_BYTES;
+    this.#flagsRead = true;
+    this.#fixedNewstyle = (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0;
+    this.#noZeroes = (flags & NBD_FLAG_C_NO_ZEROES) !== 0;
+    return true;
+  }
+
+  /** Why the connection must end at this option, judged by its header alone; null if it need not. */
+  #refuseHeader(bytes: Uint8Array, at: number): string | null {
+    const { maxOptions, maxOptionBytes } = this.#resources.settings;
+    if (!isOption(bytes, at)) return 'an option does not start with IHAVEOPT';
+    if (this.#optionCount >= maxOptions) return `more than ${maxOptions} options`;
+    const dataBytes = optionDataBytes(bytes, at);
+    if (dataBytes > maxOptionBytes) return `option data of ${dataBytes} bytes is longer than ${maxOptionBytes}`;
+    // A client that did not ask for fixed newstyle cannot read an error reply, only the answer to EXPORT_NAME.
+    if (!this.#fixedNewstyle && optionCode(bytes, at) !== NBD_OPT_EXPORT_NAME) return 'an option of fixed newstyle without its client flag';
+    return null;
+  }
+
+  /** `data` is borrowed. Returns 0 to go on, or what `parse` shall return. */
+  #answer(option: number, data: Uint8Array): number {
+    if (option === NBD_OPT_ABORT) {
+      this.#replies.message(encodeAck(option));
+      return LEAVING;
+    }
+    if (option === NBD_OPT_EXPORT_NAME) return this.#answerExportName(data);
+    if (this.#shuttingDown) return this.#error(option, NBD_REP_ERR_SHUTDOWN, 'the server is shutting down');
+    switch (option) {
+      case NBD_OPT_LIST:
+        if (data.length > 0) return this.#error(option, NBD_REP_ERR_INVALID, `NBD_OPT_LIST takes no data, there are ${data.length} bytes`);
+        return this.#run(this.#list(option));
+      case NBD_OPT_INFO:
+      case NBD_OPT_GO: {
+        const asked = decodeInfoRequest(data);
+        if ('invalid' in asked) return this.#error(option, NBD_REP_ERR_INVALID, asked.invalid);
+        return this.#run(this.#open(option, asked.name, asked.infos));
+      }
+      default:
+        return this.#error(option, NBD_REP_ERR_UNSUP, `option ${option} is not supported`);
+    }
+  }
+
+  #error(option: number, type: number, text: string): number {
+    this.#replies.message(encodeOptionError(option, type, text));
+    return 0;
+  }
+
+  #answerExportName(data: Uint8Array): number {
+    if (this.#shuttingDown) return this.#broken('NBD_OPT_EXPORT_NAME while the server is shutting down');
+    const name = decodeText(data, 'export name');
+    if ('invalid' in name) return this.#broken(name.invalid);
+    return this.#run(this.#openByName(name.text));
+  }
+
+  /** Goes on in a later turn, when the answer is in the queue. Errors of ours reject `answered`, unhandled: they end the process. */
+  #run(answered: Promise<void>): number {
+    this.#busy = true;
+    void answered.then(() => {
+      this.#busy = false;
+      this.#options.wake();
+    });
+    return BLOCKED;
+  }
+
+  async #list(option: number): Promise<void> {
+    try {
+      const messages = (await this.#resources.directory.list()).map((volume) => encodeServer(option, volume.name, volume.description));
+      if (!this.#gone) this.#replies.message(concatenate([...messages, encodeAck(option)]));
+    } catch (error) {
+      if (!(error instanceof VolumeError)) throw error;
+      this.#refuse(option, NBD_REP_ERR_PLATFORM, '', error);
+    }
+  }
+
+  async #open(option: number, name: string, infos: readonly number[]): Promise<void> {
+    let opened: Opened;
+    try {
+      opened = await this.#acquire(name, infos.includes(NBD_INFO_DESCRIPTION));
+    } catch (error) {
+      if (!(error instanceof VolumeError)) throw error;
+      this.#refuse(option, NBD_REP_ERR_UNKNOWN, name, error);
+      return;
+    }
+    const { device } = opened;
+    if (this.#gone || this.#shuttingDown) {
+      this.#resources.directory.release(device);
+      if (!this.#gone) this.#error(option, NBD_REP_ERR_SHUTDOWN, 'the server is shutting down');
+      return;
+    }
+    this.#replies.message(concatenate([...this.#infos(option, opened, infos), encodeAck(option)]));
+    if (option === NBD_OPT_GO) this.#negotiated(opened);
+    else this.#resources.directory.release(device);
+  }
+
+  async #openByName(name: string): Promise<void> {
+    let opened: Opened;
+    try {
+      opened = await this.#acquire(name, false);
+    } catch (error) {
+      if (!(error instanceof VolumeError)) throw error;
+      this.#options.report({ kind: 'export-refused', exportName: name, error });
+      this.#options.refused();
+      return;
+    }
+    const { device } = opened;
+    if (this.#gone || this.#shuttingDown) {
+      this.#resources.directory.release(device);
+      this.#options.refused();
+      return;
+    }
+    this.#replies.message(encodeExportNameReply(device.sizeBytes, transmissionFlagsOf(device), this.#noZeroes));
+    this.#negotiated(opened);
+  }
+
+  #negotiated({ name, device }: Opened): void {
+    this.#options.report({ kind: 'negotiated', exportName: name, sizeBytes: device.sizeBytes, readOnly: device.readOnly });
+    this.#options.negotiated(device);
+  }
+
+  #refuse(option: number, type: number, exportName: string, error: VolumeError): void {
+    this.#options.report({ kind: 'export-refused', exportName, error });
+    if (!this.#gone) this.#error(option, type, error.message);
+  }
+
+  #infos(option: number, { name, device, description }: Opened, asked: readonly number[]): Uint8Array[] {
+    const messages = [encodeInfoExport(option, device.sizeBytes, transmissionFlagsOf(device))];
+    if (asked.includes(NBD_INFO_NAME)) messages.push(encodeInfoName(option, name));
+    if (asked.includes(NBD_INFO_DESCRIPTION) && description !== '') messages.push(encodeInfoDescription(option, description));
+    if (asked.includes(NBD_INFO_BLOCK_SIZE)) {
+      const preferredBytes = Math.max(DEFAULT_PREFERRED_BLOCK_BYTES, device.blockSizeBytes);
+      messages.push(encodeInfoBlockSize(option, { minimumBytes: 1, preferredBytes, maximumBytes: this.#resources.settings.maxRequestBytes }));
+    }
+    return messages;
+  }
+
+  /** Opens the volume that an export name means: "" is the configured default, or the only volume there is. */
+  async #acquire(exportName: string, describe: boolean): Promise<Opened> {
+    const { directory, settings } = this.#resources;
+    let name = exportName === '' ? settings.defaultExport : exportName;
+    let description = '';
+    if (name === '' || describe) {
+      const volumes = await directory.list();
+      if (name === '') {
+        if (volumes.length !== 1) {
+          throw new VolumeError('not-found', `there is no default export among ${volumes.length} volumes: ask for one by its name`);
+        }
+        name = volumes[0].name;
+      }
+      description = volumes.find((volume) => volume.name === name)?.description ?? '';
+    }
+    return { name, device: await directory.acquire(name), description };
+  }
+}
+
+/** All messages of one answer in one piece: some clients read an answer with a single call. */
+function concatenate(messages: readonly Uint8Array[]): Uint8Array {
+  const target = new Uint8Array(messages.reduce((sum, message) => sum + message.length, 0));
+  let at = 0;
+  for (const message of messages) {
+    target.set(message, at);
+    at += message.length;
+  }
+  return target;
+}

@@ -1,0 +1,53 @@
+/** What stands around a session: the resources that all sessions of a server share, and the owner of its socket. */
+import type { VolumeError } from '../base/errors.ts';
+import type { ServerSettings } from '../base/settings-types.ts';
+import type { DeviceDirectory } from '../volume/block-device.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import type { PayloadBudget } from './payload-budget.ts';
+import type { ReplyBatch } from './reply-queue.ts';
+
+/** Shared by all sessions of one server. */
+export interface SessionResources {
+  readonly settings: ServerSettings;
+  readonly directory: DeviceDirectory;
+  readonly pool: BufferPool;
+  readonly budget: PayloadBudget;
+  /** PIECE_BYTES long. Input lands behind its first SMALL_BUFFER_BYTES, and is consumed before the next socket is read. */
+  readonly scratch: Uint8Array;
+}
+
+/** What a session has to tell to whoever keeps the log. */
+export type SessionEvent =
+  | { readonly kind: 'negotiated'; readonly exportName: string; readonly sizeBytes: number; readonly readOnly: boolean }
+  | { readonly kind: 'export-refused'; readonly exportName: string; readonly error: VolumeError }
+  | { readonly kind: 'protocol-error'; readonly message: string }
+  | {
+      readonly kind: 'request-failed';
+      readonly command: number;
+      readonly offsetBytes: number;
+      readonly lengthBytes: number;
+      readonly error: VolumeError;
+    };
+
+/**
+ * The owner of a session's socket. It reads into `session.readTarget()` while `session.wantsInput`, and calls `received`, `inputEnded`,
+ * `sent`, `deferred` and `disconnected`.
+ */
+export interface SessionHost {
+  /** Sends the batch behind all earlier ones, then calls `session.sent(batch)`: also when the socket died instead. */
+  send(batch: ReplyBatch): void;
+  /** Calls `session.deferred()` once, when the work that is running now (callback and microtasks) has ended. */
+  defer(): void;
+  /** `wantsInput` has become true again outside of `received`. */
+  resumeReading(): void;
+  /** The session is over: whatever was sent still goes out, then the socket is closed. `broken`: do not wait for the client. */
+  finish(broken: boolean): void;
+  /** The session has given back its volume and all memory; comes last, after `disconnected` or `finish`. */
+  released(): void;
+  report(event: SessionEvent): void;
+}
+
+/** Results of a parser other than "this many bytes are needed". */
+export const BLOCKED = -1; // bytes are there, but something must end first
+export const LEAVING = -2; // the client has said goodbye
+export const BROKEN = -3; // the client broke the protocol; already reported

@@ -1,0 +1,262 @@
+/**
+ * One NBD connection as a state machine without a socket.
+ *
+ * A turn begins when bytes have arrived (`received`) or when something that the session waited for has ended (`deferred`). All
+ * requests that are there are carried out, the device gets one `submit`, and what is answered by then leaves in one `send`.
+ *
+ *   handshake -> transmission -> leaving -> over
+ *
+ * `leaving`: no more input is looked at; what is under way is finished and answered. Reached by DISC, ABORT, the end of the client's
+ * stream, and shutdown. `over`: the socket is the host's to close.
+ */
+import { assert } from '../base/assert.ts';
+import { encodeGreeting } from '../protocol/negotiation.ts';
+import type { BlockDevice } from '../volume/block-device.ts';
+import { Handshake } from './handshake.ts';
+import { BLOCKED, BROKEN, LEAVING, type SessionHost, type SessionResources } from './host.ts';
+import { InputWindow } from './input-window.ts';
+import { type ReplyBatch, ReplyQueue } from './reply-queue.ts';
+import { Transmission } from './transmission.ts';
+
+export interface SessionCounters {
+  readonly requestCount: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+}
+
+const NO_COUNTERS: SessionCounters = { requestCount: 0, readBytes: 0, writtenBytes: 0 };
+
+export class Session {
+  readonly #resources: SessionResources;
+  readonly #host: SessionHost;
+  readonly #replies: ReplyQueue;
+  readonly #window: InputWindow;
+  readonly #handshake: Handshake;
+  #transmission: Transmission | null = null;
+
+  #inTurn = false;
+  #wokenInTurn = false;
+  #deferDue = false;
+  /** Reading has stopped: the host waits for `resumeReading`. */
+  #stopped = false;
+  #targetGivenStopped = false;
+  /** What the last parse came to: bytes that the next message takes, or BLOCKED. */
+  #outcome = 0;
+  #inputEnded = false;
+  #leaving = false;
+  #broken = false;
+  #over = false;
+  #released = false;
+  #shuttingDown = false;
+  #receivedBytes = 0;
+
+  constructor(resources: SessionResources, host: SessionHost) {
+    this.#resources = resources;
+    this.#host = host;
+    const wake = (): void => this.#wake();
+    this.#replies = new ReplyQueue(resources.pool, (batch) => this.#host.send(batch));
+    this.#window = new InputWindow(resources, wake);
+    this.#handshake = new Handshake({
+      resources,
+      replies: this.#replies,
+      negotiated: (device) => this.#negotiated(device),
+      refused: () => this.#leave(true),
+      wake,
+      report: (event) => host.report(event),
+    });
+  }
+
+  /** Greets the client. */
+  start(): void {
+    this.#replies.message(encodeGreeting());
+    this.#replies.flush();
+  }
+
+  /** Whether the host shall read the socket. Once the session is over it reads on, and what it reads is dropped. */
+  get wantsInput(): boolean {
+    return !this.#stopped || this.#over;
+  }
+
+  /** Whether the client is in the middle of a message and it is its turn to send. */
+  get awaitsRest(): boolean {
+    if (this.#stopped || this.#over) return false;
+    return this.#window.end > this.#window.start || this.#transmission?.skipping === true;
+  }
+
+  /** Whether this connection's payload takes, or waits for, memory that others may be waiting for. */
+  get usesPayloadMemory(): boolean {
+    return this.#window.usesBudget;
+  }
+
+  /** Bytes that have arrived so far. */
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  get inTransmission(): boolean {
+    return this.#transmission !== null;
+  }
+
+  get counters(): SessionCounters {
+    return this.#transmission ?? NO_COUNTERS;
+  }
+
+  /**
+   * Where the next bytes shall land: the host asks before each read, or right after `received` for the read that comes next. The
+   * place stays valid while reading is stopped.
+   */
+  readTarget(): Uint8Array {
+    this.#targetGivenStopped = this.#stopped;
+    return this.#window.readTarget(this.#stopped);
+  }
+
+  /** `byteCount` bytes have landed in the last `readTarget`. */
+  received(byteCount: number): void {
+    this.#receivedBytes += byteCount;
+    if (this.#over) return;
+    this.#window.received(byteCount, this.#targetGivenStopped);
+    this.#stopped = false;
+    this.#turn(true);
+  }
+
+  /** The client has closed its direction: what it asked for is finished and answered. */
+  inputEnded(): void {
+    this.#inputEnded = true;
+    this.#turn(false);
+  }
+
+  /** The turn that `SessionHost.defer` promised. */
+  deferred(): void {
+    this.#deferDue = false;
+    const wasStopped = this.#stopped;
+    this.#turn(wasStopped);
+    if (wasStopped && !this.#stopped && !this.#over) this.#host.resumeReading();
+  }
+
+  /** The kernel has taken a batch, or the socket has died. */
+  sent(batch: ReplyBatch): void {
+    this.#replies.sent(batch);
+    if (this.#stopped) this.#wake();
+  }
+
+  /** The socket is gone, for whatever reason, and reads no more. */
+  disconnected(): void {
+    this.#over = true;
+    this.#abandon();
+    this.#releaseWhenIdle();
+  }
+
+  /**
+   * Refuses whatever comes from now on. The session ends when what is under way has ended; one that has nothing under way ends
+   * by `leaveIfIdle`, which gives requests that are on their way the time to be refused.
+   */
+  shutdown(): void {
+    this.#shuttingDown = true;
+    this.#handshake.shutdown();
+    this.#transmission?.shutdown();
+  }
+
+  leaveIfIdle(): void {
+    if (this.#transmission === null || !this.#isIdle(this.#transmission)) return;
+    this.#leaving = true;
+    this.#turn(false);
+  }
+
+  #wake(): void {
+    if (this.#inTurn) {
+      this.#wokenInTurn = true;
+    } else if (!this.#deferDue) {
+      this.#deferDue = true;
+      this.#host.defer();
+    }
+  }
+
+  #turn(takesInput: boolean): void {
+    assert(!this.#inTurn, 'turns do not nest');
+    if (this.#over) {
+      this.#releaseWhenIdle();
+      return;
+    }
+    this.#inTurn = true;
+    do {
+      this.#wokenInTurn = false;
+      if (takesInput && !this.#leaving) this.#parse();
+      this.#transmission?.submit();
+      this.#replies.flush();
+    } while (this.#wokenInTurn && takesInput && this.#outcome === BLOCKED && !this.#leaving);
+    if (takesInput) this.#keepInput();
+    this.#inTurn = false;
+    this.#leaveWhenDone();
+  }
+
+  #parse(): void {
+    if (this.#transmission === null) this.#outcome = this.#handshake.parse(this.#window);
+    if (this.#transmission !== null) this.#outcome = this.#transmission.parse(this.#window);
+    if (this.#outcome === LEAVING) this.#leaving = true;
+    if (this.#outcome === BROKEN) this.#leave(true);
+  }
+
+  #keepInput(): void {
+    const window = this.#window;
+    if (this.#leaving) {
+      window.release();
+      this.#stopped = true;
+      return;
+    }
+    const blocked = this.#outcome === BLOCKED;
+    const room = window.keep(blocked ? window.end - window.start : this.#outcome);
+    this.#stopped = blocked || !room;
+  }
+
+  #negotiated(device: BlockDevice): void {
+    const { settings, pool, budget } = this.#resources;
+    this.#transmission = new Transmission({
+      device,
+      settings,
+      replies: this.#replies,
+      pool,
+      budget,
+      wake: () => this.#wake(),
+      report: (event) => this.#host.report(event),
+    });
+    if (this.#shuttingDown) this.#transmission.shutdown();
+  }
+
+  #leave(broken: boolean): void {
+    this.#leaving = true;
+    this.#broken = broken;
+  }
+
+  #isIdle(transmission: Transmission): boolean {
+    return transmission.inFlight === 0 && !this.#stopped && !this.awaitsRest;
+  }
+
+  #leaveWhenDone(): void {
+    const transmission = this.#transmission;
+    if (this.#inputEnded && !(this.#stopped && this.#outcome === BLOCKED)) this.#leaving = true;
+    if (this.#shuttingDown && transmission !== null && this.#isIdle(transmission)) this.#leaving = true;
+    if (!this.#leaving) return;
+    const underWay = this.#handshake.busy || (transmission !== null && transmission.inFlight > 0);
+    if (underWay && !this.#broken) return;
+    this.#over = true;
+    if (this.#broken) this.#abandon();
+    this.#host.finish(this.#broken);
+    this.#releaseWhenIdle();
+  }
+
+  /** Nobody is there to be answered any more. */
+  #abandon(): void {
+    this.#handshake.disconnected();
+    this.#transmission?.disconnected();
+  }
+
+  #releaseWhenIdle(): void {
+    const transmission = this.#transmission;
+    if (this.#released || this.#handshake.busy || (transmission !== null && transmission.inFlight > 0)) return;
+    this.#released = true;
+    this.#window.release();
+    this.#replies.drop();
+    if (transmission !== null) this.#resources.directory.release(transmission.device);
+    this.#host.released();
+  }
+}
