@@ -59,6 +59,10 @@ vitest: dist/.built
 tools: | deps
 	@npx tsc -p tsconfig.tools.json
 
+sim: | deps ## run the engine in simulated worlds (SEEDS=1000 of them, or the one of SEED=)
+	@npx tsc -p test/sim/tsconfig.json
+	@node build/sim/test/sim/main.js $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
+
 bench: dist/.built tools ## compare with nbdkit and qemu-nbd under fio (ARGS=--help lists its options)
 	@node build/tools/bench/main.js $(ARGS)
 
