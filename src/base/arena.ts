@@ -14,7 +14,7 @@ const SMALLEST_SLOT_BYTES = 4096;
 
 export type SlabState = 'free' | 'dirty' | 'clean';
 
-/** Who holds a clean slab; told when it is taken back, and must then forget every slot of it. */
+/** Who holds a slab; told when a clean one is taken back, and must then forget every slot of it. */
 export interface SlabOwner {
   evict(slab: Slab): void;
 }
@@ -39,8 +39,6 @@ export class Slab {
   owner: SlabOwner | null = null;
   /** Arena tick of the last hit, for the choice of what to take back. */
   lastUse = 0;
-  /** Users of the bytes beside the owner (a read being sent, a worker): the slab is not reused before they are done. */
-  pins = 0;
 
   constructor(index: number, bytes: Uint8Array) {
     const slots = Math.max(1, Math.floor(bytes.length / SMALLEST_SLOT_BYTES));
@@ -93,28 +91,24 @@ export class Arena {
     this.#buffer = new SharedArrayBuffer(bytes, { maxByteLength: bytes });
   }
 
-  /** A free slab for new data, or null when the limit of dirty slabs is reached or all others are pinned. */
-  takeDirty(): Slab | null {
-    const slab = this.#dirty < this.maxDirtySlabs ? this.#takeAny() : null;
-    if (slab === null) {
-      for (const listener of this.#pressureListeners) listener();
-      return null;
-    }
+  /** A slab for new data; there must be room (`dirtyRoom`). */
+  takeDirty(owner: SlabOwner): Slab {
+    assert(this.#dirty < this.maxDirtySlabs, 'a dirty slab is taken beyond the limit');
+    const slab = this.#takeAny();
     slab.state = 'dirty';
+    slab.owner = owner;
     this.#dirty += 1;
     return slab;
   }
 
   /** How many dirty slabs can be taken now. */
   dirtyRoom(): number {
-    const evictable = this.#clean + this.#free.length + (this.maxSlabs - this.slabs.length);
-    return Math.min(this.maxDirtySlabs - this.#dirty, evictable);
+    return this.maxDirtySlabs - this.#dirty;
   }
 
-  /** A slab for copies of stored blocks; null when all memory is dirty or pinned. */
-  takeClean(owner: SlabOwner): Slab | null {
+  /** A slab for copies of stored blocks. There always is one: the limit of dirty slabs is below the number of slabs. */
+  takeClean(owner: SlabOwner): Slab {
     const slab = this.#takeAny();
-    if (slab === null) return null;
     slab.state = 'clean';
     slab.owner = owner;
     slab.lastUse = ++this.#tick;
@@ -122,11 +116,10 @@ export class Arena {
     return slab;
   }
 
-  /** What a dirty slab holds is stored now: it becomes a cache, owned by `owner`. */
-  becomeClean(slab: Slab, owner: SlabOwner): void {
+  /** What a dirty slab holds is stored now: it becomes a cache. */
+  becomeClean(slab: Slab): void {
     assert(slab.state === 'dirty', `slab ${slab.index} is ${slab.state}, not dirty`);
     slab.state = 'clean';
-    slab.owner = owner;
     slab.lastUse = ++this.#tick;
     this.#dirty -= 1;
     this.#clean += 1;
@@ -157,7 +150,12 @@ export class Arena {
     return () => this.#roomListeners.delete(listener);
   }
 
-  /** Calls `listener` when somebody found no dirty slab: owners of half-filled ones then flush them. */
+  /** Asks all owners of dirty slabs to make them clean soon: somebody needs room. */
+  requestRoom(): void {
+    for (const listener of this.#pressureListeners) listener();
+  }
+
+  /** Calls `listener` at each `requestRoom`. Returns what ends it. */
   onPressure(listener: () => void): () => void {
     this.#pressureListeners.add(listener);
     return () => this.#pressureListeners.delete(listener);
@@ -171,12 +169,12 @@ export class Arena {
     for (const listener of this.#roomListeners) listener();
   }
 
-  #takeAny(): Slab | null {
-    const free = this.#takeFree();
-    if (free !== null) return free;
+  #takeAny(): Slab {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
     if (this.slabs.length < this.maxSlabs) return this.#addSlab();
     const victim = this.#leastRecentlyUsed();
-    if (victim === null || victim.owner === null) return null;
+    assert(victim !== null && victim.owner !== null, 'no slab is free and none is clean');
     victim.owner.evict(victim);
     this.#evictions += 1;
     this.#clean -= 1;
@@ -184,17 +182,6 @@ export class Arena {
     victim.slotCount = 0;
     victim.liveCount = 0;
     return victim;
-  }
-
-  #takeFree(): Slab | null {
-    for (let i = this.#free.length - 1; i >= 0; i -= 1) {
-      const slab = this.#free[i];
-      if (slab.pins > 0) continue;
-      this.#free[i] = this.#free[this.#free.length - 1];
-      this.#free.pop();
-      return slab;
-    }
-    return null;
   }
 
   #addSlab(): Slab {
@@ -207,7 +194,7 @@ export class Arena {
   #leastRecentlyUsed(): Slab | null {
     let oldest: Slab | null = null;
     for (const slab of this.slabs) {
-      if (slab.state === 'clean' && slab.pins === 0 && (oldest === null || slab.lastUse < oldest.lastUse)) oldest = slab;
+      if (slab.state === 'clean' && (oldest === null || slab.lastUse < oldest.lastUse)) oldest = slab;
     }
     return oldest;
   }

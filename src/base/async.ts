@@ -48,3 +48,21 @@ export class WaitList {
     waiting?.resolve();
   }
 }
+
+/** Runs `task` on each item, at most `limit` at a time. Rejects with the first failure, after those that run have ended. */
+export async function forEachLimited<T>(items: readonly T[], limit: number, task: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  let failed = false;
+  const worker = async (): Promise<void> => {
+    while (next < items.length && !failed) {
+      const item = items[next];
+      next += 1;
+      await task(item).catch((error: unknown) => {
+        failed = true;
+        throw error;
+      });
+    }
+  };
+  const results = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, worker));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}

@@ -41,6 +41,8 @@ export interface EngineSettings {
   readonly checkpointIntervalMs: number;
   /** Pause before a failed write to the store or the log is tried again. */
   readonly retryMs: number;
+  /** A volume that no client uses is closed after this time. */
+  readonly idleCloseMs: number;
 }
 
 /** Limits of the NBD server. */

@@ -16,6 +16,8 @@ export interface Clock {
   wallMs(): number;
   /** Calls `callback` once after `delayMs`. A pending timer does not keep the process alive. */
   setTimer(delayMs: number, callback: () => void): Timer;
+  /** Resolves after `delayMs`; keeps the process alive meanwhile. */
+  sleep(delayMs: number): Promise<void>;
   /** Resolves after other pending work (sockets, timers) had its turn. */
   yield(): Promise<void>;
 }
@@ -60,6 +62,8 @@ export interface FileSystem {
   /** Makes creations, renames and removals in a directory survive a power cut. */
   syncDirectory(path: string): Promise<void>;
   exists(path: string): Promise<boolean>;
+  /** Bytes that the files of a directory, and of the directories in it, take on the disk. */
+  usedBytes(path: string): Promise<number>;
   /** Takes an exclusive lock on a file (made if missing), or returns null at once if somebody holds it. */
   lock(path: string): Promise<FileLock | null>;
 }

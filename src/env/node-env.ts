@@ -21,6 +21,10 @@ export class NodeClock implements Clock {
     return { cancel: () => clearTimeout(timer) };
   }
 
+  sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => setTimeout(resolve, delayMs));
+  }
+
   yield(): Promise<void> {
     return new Promise((resolve) => setImmediate(resolve));
   }

@@ -167,6 +167,16 @@ export class NodeFileSystem implements FileSystem {
     }
   }
 
+  async usedBytes(path: string): Promise<number> {
+    let total = 0;
+    for (const entry of await fs.promises.readdir(path, { withFileTypes: true })) {
+      const child = `${path}/${entry.name}`;
+      if (entry.isDirectory()) total += await this.usedBytes(child);
+      else total += await allocatedBytes(child);
+    }
+    return total;
+  }
+
   /**
    * flock(2) by way of the `flock` program on a descriptor of ours: the lock belongs to the open file, so it stays when
    * the program ends and goes with this process, however it ends. Node has no call for it, and a native addon would be
@@ -182,6 +192,16 @@ export class NodeFileSystem implements FileSystem {
     await closeFile(descriptor);
     if (status === LOCK_HELD_STATUS) return null;
     throw new VolumeError('io-error', `locking ${path} failed: flock ended with status ${status}; does the file system support locks?`);
+  }
+}
+
+/** Bytes allocated for a file; 0 if it was removed meanwhile. */
+async function allocatedBytes(path: string): Promise<number> {
+  try {
+    return (await fs.promises.stat(path)).blocks * 512;
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return 0;
+    throw error;
   }
 }
 

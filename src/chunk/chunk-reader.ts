@@ -1,0 +1,182 @@
+/**
+ * Reading blocks of stored chunks. A chunk's object and block table stay open and in memory, within limits, least recently
+ * used first out. Every block is checked against its CRC before it is handed on (I3).
+ */
+import { checksum, formatChecksum } from '../base/checksum.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, type ChunkFooter, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
+import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+
+export const CHUNK_FOLDER = 'chunks';
+const TABLE_BYTES_PER_BLOCK = 16;
+
+/** Key of a chunk: its epoch is part of it, so that two writers never want one key. */
+export function chunkKey(epoch: number, chunk: number): string {
+  return `${CHUNK_FOLDER}/${chunkName(epoch, chunk)}`;
+}
+
+export function chunkName(epoch: number, chunk: number): string {
+  return `c${String(chunk).padStart(10, '0')}-e${String(epoch).padStart(6, '0')}`;
+}
+
+/** Number and epoch of a chunk's name, or null if it is not one. */
+export function parseChunkName(name: string): { readonly chunk: number; readonly epoch: number } | null {
+  const match = /^c(\d{10,})-e(\d{6,})$/.exec(name);
+  return match === null ? null : { chunk: Number(match[1]), epoch: Number(match[2]) };
+}
+
+export interface ChunkReaderOptions {
+  readonly store: ObjectStore;
+  readonly volumeId: Uint8Array;
+  readonly blockSizeBytes: number;
+  readonly volumeBlocks: number;
+  readonly maxOpen: number;
+  readonly maxTableBytes: number;
+}
+
+interface OpenChunk {
+  readonly object: StoredObject;
+  readonly tables: ChunkTables;
+  users: number;
+  evicted: boolean;
+}
+
+/** Header, footer and tables of a chunk object, all checked. */
+export async function readChunkTables(
+  object: StoredObject,
+  options: Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'>,
+  chunk: number,
+  name: string,
+): Promise<{ readonly identity: ChunkIdentity; readonly footer: ChunkFooter; readonly tables: ChunkTables }> {
+  const { sizeBytes } = object;
+  if (sizeBytes < CHUNK_HEADER_BYTES + CHUNK_FOOTER_BYTES) throw new VolumeError('corrupt', `${name}: ${sizeBytes} bytes long, too short for a chunk`);
+  const header = new Uint8Array(CHUNK_HEADER_BYTES);
+  await object.read(header, 0);
+  const identity = decodeChunkHeader(header, { volumeId: options.volumeId, blockSizeBytes: options.blockSizeBytes, chunkNumber: chunk }, name);
+  const tail = new Uint8Array(CHUNK_FOOTER_BYTES);
+  await object.read(tail, sizeBytes - CHUNK_FOOTER_BYTES);
+  const footer = decodeChunkFooter(tail, sizeBytes, chunk, name);
+  if (footer.headerChecksum !== checksum(header.subarray(0, 72))) throw new VolumeError('corrupt', `${name}: header and footer are not of one object`);
+  const bytes = new Uint8Array(footer.tablesLength);
+  await object.read(bytes, footer.tablesOffset);
+  return { identity, footer, tables: decodeChunkTables(bytes, footer, options.blockSizeBytes, options.volumeBlocks, name) };
+}
+
+export class ChunkReader {
+  readonly #options: ChunkReaderOptions;
+  /** Oldest use first. */
+  readonly #open = new Map<number, OpenChunk>();
+  readonly #opening = new Map<number, Promise<OpenChunk>>();
+  #tableBytes = 0;
+
+  constructor(options: ChunkReaderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Reads `count` blocks from consecutive slots of a chunk into `target` at `targetStart`; they must be the blocks from
+   * `blockNumber` on. Errors: `not-found` if the chunk is gone, `corrupt` naming block, chunk and byte, `io-error`.
+   */
+  async readBlocks(chunk: { readonly number: number; readonly epoch: number }, slot: number, count: number, blockNumber: number, target: Uint8Array, targetStart: number): Promise<void> {
+    const open = await this.#acquire(chunk.number, chunk.epoch);
+    try {
+      await this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart);
+    } catch (error) {
+      throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);
+    } finally {
+      open.users -= 1;
+      if (open.evicted && open.users === 0) await open.object.close();
+    }
+  }
+
+  async #readSlots(open: OpenChunk, key: string, range: { slot: number; count: number; blockNumber: number }, target: Uint8Array, targetStart: number): Promise<void> {
+    const { blockSizeBytes } = this.#options;
+    const { tables } = open;
+    const { slot, count, blockNumber } = range;
+    for (let i = 0; i < count; i += 1) {
+      if (tables.blockNumbers[slot + i] === blockNumber + i) continue;
+      throw new VolumeError('corrupt', `${key}: slot ${slot + i} holds block ${tables.blockNumbers[slot + i] ?? 'none'}, expected block ${blockNumber + i}`);
+    }
+    let done = 0;
+    while (done < count) {
+      let run = 1;
+      while (done + run < count && tables.offsets[slot + done + run] === tables.offsets[slot + done] + run * blockSizeBytes) run += 1;
+      const from = targetStart + done * blockSizeBytes;
+      await open.object.read(target.subarray(from, from + run * blockSizeBytes), tables.offsets[slot + done]);
+      done += run;
+    }
+    for (let i = 0; i < count; i += 1) {
+      const from = targetStart + i * blockSizeBytes;
+      const computed = checksum(target.subarray(from, from + blockSizeBytes));
+      const expected = tables.checksums[slot + i];
+      if (computed === expected) continue;
+      throw new VolumeError('corrupt', `${key}: block ${blockNumber + i}: checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}, at byte ${tables.offsets[slot + i]}`, {
+        context: { chunk: key, blockNumber: blockNumber + i, offsetBytes: tables.offsets[slot + i] },
+      });
+    }
+  }
+
+  async #acquire(chunk: number, epoch: number): Promise<OpenChunk> {
+    const known = this.#open.get(chunk);
+    if (known !== undefined) {
+      this.#open.delete(chunk);
+      this.#open.set(chunk, known);
+      known.users += 1;
+      return known;
+    }
+    const opened = await (this.#opening.get(chunk) ?? this.#startOpening(chunk, epoch));
+    // Between its opening and this line another chunk may have pushed it out again.
+    if (opened.evicted) return this.#acquire(chunk, epoch);
+    opened.users += 1;
+    return opened;
+  }
+
+  #startOpening(chunk: number, epoch: number): Promise<OpenChunk> {
+    const opening = this.#openChunk(chunk, epoch).finally(() => this.#opening.delete(chunk));
+    this.#opening.set(chunk, opening);
+    return opening;
+  }
+
+  async #openChunk(chunk: number, epoch: number): Promise<OpenChunk> {
+    const key = chunkKey(epoch, chunk);
+    const object = await this.#options.store.open(key);
+    try {
+      const { tables } = await readChunkTables(object, this.#options, chunk, key);
+      const open: OpenChunk = { object, tables, users: 0, evicted: false };
+      this.#open.set(chunk, open);
+      this.#tableBytes += tables.blockNumbers.length * TABLE_BYTES_PER_BLOCK;
+      this.#evict(chunk);
+      return open;
+    } catch (error) {
+      await object.close();
+      throw toVolumeError(error, `opening ${key}`);
+    }
+  }
+
+  #evict(keep: number): void {
+    for (const chunk of this.#open.keys()) {
+      if (this.#open.size <= this.#options.maxOpen && this.#tableBytes <= this.#options.maxTableBytes) return;
+      if (chunk !== keep) this.forget(chunk);
+    }
+  }
+
+  /** Closes a chunk that will not be read any more; reads under way end first. */
+  forget(chunk: number): void {
+    const open = this.#open.get(chunk);
+    if (open === undefined) return;
+    this.#open.delete(chunk);
+    this.#tableBytes -= open.tables.blockNumbers.length * TABLE_BYTES_PER_BLOCK;
+    open.evicted = true;
+    if (open.users === 0) void this.#closeQuietly(open);
+  }
+
+  /** A descriptor that was only read from has nothing to lose when its close fails. */
+  async #closeQuietly(open: OpenChunk): Promise<void> {
+    await open.object.close().catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#opening.values());
+    for (const chunk of this.#open.keys()) this.forget(chunk);
+  }
+}

@@ -1,0 +1,330 @@
+/**
+ * Checkpoints: the leaves, nodes and catalogue pages that changed since the last one, and a new root, as one immutable
+ * object; then the manifest names it. It runs between commits, so that the map stands still for it. Nothing in memory
+ * changes before the manifest is durable: a checkpoint that fails leaves all as it was.
+ *
+ * Afterwards chunks without a live block, and checkpoint objects without a page in use, are removed: no root refers to them (I5).
+ */
+import { assert } from '../base/assert.ts';
+import { toVolumeError } from '../base/errors.ts';
+import { checksum } from '../base/checksum.ts';
+import { chunkKey } from '../chunk/chunk-reader.ts';
+import type { Timer } from '../env/env.ts';
+import { align8 } from '../format/bytes.ts';
+import {
+  CHECKPOINT_HEADER_BYTES,
+  type CheckpointIdentity,
+  type CheckpointObject,
+  type IndexedReference,
+  type NodeEntry,
+  PAGE_FANOUT,
+  type PageReference,
+  encodeCataloguePage,
+  encodeCheckpointFooter,
+  encodeCheckpointHeader,
+  encodeLeaf,
+  encodeNode,
+  encodeRoot,
+} from '../format/checkpoint-layout.ts';
+import type { Leaf } from '../index/block-map.ts';
+import type { CataloguePage } from '../index/chunk-catalogue.ts';
+import type { StagedObject } from '../store/object-store.ts';
+import type { VolumeCore } from './volume-core.ts';
+import { checkpointKey, writeManifest } from './volume-files.ts';
+
+/** Bytes gathered before they are written. */
+const WRITE_BYTES = 1024 * 1024;
+/** Leaves encoded before other work gets its turn. */
+const LEAVES_PER_TURN = 64;
+/** Old checkpoint objects may take this many times the bytes of the pages in use, and this much more, before pages move. */
+const SLACK_FACTOR = 2;
+const SLACK_BYTES = 4 * 1024 * 1024;
+/** Leaves that one checkpoint moves out of an old object, so that their memory stays bounded. */
+const MOVED_LEAVES_MAX = 4096;
+
+/** The checkpoint objects in use, and where the nodes of the newest one stand. */
+export interface CheckpointState {
+  readonly nodes: Map<number, PageReference>;
+  readonly objects: Map<number, CheckpointObject>;
+}
+
+/** Appends pages to a staged object and says where each stands. */
+class PageWriter {
+  readonly #object: StagedObject;
+  readonly #identity: CheckpointIdentity;
+  #parts: Uint8Array[] = [];
+  #gathered = 0;
+  #offset = 0;
+
+  constructor(object: StagedObject, identity: CheckpointIdentity) {
+    this.#object = object;
+    this.#identity = identity;
+    this.#push(encodeCheckpointHeader(identity));
+  }
+
+  get offset(): number {
+    return this.#offset;
+  }
+
+  #push(bytes: Uint8Array): void {
+    this.#parts.push(bytes);
+    this.#offset += bytes.length;
+    this.#gathered += bytes.length;
+  }
+
+  async page(bytes: Uint8Array): Promise<PageReference> {
+    const { number, epoch } = this.#identity;
+    const reference = { number, epoch, offset: this.#offset, length: bytes.length, checksum: checksum(bytes) };
+    this.#push(bytes);
+    const padding = align8(bytes.length) - bytes.length;
+    if (padding > 0) this.#push(new Uint8Array(padding));
+    if (this.#gathered >= WRITE_BYTES) await this.#write();
+    return reference;
+  }
+
+  async finish(root: PageReference): Promise<void> {
+    this.#push(encodeCheckpointFooter(this.#identity, root));
+    await this.#write();
+  }
+
+  async #write(): Promise<void> {
+    const parts = this.#parts;
+    this.#parts = [];
+    this.#gathered = 0;
+    await this.#object.append(parts);
+  }
+}
+
+/** What a checkpoint wrote, to be taken over when it is durable. */
+interface Outcome {
+  readonly leaves: Map<Leaf, PageReference | null>;
+  readonly nodes: Map<number, PageReference | null>;
+  readonly pages: Map<CataloguePage, PageReference | null>;
+  readonly objects: Map<number, CheckpointObject>;
+  readonly objectBytes: number;
+}
+
+export class Checkpointer {
+  readonly #core: VolumeCore;
+  readonly #state: CheckpointState;
+  #nextNumber: number;
+  #chunksSince = 0;
+  #timer: Timer | null = null;
+  #requested = false;
+  /** Checkpoint objects that the newest root does not need. */
+  #unused: CheckpointObject[] = [];
+
+  constructor(core: VolumeCore, state: CheckpointState) {
+    this.#core = core;
+    this.#state = state;
+    this.#nextNumber = core.manifest.checkpoint.number + 1;
+  }
+
+  /** Whether the newest checkpoint says all that the chunks do. */
+  get isCurrent(): boolean {
+    return this.#core.manifest.checkpoint.lastChunk === this.#core.lastChunk;
+  }
+
+  /** A chunk was committed: cuts a checkpoint when it is time. `request` is called when the timer says so. */
+  async chunkCommitted(request: () => void): Promise<void> {
+    this.#chunksSince += 1;
+    const { checkpointChunks, checkpointIntervalMs } = this.#core.settings;
+    if (this.#requested || this.#chunksSince >= checkpointChunks) {
+      await this.run();
+      return;
+    }
+    this.#timer ??= this.#core.env.clock.setTimer(checkpointIntervalMs, () => {
+      this.#timer = null;
+      this.#requested = true;
+      request();
+    });
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+  }
+
+  /** Writes a checkpoint; nobody may commit a chunk meanwhile. A full disk only postpones it. Rejects with anything else. */
+  async run(): Promise<void> {
+    this.#requested = false;
+    if (this.isCurrent) return;
+    try {
+      await this.#write();
+    } catch (cause) {
+      const error = toVolumeError(cause, 'writing a checkpoint');
+      if (error.code !== 'no-space') throw error;
+      this.#core.env.logger.log('warn', 'checkpoint-postponed', { volume: this.#core.name, error });
+      this.#chunksSince = 0; // not again with the very next chunk
+    }
+  }
+
+  async #write(): Promise<void> {
+    const { manifest, env, directory, counters } = this.#core;
+    const identity: CheckpointIdentity = {
+      volumeId: manifest.volumeId,
+      blockSizeBytes: manifest.blockSizeBytes,
+      sizeBytes: manifest.sizeBytes,
+      epoch: manifest.epoch,
+      number: this.#nextNumber,
+      lastChunk: this.#core.lastChunk,
+      lastLsn: this.#core.chunkedLsn,
+    };
+    this.#nextNumber += 1;
+    const object = await this.#core.store.stage(checkpointKey(identity.epoch, identity.number));
+    let outcome: Outcome;
+    try {
+      outcome = await this.#writePages(new PageWriter(object, identity), identity);
+      await object.seal();
+      await object.publish();
+    } catch (error) {
+      await object.abandon().catch(() => undefined); // the first error is the one to report; the lock's next owner cleans up
+      throw error;
+    }
+    const next = { ...manifest, checkpoint: { number: identity.number, epoch: identity.epoch, lastChunk: identity.lastChunk, lastLsn: identity.lastLsn } };
+    await writeManifest(env.files, directory, next);
+    this.#core.manifest = next;
+    this.#takeOver(outcome);
+    counters.checkpoints += 1;
+    counters.checkpointBytes += outcome.objectBytes;
+    this.#chunksSince = 0;
+    this.#timer?.cancel();
+    this.#timer = null;
+    await this.#removeUnused(identity.lastChunk);
+  }
+
+  async #writePages(writer: PageWriter, identity: CheckpointIdentity): Promise<Outcome> {
+    const movedNodes = await this.#selectOldPages();
+    const leaves = await this.#writeLeaves(writer);
+    const nodes = await this.#writeNodes(writer, leaves, movedNodes);
+    const pages = await this.#writeCatalogue(writer);
+    const objects = this.#liveObjects({ leaves, nodes, pages }, identity);
+    const root = await writer.page(encodeRoot(identity.number, { ...this.#rootReferences(nodes, pages), objects: [...objects.values()] }));
+    await writer.finish(root);
+    return { leaves, nodes, pages, objects, objectBytes: writer.offset };
+  }
+
+  /**
+   * When old objects hold much that is not in use any more, pages of the oldest are written again, so that it can go.
+   * Marks its leaves and catalogue pages as changed; returns its nodes.
+   */
+  async #selectOldPages(): Promise<number[]> {
+    const objects = [...this.#state.objects.values()].toSorted((a, b) => a.number - b.number);
+    const total = objects.reduce((sum, object) => sum + object.objectBytes, 0);
+    const live = objects.reduce((sum, object) => sum + object.liveBytes, 0);
+    const oldest = objects[0];
+    if (oldest === undefined || total <= live * SLACK_FACTOR + SLACK_BYTES) return [];
+    const { map, catalogue } = this.#core;
+    const leaves = [...map.leaves()].filter((leaf) => leaf.reference?.number === oldest.number).slice(0, MOVED_LEAVES_MAX);
+    for (const leaf of leaves) {
+      while (!leaf.resident) await map.load(leaf.index);
+      map.rewrite(leaf);
+    }
+    for (const page of catalogue.pages()) if (page.reference?.number === oldest.number) catalogue.rewrite(page);
+    return [...this.#state.nodes].filter(([, reference]) => reference.number === oldest.number).map(([index]) => index);
+  }
+
+  async #writeLeaves(writer: PageWriter): Promise<Map<Leaf, PageReference | null>> {
+    const { map, env } = this.#core;
+    const written = new Map<Leaf, PageReference | null>();
+    for (const leaf of map.dirtyLeaves) {
+      written.set(leaf, leaf.mapped === 0 ? null : await writer.page(encodeLeaf(leaf.index, map.runsOf(leaf))));
+      if (written.size % LEAVES_PER_TURN === 0) await env.clock.yield();
+    }
+    return written;
+  }
+
+  /** Nodes with a leaf that moved, and the `moved` ones. */
+  async #writeNodes(writer: PageWriter, leaves: Outcome['leaves'], moved: readonly number[]): Promise<Map<number, PageReference | null>> {
+    const { map, env } = this.#core;
+    const changed = new Set<number>(moved);
+    for (const leaf of leaves.keys()) changed.add(Math.floor(leaf.index / PAGE_FANOUT));
+    const written = new Map<number, PageReference | null>();
+    for (const index of changed) {
+      const entries: NodeEntry[] = [];
+      for (let place = 0; place < PAGE_FANOUT; place += 1) {
+        const leaf = map.leaf(index * PAGE_FANOUT + place);
+        if (leaf === undefined) continue;
+        const reference = leaves.has(leaf) ? leaves.get(leaf) : leaf.reference;
+        if (reference !== null && reference !== undefined) entries.push({ place, reference });
+      }
+      written.set(index, entries.length === 0 ? null : await writer.page(encodeNode(index, entries)));
+      await env.clock.yield();
+    }
+    return written;
+  }
+
+  async #writeCatalogue(writer: PageWriter): Promise<Map<CataloguePage, PageReference | null>> {
+    const written = new Map<CataloguePage, PageReference | null>();
+    for (const page of this.#core.catalogue.dirtyPages) {
+      const entries = page.entries();
+      written.set(page, entries.length === 0 ? null : await writer.page(encodeCataloguePage(page.index, entries)));
+    }
+    return written;
+  }
+
+  #rootReferences(nodes: Outcome['nodes'], pages: Outcome['pages']): { nodes: IndexedReference[]; catalogue: IndexedReference[] } {
+    const nodeReferences: IndexedReference[] = [];
+    const catalogue: IndexedReference[] = [];
+    for (const [index, reference] of new Map([...this.#state.nodes, ...nodes])) if (reference !== null) nodeReferences.push({ index, reference });
+    for (const page of this.#core.catalogue.pages()) {
+      const reference = pages.has(page) ? pages.get(page) : page.reference;
+      if (reference !== null && reference !== undefined) catalogue.push({ index: page.index, reference });
+    }
+    return { nodes: nodeReferences, catalogue };
+  }
+
+  /** The objects that hold a page in use, by what moved: the cost follows the change. */
+  #liveObjects({ leaves, nodes, pages }: Pick<Outcome, 'leaves' | 'nodes' | 'pages'>, identity: CheckpointIdentity): Map<number, CheckpointObject> {
+    const objects = new Map(this.#state.objects);
+    const add = (number: number, epoch: number, bytes: number): void => {
+      const { objectBytes, liveBytes } = objects.get(number) ?? { objectBytes: 0, liveBytes: 0 };
+      objects.set(number, { number, epoch, objectBytes, liveBytes: liveBytes + bytes });
+    };
+    const move = (source: PageReference | null | undefined, target: PageReference | null): void => {
+      if (source !== null && source !== undefined) add(source.number, source.epoch, -align8(source.length));
+      if (target !== null) add(target.number, target.epoch, align8(target.length));
+    };
+    for (const [leaf, reference] of leaves) move(leaf.reference, reference);
+    for (const [index, reference] of nodes) move(this.#state.nodes.get(index), reference);
+    for (const [page, reference] of pages) move(page.reference, reference);
+    for (const object of objects.values()) {
+      assert(object.liveBytes >= 0, `checkpoint ${object.number} has ${object.liveBytes} bytes in use`);
+      if (object.liveBytes === 0) objects.delete(object.number);
+    }
+    // The newest object holds the root: it stays whatever else it holds. Its length without root and footer is near enough.
+    const own = objects.get(identity.number)?.liveBytes ?? 0;
+    objects.set(identity.number, { number: identity.number, epoch: identity.epoch, objectBytes: own + CHECKPOINT_HEADER_BYTES, liveBytes: own });
+    return objects;
+  }
+
+  #takeOver(outcome: Outcome): void {
+    const { map, catalogue } = this.#core;
+    for (const [leaf, reference] of outcome.leaves) map.checkpointed(leaf, reference);
+    for (const [index, reference] of outcome.nodes) {
+      if (reference === null) this.#state.nodes.delete(index);
+      else this.#state.nodes.set(index, reference);
+    }
+    for (const [page, reference] of outcome.pages) catalogue.checkpointed(page, reference);
+    this.#unused.push(...[...this.#state.objects.values()].filter((object) => !outcome.objects.has(object.number)));
+    this.#state.objects.clear();
+    for (const [number, object] of outcome.objects) this.#state.objects.set(number, object);
+    map.trimMemory();
+  }
+
+  async #removeUnused(lastChunk: number): Promise<void> {
+    const { store, catalogue, reader, counters } = this.#core;
+    for (const chunk of [...catalogue.deadChunks]) {
+      const facts = catalogue.get(chunk);
+      // A chunk behind the checkpoint is part of the run that recovery reads.
+      if (facts === undefined || chunk > lastChunk) continue;
+      await store.remove(chunkKey(facts.epoch, chunk));
+      reader.forget(chunk);
+      catalogue.remove(chunk);
+      counters.chunksRemoved += 1;
+    }
+    const unused = this.#unused;
+    this.#unused = [];
+    for (const object of unused) await store.remove(checkpointKey(object.epoch, object.number));
+  }
+}

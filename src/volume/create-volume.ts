@@ -1,0 +1,97 @@
+/** Making a new volume: whole or not at all. */
+import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
+import type { Env } from '../env/env.ts';
+import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NO_CHECKPOINT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
+import { hexOf } from '../format/bytes.ts';
+import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath } from './volume-files.ts';
+import type { CreateOptions } from './volume-info.ts';
+
+export interface CreateVolumeOptions {
+  readonly env: Env;
+  /** The volume's directory; must not exist, its parent must. */
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  readonly create: CreateOptions;
+}
+
+/** A log file of a small volume is small, but holds at least some large writes. */
+const SMALLEST_LOG_FILE_BYTES = 4 * MIB;
+
+function checkOptions({ sizeBytes, blockSizeBytes }: CreateOptions): void {
+  if (!isPowerOfTwo(blockSizeBytes) || blockSizeBytes < MIN_BLOCK_BYTES || blockSizeBytes > MAX_BLOCK_BYTES) {
+    throw new VolumeError('invalid-argument', `block size ${blockSizeBytes} is not a power of two from ${MIN_BLOCK_BYTES} to ${MAX_BLOCK_BYTES}`);
+  }
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
+    throw new VolumeError('invalid-argument', `size ${sizeBytes} is not a positive whole number of bytes below 2^53`);
+  }
+  const remainder = sizeBytes % blockSizeBytes;
+  if (remainder !== 0) {
+    const lower = sizeBytes - remainder;
+    const upper = lower + blockSizeBytes;
+    throw new VolumeError('invalid-argument', `size ${sizeBytes} is not a multiple of the block size ${blockSizeBytes}; the nearest are ${lower} and ${upper} (${formatSize(upper)})`);
+  }
+}
+
+/**
+ * Makes a volume in `directory`; durable on return. It is built aside and renamed, so that nothing half-made is ever seen.
+ * Errors: `invalid-argument`, `already-exists`, `not-found` (no parent directory), `no-space`, `io-error`.
+ */
+export async function createVolume(options: CreateVolumeOptions): Promise<void> {
+  const { env, directory } = options;
+  checkOptions(options.create);
+  if (await env.files.exists(directory)) throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`);
+  const slash = directory.lastIndexOf('/');
+  const parent = slash < 0 ? '.' : directory.slice(0, slash) || '/';
+  const token = new Uint8Array(6);
+  env.random.fill(token);
+  const staged = `${parent}/.creating-${hexOf(token)}`;
+  try {
+    await env.files.makeDirectory(staged);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') throw new VolumeError('not-found', `directory ${parent} does not exist; make it first`, { cause: error });
+    throw toVolumeError(error, `creating ${directory}`);
+  }
+  try {
+    await fill(options, staged);
+    await env.files.rename(staged, directory);
+    await env.files.syncDirectory(parent);
+  } catch (error) {
+    // After the rename there is nothing under this name any more, and nothing to remove.
+    if (await env.files.exists(staged)) await env.files.removeTree(staged);
+    const code = systemCode(error);
+    if (code === 'ENOTEMPTY' || code === 'EEXIST') throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`, { cause: error });
+    throw toVolumeError(error, `creating ${directory}`);
+  }
+}
+
+async function fill({ env, settings, create }: CreateVolumeOptions, staged: string): Promise<void> {
+  const { files } = env;
+  for (const folder of [...OBJECT_FOLDERS, LOG_FOLDER]) await files.makeDirectory(`${staged}/${folder}`);
+  // Empty now, grown in their first lap: a new volume is there at once.
+  for (let index = 0; index < settings.logFileCount; index += 1) await (await files.open(logPath(staged, index), 'create')).close();
+  const volumeId = new Uint8Array(VOLUME_ID_BYTES);
+  env.random.fill(volumeId);
+  const wanted = Math.ceil((create.sizeBytes * 2) / settings.logFileCount / MIB) * MIB;
+  const manifest = encodeManifest({
+    volumeId,
+    sizeBytes: create.sizeBytes,
+    blockSizeBytes: create.blockSizeBytes,
+    durability: create.durability,
+    epoch: 0,
+    checkpoint: NO_CHECKPOINT,
+    logFileCount: settings.logFileCount,
+    logFileBytes: Math.min(settings.logFileBytes, Math.max(SMALLEST_LOG_FILE_BYTES, wanted)),
+    createdMs: Math.max(0, Math.floor(env.clock.wallMs())),
+  });
+  const file = await files.open(manifestPath(staged), 'create');
+  try {
+    await file.write([manifest], 0);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await files.syncDirectory(`${staged}/${LOG_FOLDER}`);
+  await files.syncDirectory(staged);
+}

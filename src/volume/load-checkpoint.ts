@@ -1,0 +1,108 @@
+/** Reading a checkpoint: the root, the nodes and the catalogue at once, leaves when they are needed. */
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import {
+  CHECKPOINT_FOOTER_BYTES,
+  CHECKPOINT_HEADER_BYTES,
+  PAGE_FANOUT,
+  type PageReference,
+  type Run,
+  decodeCataloguePage,
+  decodeCheckpointFooter,
+  decodeCheckpointHeader,
+  decodeLeaf,
+  decodeNode,
+  decodeRoot,
+} from '../format/checkpoint-layout.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { BlockMap } from '../index/block-map.ts';
+import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
+import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import type { CheckpointState } from './checkpointer.ts';
+import { checkpointKey } from './volume-files.ts';
+
+/** A page longer than this is refused before memory is taken for it: the longest there are is a node's. */
+const MAX_PAGE_BYTES = 64 * 1024 * 1024;
+
+async function readPage(object: StoredObject, reference: PageReference, name: string): Promise<Uint8Array> {
+  const fits = reference.length <= MAX_PAGE_BYTES && reference.offset >= CHECKPOINT_HEADER_BYTES && reference.offset + reference.length <= object.sizeBytes - CHECKPOINT_FOOTER_BYTES;
+  if (!fits) throw new VolumeError('corrupt', `${name}: a page at byte ${reference.offset}, ${reference.length} bytes, does not fit an object of ${object.sizeBytes} bytes`);
+  const bytes = new Uint8Array(reference.length);
+  await object.read(bytes, reference.offset);
+  return bytes;
+}
+
+/** Checkpoint objects kept open while many pages are read from them. */
+class PageReader {
+  readonly #store: ObjectStore;
+  readonly #open = new Map<number, StoredObject>();
+
+  constructor(store: ObjectStore) {
+    this.#store = store;
+  }
+
+  async read(reference: PageReference): Promise<{ bytes: Uint8Array; name: string }> {
+    const name = checkpointKey(reference.epoch, reference.number);
+    let object = this.#open.get(reference.number);
+    if (object === undefined) {
+      object = await this.#store.open(name);
+      this.#open.set(reference.number, object);
+    }
+    return { bytes: await readPage(object, reference, name), name };
+  }
+
+  async close(): Promise<void> {
+    for (const object of this.#open.values()) await object.close();
+  }
+}
+
+/** Reads one leaf. Errors: `not-found`, `corrupt`, `io-error`. */
+export async function readLeaf(store: ObjectStore, index: number, reference: PageReference): Promise<Run[]> {
+  const pages = new PageReader(store);
+  try {
+    const { bytes, name } = await pages.read(reference);
+    return decodeLeaf(bytes, index, reference, name);
+  } catch (error) {
+    throw toVolumeError(error, `reading leaf ${index} of the block map`);
+  } finally {
+    await pages.close();
+  }
+}
+
+/** Fills `map` and `catalogue` from the checkpoint that the manifest names; empty without one. */
+export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map: BlockMap, catalogue: ChunkCatalogue): Promise<CheckpointState> {
+  const state: CheckpointState = { nodes: new Map(), objects: new Map() };
+  const { number, epoch, lastChunk, lastLsn } = manifest.checkpoint;
+  if (number === 0) return state;
+  const name = checkpointKey(epoch, number);
+  const { volumeId, blockSizeBytes, sizeBytes } = manifest;
+  const pages = new PageReader(store);
+  try {
+    const object = await store.open(name);
+    try {
+      const header = new Uint8Array(CHECKPOINT_HEADER_BYTES);
+      await object.read(header, 0);
+      decodeCheckpointHeader(header, { volumeId, blockSizeBytes, sizeBytes, epoch, number, lastChunk, lastLsn }, name);
+      const footer = new Uint8Array(CHECKPOINT_FOOTER_BYTES);
+      await object.read(footer, Math.max(0, object.sizeBytes - CHECKPOINT_FOOTER_BYTES));
+      const reference = decodeCheckpointFooter(footer, object.sizeBytes, { number, epoch }, name);
+      const root = decodeRoot(await readPage(object, reference, name), reference, name);
+      for (const entry of root.objects) state.objects.set(entry.number, entry);
+      for (const node of root.nodes) {
+        state.nodes.set(node.index, node.reference);
+        const page = await pages.read(node.reference);
+        for (const entry of decodeNode(page.bytes, node.index, node.reference, page.name)) map.addStored(node.index * PAGE_FANOUT + entry.place, entry.reference);
+      }
+      for (const { index, reference: at } of root.catalogue) {
+        const page = await pages.read(at);
+        catalogue.restore(index, at, decodeCataloguePage(page.bytes, index, at, page.name));
+      }
+    } finally {
+      await object.close();
+    }
+  } catch (error) {
+    throw toVolumeError(error, `reading checkpoint ${name}`);
+  } finally {
+    await pages.close();
+  }
+  return state;
+}

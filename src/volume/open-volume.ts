@@ -1,0 +1,305 @@
+/**
+ * Opening a volume (DESIGN 6): lock, manifest, checkpoint, the chunks behind it, the log behind those. It may be interrupted
+ * at any point and begun again: what it writes (an epoch, chunks made of the log's records) is what a running volume writes.
+ */
+import { Arena } from '../base/arena.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import { CHUNK_FOLDER, ChunkReader, chunkKey, parseChunkName, readChunkTables } from '../chunk/chunk-reader.ts';
+import type { Env, File, FileLock } from '../env/env.ts';
+import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { BlockMap } from '../index/block-map.ts';
+import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
+import { DirectoryStore } from '../store/directory-store.ts';
+import { type LogRecovery, type ReplayedRecord, recoverLog } from '../wal/log-recovery.ts';
+import { LogRing } from '../wal/log-ring.ts';
+import { LogWriter } from '../wal/log-writer.ts';
+import { type CheckpointState, Checkpointer } from './checkpointer.ts';
+import { applyChunk } from './commit.ts';
+import { Flusher } from './flusher.ts';
+import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
+import { VolumeCore } from './volume-core.ts';
+import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockPath, logPath, manifestPath, readManifest, writeManifest } from './volume-files.ts';
+import type { VolumeObserver } from './volume-info.ts';
+import { Volume } from './volume.ts';
+import { WritePath } from './write-path.ts';
+
+export interface OpenVolumeOptions {
+  readonly env: Env;
+  /** The volume's directory. */
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  /** Name for messages; the directory's last part if it is not given. */
+  readonly name?: string;
+  /** Block memory to share with other volumes; one of its own if it is not given. */
+  readonly arena?: Arena;
+  readonly observer?: VolumeObserver;
+}
+
+/** Somebody who only looks whether a volume is open holds its lock for a moment. */
+const LOCK_ATTEMPTS = 4;
+const LOCK_PAUSE_MS = 50;
+
+/**
+ * Opens a volume for reading and writing. Errors: `not-found`, `in-use`, `corrupt` (naming file, byte and what was expected;
+ * nothing is deleted), `unsupported`, `no-space`, `io-error`.
+ */
+export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
+  const { env, directory } = options;
+  const name = options.name ?? directory.slice(directory.lastIndexOf('/') + 1);
+  if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}`);
+  const lock = await takeLock(env, directory, name);
+  const opening = new Opening(options, name, lock);
+  try {
+    return await opening.run();
+  } catch (error) {
+    await opening.undo();
+    throw toVolumeError(error, `opening volume ${name}`);
+  }
+}
+
+async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
+  for (let attempt = 1; ; attempt += 1) {
+    const lock = await env.files.lock(lockPath(directory));
+    if (lock !== null) return lock;
+    if (attempt === LOCK_ATTEMPTS) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that one first`);
+    await env.clock.sleep(LOCK_PAUSE_MS);
+  }
+}
+
+class Opening {
+  readonly #options: OpenVolumeOptions;
+  readonly #env: Env;
+  readonly #name: string;
+  readonly #lock: FileLock;
+  readonly #store: DirectoryStore;
+  readonly #logFiles: File[] = [];
+  #core: VolumeCore | null = null;
+  #flusher: Flusher | null = null;
+  #checkpointer: Checkpointer | null = null;
+
+  constructor(options: OpenVolumeOptions, name: string, lock: FileLock) {
+    this.#options = options;
+    this.#env = options.env;
+    this.#name = name;
+    this.#lock = lock;
+    this.#store = new DirectoryStore(options.env.files, options.directory);
+  }
+
+  async run(): Promise<Volume> {
+    const { directory } = this.#options;
+    const startMs = this.#env.clock.nowMs();
+    const found = await readManifest(this.#env.files, directory);
+    await this.#store.prepare(OBJECT_FOLDERS);
+    const manifest = { ...found, epoch: found.epoch + 1 };
+    const { core, state } = await this.#loadStored(manifest);
+    // The new epoch is durable before anything is written under it.
+    await writeManifest(this.#env.files, directory, manifest);
+    const { writes, flusher, checkpointer } = this.#makeParts(core, state);
+    await this.#openLog(manifest);
+    const recovery = await this.#replay(core, writes, flusher);
+    // What was replayed may be in the page cache only; from now on it counts as durable.
+    if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
+    const log = this.#makeLog(core, flusher, recovery);
+    core.log = log;
+    flusher.poke();
+    this.#env.logger.log('info', 'volume-opened', {
+      volume: this.#name,
+      sizeBytes: manifest.sizeBytes,
+      durability: manifest.durability,
+      epoch: manifest.epoch,
+      lsn: recovery.lastLsn,
+      replayedRecords: recovery.records,
+      logEnd: recovery.end,
+      elapsedMs: Math.round(this.#env.clock.nowMs() - startMs),
+    });
+    const closeFiles = async (): Promise<void> => {
+      for (const file of this.#logFiles) await file.close();
+    };
+    return new Volume({ core, writes, flusher, checkpointer, log, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
+  }
+
+  /** After a failure: lets go of everything. What was written stays: the next opening goes on from there. */
+  async undo(): Promise<void> {
+    this.#checkpointer?.stop();
+    await this.#flusher?.stop();
+    if (this.#core !== null) {
+      this.#core.closed = true;
+      await this.#core.reader.close();
+      this.#core.releaseMemory();
+    }
+    for (const file of this.#logFiles) await file.close();
+    await this.#lock.release();
+  }
+
+  async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState }> {
+    const { settings, directory, observer } = this.#options;
+    const store = this.#store;
+    const catalogue = new ChunkCatalogue();
+    const map = new BlockMap({
+      limitBytes: settings.indexBytes,
+      readLeaf: (index, reference) => readLeaf(store, index, reference),
+      displaced: (chunk, blockCount) => catalogue.displaced(chunk, blockCount),
+    });
+    const state = await loadCheckpoint(store, manifest, map, catalogue);
+    const reader = new ChunkReader({
+      store,
+      volumeId: manifest.volumeId,
+      blockSizeBytes: manifest.blockSizeBytes,
+      volumeBlocks: manifest.sizeBytes / manifest.blockSizeBytes,
+      maxOpen: settings.openChunkFiles,
+      maxTableBytes: settings.chunkTableBytes,
+    });
+    const arena = this.#options.arena ?? new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes });
+    const core = new VolumeCore({ env: this.#env, name: this.#name, directory, settings, arena, store, manifest, map, catalogue, reader, observer: observer ?? null });
+    this.#core = core;
+    core.chunkedLsn = manifest.checkpoint.lastLsn;
+    core.lastChunk = manifest.checkpoint.lastChunk;
+    await this.#removeOldCheckpoints(manifest, state);
+    await this.#loadChunks(core);
+    return { core, state };
+  }
+
+  /** Removes checkpoints that an interrupted one left: the manifest, and what it refers to, are the only roots. */
+  async #removeOldCheckpoints(manifest: Manifest, state: CheckpointState): Promise<void> {
+    const used = new Set([...state.objects.values()].map((object) => checkpointName(object.epoch, object.number)));
+    used.add(checkpointName(manifest.checkpoint.epoch, manifest.checkpoint.number));
+    for (const name of await this.#store.list(CHECKPOINT_FOLDER)) {
+      if (/^k\d+-e\d+$/.test(name) && !used.has(name)) await this.#store.remove(`${CHECKPOINT_FOLDER}/${name}`);
+    }
+  }
+
+  /** Checks that the chunks of the checkpoint are there, and applies those behind it. */
+  async #loadChunks(core: VolumeCore): Promise<void> {
+    const present = new Map<number, number>();
+    for (const name of await this.#store.list(CHUNK_FOLDER)) {
+      const parsed = parseChunkName(name);
+      if (parsed === null) {
+        this.#env.logger.log('warn', 'unknown-file', { volume: this.#name, file: `${CHUNK_FOLDER}/${name}` });
+        continue;
+      }
+      const other = present.get(parsed.chunk);
+      if (other !== undefined) throw new VolumeError('corrupt', `chunk ${parsed.chunk} is there twice, of epochs ${other} and ${parsed.epoch}; nothing was changed`);
+      present.set(parsed.chunk, parsed.epoch);
+    }
+    await this.#checkCheckpointed(core, present);
+    const newer = [...present.keys()].filter((chunk) => chunk > core.lastChunk).toSorted((a, b) => a - b);
+    for (const chunk of newer) {
+      if (chunk !== core.lastChunk + 1) throw new VolumeError('corrupt', `chunk ${core.lastChunk + 1} is missing, but chunk ${chunk} is there; nothing was changed`);
+      await this.#applyChunk(core, chunk, present.get(chunk) ?? 0);
+    }
+  }
+
+  async #checkCheckpointed(core: VolumeCore, present: ReadonlyMap<number, number>): Promise<void> {
+    const { catalogue } = core;
+    for (const page of catalogue.pages()) {
+      for (const entry of page.entries()) {
+        const chunk = page.index * page.epochs.length + entry.place;
+        if (entry.liveBlocks > 0 && present.get(chunk) !== entry.epoch) {
+          throw new VolumeError('corrupt', `${chunkKey(entry.epoch, chunk)} is missing; ${entry.liveBlocks} blocks of the volume are in it. Nothing was changed`);
+        }
+      }
+    }
+    // A chunk that the checkpoint covers and does not know was being removed when the process ended: no block was in it.
+    for (const [chunk, epoch] of present) {
+      if (chunk <= core.lastChunk && catalogue.get(chunk)?.epoch !== epoch) await this.#store.remove(chunkKey(epoch, chunk));
+    }
+  }
+
+  async #applyChunk(core: VolumeCore, chunk: number, epoch: number): Promise<void> {
+    const name = chunkKey(epoch, chunk);
+    const { volumeId, blockSizeBytes } = core.manifest;
+    const object = await this.#store.open(name);
+    try {
+      const { identity, tables } = await readChunkTables(object, { volumeId, blockSizeBytes, volumeBlocks: core.volumeBlocks }, chunk, name);
+      if (identity.firstLsn !== core.chunkedLsn + 1 || identity.epoch !== epoch) {
+        throw new VolumeError('corrupt', `${name}: holds LSN ${identity.firstLsn} to ${identity.lastLsn} of epoch ${identity.epoch}, expected LSN ${core.chunkedLsn + 1} on; nothing was changed`);
+      }
+      await applyChunk(core.map, core.catalogue, { chunk, epoch, objectBytes: object.sizeBytes, blockNumbers: tables.blockNumbers, ranges: tables.ranges });
+      core.chunkedLsn = identity.lastLsn;
+      core.lastChunk = chunk;
+      core.map.trimMemory();
+    } finally {
+      await object.close();
+    }
+  }
+
+  #makeParts(core: VolumeCore, state: CheckpointState): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer } {
+    const checkpointer = new Checkpointer(core, state);
+    const request = (): void => {
+      flusher.serial.run(() => checkpointer.run()).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
+    };
+    const writes: WritePath = new WritePath(core, core.chunkedLsn, () => flusher.poke());
+    const flusher: Flusher = new Flusher(core, writes, { committed: () => checkpointer.chunkCommitted(request) });
+    this.#flusher = flusher;
+    this.#checkpointer = checkpointer;
+    return { writes, flusher, checkpointer };
+  }
+
+  async #openLog(manifest: Manifest): Promise<void> {
+    for (let index = 0; index < manifest.logFileCount; index += 1) {
+      const path = logPath(this.#options.directory, index);
+      if (!(await this.#env.files.exists(path))) throw new VolumeError('corrupt', `log file ${path} is missing; nothing was deleted`);
+      this.#logFiles.push(await this.#env.files.open(path, 'write'));
+    }
+  }
+
+  async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher): Promise<LogRecovery> {
+    const { volumeId, blockSizeBytes } = core.manifest;
+    const stopListening = core.arena.onRoom(() => core.room.wake());
+    const apply = async ({ record, bytes, view }: ReplayedRecord): Promise<void> => {
+      const isWrite = record.kind === RECORD_KIND.WRITE;
+      await this.#waitForRoom(core, writes, flusher, isWrite ? record.blockCount : 0);
+      if (isWrite) {
+        const payload = bytes.subarray(record.payloadOffset, record.endOffset);
+        writes.replayWrite(record.lsn, record.blockNumber, record.blockCount, payload, (index) => recordChecksum(view, record, index));
+      } else {
+        writes.replayZero(record.lsn, { blockNumber: record.blockNumber, blockCount: record.blockCount, provisioned: record.provisioned });
+      }
+    };
+    try {
+      return await recoverLog({ files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks: core.volumeBlocks, chunkedLsn: core.chunkedLsn, apply });
+    } finally {
+      stopListening();
+    }
+  }
+
+  async #waitForRoom(core: VolumeCore, writes: WritePath, flusher: Flusher, blockCount: number): Promise<void> {
+    while (!writes.hasRoom(blockCount)) {
+      const trouble = core.failure ?? core.storeStall;
+      if (trouble !== null) throw trouble;
+      core.arena.requestRoom();
+      flusher.urge();
+      // The chunk under way may have failed or ended within `urge`.
+      if (!writes.hasRoom(blockCount)) await Promise.race([core.room.wait(), core.progress.wait()]);
+    }
+  }
+
+  #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery): LogWriter {
+    const { manifest, settings } = core;
+    const ring = new LogRing({
+      fileCount: manifest.logFileCount,
+      fileBytes: manifest.logFileBytes,
+      epoch: manifest.epoch,
+      lives: recovery.lives,
+      chunkedLsn: core.chunkedLsn,
+    });
+    return new LogWriter({
+      clock: this.#env.clock,
+      files: this.#logFiles,
+      ring,
+      volumeId: manifest.volumeId,
+      blockSizeBytes: manifest.blockSizeBytes,
+      epoch: manifest.epoch,
+      lastLsn: recovery.lastLsn,
+      durability: manifest.durability,
+      settings,
+      events: {
+        written: () => flusher.poke(),
+        room: () => core.room.wake(),
+        failed: (error) => core.fail(error),
+      },
+    });
+  }
+}

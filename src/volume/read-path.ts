@@ -1,0 +1,198 @@
+/**
+ * Answering reads. What is in memory, or known to be zero, is copied within the turn. The rest is read from chunks; the places
+ * are taken from the index in one turn, and chunks do not change, so that a read sees the volume as it was at that moment.
+ */
+import { forEachLimited } from '../base/async.ts';
+import { checksum } from '../base/checksum.ts';
+import { VolumeError } from '../base/errors.ts';
+import { LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
+import { NO_LOCATION, isZeroLocation } from '../index/resident-map.ts';
+import type { VolumeCore } from './volume-core.ts';
+import type { EdgeBlock } from './write-path.ts';
+
+/** Consecutive blocks in consecutive slots of one chunk, and where their bytes go. */
+interface ChunkPiece {
+  readonly blockNumber: number;
+  blockCount: number;
+  readonly chunk: number;
+  readonly slot: number;
+  /** Offset of the first block in the target; negative when the request begins within it. */
+  readonly targetStart: number;
+}
+
+/** Chunk reads under way for one request. */
+const PIECES_AT_ONCE = 16;
+/** Longer reads do not fill the cache: they would push everything else out. */
+const CACHE_READ_BYTES = 1024 * 1024;
+/** A chunk may be removed between look-up and read; each time the map says where the blocks are now. */
+const ATTEMPTS = 8;
+
+export class ReadPath {
+  readonly #core: VolumeCore;
+
+  constructor(core: VolumeCore) {
+    this.#core = core;
+  }
+
+  /** Copies a range that is wholly in memory; false if it is not. */
+  readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean {
+    if (!this.#copyKnown(offsetBytes, lengthBytes, target, targetStart, null)) return false;
+    this.#core.counters.readBytes += lengthBytes;
+    return true;
+  }
+
+  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+    this.#core.counters.readBytes += target.length;
+    await this.#readAll(offsetBytes, target, target.length <= CACHE_READ_BYTES);
+  }
+
+  /** Brings a range into the cache, piece by piece. */
+  async cache(offsetBytes: number, lengthBytes: number): Promise<void> {
+    const scratch = new Uint8Array(Math.min(lengthBytes, CACHE_READ_BYTES));
+    for (let done = 0; done < lengthBytes; done += scratch.length) {
+      await this.#readAll(offsetBytes + done, scratch.subarray(0, Math.min(scratch.length, lengthBytes - done)), true);
+    }
+  }
+
+  async #readAll(offsetBytes: number, target: Uint8Array, fillCache: boolean): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const pieces: ChunkPiece[] = [];
+      await this.#loadLeaves(offsetBytes, target.length);
+      if (!this.#copyKnown(offsetBytes, target.length, target, 0, pieces)) continue; // a leaf was dropped again
+      try {
+        await forEachLimited(pieces, PIECES_AT_ONCE, (piece) => this.#readPiece(piece, target, fillCache));
+        return;
+      } catch (error) {
+        const moved = error instanceof VolumeError && error.code === 'not-found';
+        if (!moved || attempt === ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  async #loadLeaves(offsetBytes: number, lengthBytes: number): Promise<void> {
+    const { map, blockSizeBytes } = this.#core;
+    const first = Math.floor(offsetBytes / blockSizeBytes);
+    const last = Math.floor((offsetBytes + lengthBytes - 1) / blockSizeBytes);
+    for (const leaf of map.leavesIn(first, last - first + 1)) if (!leaf.resident) await map.load(leaf.index);
+  }
+
+  /**
+   * Copies what is in memory or zero. Blocks in chunks are added to `pieces`; without `pieces`, or if a leaf is not
+   * resident, the answer is false.
+   */
+  #copyKnown(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number, pieces: ChunkPiece[] | null): boolean {
+    const { blockSizeBytes, map, counters } = this.#core;
+    const end = offsetBytes + lengthBytes;
+    let offset = offsetBytes;
+    while (offset < end) {
+      const blockNumber = Math.floor(offset / blockSizeBytes);
+      const at = targetStart + offset - offsetBytes;
+      const location = this.#core.residentLocation(blockNumber);
+      if (location !== NO_LOCATION && !isZeroLocation(location)) {
+        offset += this.#copyFromSlab(location, blockNumber, offset, end, target, at);
+        continue;
+      }
+      const blockEnd = Math.min(end, (blockNumber + 1) * blockSizeBytes);
+      const found = location === NO_LOCATION ? map.lookup(blockNumber) : LOOKUP.EMPTY;
+      if (found === LOOKUP.STORED || found === LOOKUP.NOT_RESIDENT) {
+        if (pieces === null || found === LOOKUP.NOT_RESIDENT) return false;
+        addPiece(pieces, blockNumber, map.foundChunk, map.foundSlot, targetStart + blockNumber * blockSizeBytes - offsetBytes);
+        counters.cacheMisses += 1;
+        offset = blockEnd;
+        continue;
+      }
+      const zeroEnd = location === NO_LOCATION ? this.#endOfEmpty(blockNumber, blockEnd, end) : blockEnd;
+      target.fill(0, at, at + zeroEnd - offset);
+      offset = zeroEnd;
+    }
+    return true;
+  }
+
+  /** Copies a run of blocks that lie together in one slab; returns its bytes. */
+  #copyFromSlab(location: number, blockNumber: number, offset: number, end: number, target: Uint8Array, at: number): number {
+    const { resident, arena, blockSizeBytes, slotsPerSlab, counters } = this.#core;
+    const slab = this.#core.slabAt(location);
+    const slot = location % slotsPerSlab;
+    let count = 1;
+    while ((blockNumber + count) * blockSizeBytes < end && slot + count < slotsPerSlab && resident.get(blockNumber + count) === location + count) count += 1;
+    const within = offset - blockNumber * blockSizeBytes;
+    const length = Math.min(end - offset, count * blockSizeBytes - within);
+    const start = slot * blockSizeBytes + within;
+    target.set(slab.bytes.subarray(start, start + length), at);
+    if (slab.state === 'clean') arena.touch(slab);
+    counters.cacheHits += count;
+    return length;
+  }
+
+  /** Where a run of blocks ends for which nothing is stored or in memory: whole absent leaves are passed at once. */
+  #endOfEmpty(blockNumber: number, blockEnd: number, end: number): number {
+    const { map, resident, blockSizeBytes } = this.#core;
+    if (resident.size > 0 || map.leaf(Math.floor(blockNumber / LEAF_BLOCKS)) !== undefined) return blockEnd;
+    return Math.min(end, (Math.floor(blockNumber / LEAF_BLOCKS) + 1) * LEAF_BLOCKS * blockSizeBytes);
+  }
+
+  async #readPiece(piece: ChunkPiece, target: Uint8Array, fillCache: boolean): Promise<void> {
+    const { blockSizeBytes } = this.#core;
+    const length = piece.blockCount * blockSizeBytes;
+    const whole = piece.targetStart >= 0 && piece.targetStart + length <= target.length;
+    // A block that the request wants only part of is read aside: its checksum is over all of it.
+    const bytes = whole ? target : new Uint8Array(length);
+    const start = whole ? piece.targetStart : 0;
+    await this.#readFromChunk(piece.chunk, piece.slot, piece.blockCount, piece.blockNumber, bytes, start);
+    if (!whole) {
+      const skip = Math.max(0, -piece.targetStart);
+      const to = piece.targetStart + skip;
+      target.set(bytes.subarray(skip, Math.min(length, skip + target.length - to)), to);
+    }
+    if (fillCache) this.#fillCache(piece, bytes, start);
+  }
+
+  async #readFromChunk(chunk: number, slot: number, count: number, blockNumber: number, target: Uint8Array, start: number): Promise<void> {
+    const facts = this.#core.catalogue.get(chunk);
+    if (facts === undefined) throw new VolumeError('not-found', `chunk ${chunk}, which held block ${blockNumber}, is gone`);
+    await this.#core.reader.readBlocks({ number: chunk, epoch: facts.epoch }, slot, count, blockNumber, target, start);
+  }
+
+  /** Keeps what was read, block by block, unless a write or another read was faster. */
+  #fillCache(piece: ChunkPiece, bytes: Uint8Array, start: number): void {
+    const { map, blockSizeBytes } = this.#core;
+    if (this.#core.closed) return;
+    for (let i = 0; i < piece.blockCount; i += 1) {
+      const blockNumber = piece.blockNumber + i;
+      if (this.#core.residentLocation(blockNumber) !== NO_LOCATION) continue;
+      const current = map.lookup(blockNumber) === LOOKUP.STORED && map.foundChunk === piece.chunk && map.foundSlot === piece.slot + i;
+      const at = start + i * blockSizeBytes;
+      if (current) this.#core.cacheBlock(blockNumber, bytes, at, checksum(bytes.subarray(at, at + blockSizeBytes)));
+    }
+  }
+
+  /** Reads a stored block that a partial write merges into; null if it is not stored (any more). */
+  async readEdge(blockNumber: number): Promise<EdgeBlock | null> {
+    const { map, blockSizeBytes } = this.#core;
+    const index = Math.floor(blockNumber / LEAF_BLOCKS);
+    while (map.leaf(index)?.resident === false) await map.load(index);
+    if (map.lookup(blockNumber) !== LOOKUP.STORED) return null;
+    const [chunk, slot] = [map.foundChunk, map.foundSlot];
+    const bytes = new Uint8Array(blockSizeBytes);
+    try {
+      await this.#readFromChunk(chunk, slot, 1, blockNumber, bytes, 0);
+    } catch (error) {
+      if (error instanceof VolumeError && error.code === 'not-found' && !this.#stillAt(blockNumber, chunk, slot)) return null;
+      throw error;
+    }
+    return { bytes, chunk, slot };
+  }
+
+  #stillAt(blockNumber: number, chunk: number, slot: number): boolean {
+    const { map } = this.#core;
+    return map.lookup(blockNumber) === LOOKUP.STORED && map.foundChunk === chunk && map.foundSlot === slot;
+  }
+}
+
+function addPiece(pieces: ChunkPiece[], blockNumber: number, chunk: number, slot: number, targetStart: number): void {
+  const last = pieces.at(-1);
+  const follows = last !== undefined && last.chunk === chunk && last.blockNumber + last.blockCount === blockNumber && last.slot + last.blockCount === slot;
+  // The first piece may begin outside the target: it stays alone, so that the others are read in place.
+  if (follows && last.targetStart >= 0) last.blockCount += 1;
+  else pieces.push({ blockNumber, blockCount: 1, chunk, slot, targetStart });
+}

@@ -1,0 +1,197 @@
+/**
+ * What the parts of an open volume share: its identity, its memory, its indexes, its log. The parts: `write-path.ts` takes
+ * writes, `read-path.ts` answers reads, `flusher.ts` makes chunks of sealed slabs, `checkpointer.ts` writes the block map.
+ */
+import { assert } from '../base/assert.ts';
+import type { Arena, Slab, SlabOwner } from '../base/arena.ts';
+import { WaitList } from '../base/async.ts';
+import type { VolumeError } from '../base/errors.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import type { ChunkReader } from '../chunk/chunk-reader.ts';
+import type { Env } from '../env/env.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
+import { type BlockState, assertTransition } from '../index/block-state.ts';
+import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
+import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { LogWriter } from '../wal/log-writer.ts';
+import type { VolumeObserver } from './volume-info.ts';
+
+/** Counters of an open volume; `volume-info.ts` says what they mean. */
+export interface Counters {
+  readBytes: number;
+  writtenBytes: number;
+  zeroedBytes: number;
+  chunkBytes: number;
+  chunksWritten: number;
+  chunksRemoved: number;
+  checkpointBytes: number;
+  checkpoints: number;
+  cacheHits: number;
+  cacheMisses: number;
+}
+
+export interface CoreOptions {
+  readonly env: Env;
+  readonly name: string;
+  /** The volume's directory. */
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  readonly arena: Arena;
+  readonly store: ObjectStore;
+  readonly manifest: Manifest;
+  readonly map: BlockMap;
+  readonly catalogue: ChunkCatalogue;
+  readonly reader: ChunkReader;
+  readonly observer: VolumeObserver | null;
+}
+
+export class VolumeCore implements SlabOwner {
+  readonly env: Env;
+  readonly name: string;
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  readonly arena: Arena;
+  readonly store: ObjectStore;
+  readonly map: BlockMap;
+  readonly catalogue: ChunkCatalogue;
+  readonly reader: ChunkReader;
+  readonly observer: VolumeObserver | null;
+  readonly blockSizeBytes: number;
+  readonly volumeBlocks: number;
+  readonly slotsPerSlab: number;
+  readonly resident: ResidentMap;
+  /** Leaves that read as zeroes since a record in a dirty slab: leaf index to zero mark. Entries of `resident` stand above them. */
+  readonly zeroLeaves = new Map<number, number>();
+  /** Woken when a write that found no room may find some. */
+  readonly room = new WaitList();
+  /** Woken when a chunk was committed, or something went wrong with one. */
+  readonly progress = new WaitList();
+  readonly counters: Counters = {
+    readBytes: 0,
+    writtenBytes: 0,
+    zeroedBytes: 0,
+    chunkBytes: 0,
+    chunksWritten: 0,
+    chunksRemoved: 0,
+    checkpointBytes: 0,
+    checkpoints: 0,
+    cacheHits: 0,
+    cacheMisses: 0,
+  };
+  manifest: Manifest;
+  /** All LSNs up to here are in chunks, and the chunks durable. */
+  chunkedLsn = 0;
+  /** Number of the last chunk that is published. */
+  lastChunk = 0;
+  /** Why the volume takes no more writes, if so. */
+  failure: VolumeError | null = null;
+  /** Why chunks cannot be stored at the moment, if so: the disk is full. */
+  storeStall: VolumeError | null = null;
+  /** Nothing may be put into memory any more. */
+  closed = false;
+  #log: LogWriter | null = null;
+  #fill: Slab | null = null;
+
+  constructor(options: CoreOptions) {
+    this.env = options.env;
+    this.name = options.name;
+    this.directory = options.directory;
+    this.settings = options.settings;
+    this.arena = options.arena;
+    this.store = options.store;
+    this.manifest = options.manifest;
+    this.map = options.map;
+    this.catalogue = options.catalogue;
+    this.reader = options.reader;
+    this.observer = options.observer;
+    this.blockSizeBytes = options.manifest.blockSizeBytes;
+    this.volumeBlocks = options.manifest.sizeBytes / this.blockSizeBytes;
+    this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
+    this.resident = new ResidentMap(Math.min(this.arena.maxSlabs * this.slotsPerSlab, 1 << 16));
+  }
+
+  get log(): LogWriter {
+    assert(this.#log !== null, 'the log is used before recovery has ended');
+    return this.#log;
+  }
+
+  /** The log while there is one: not yet during recovery. */
+  get logIfOpen(): LogWriter | null {
+    return this.#log;
+  }
+
+  set log(log: LogWriter) {
+    this.#log = log;
+  }
+
+  /** The volume takes no more writes; readers go on. The first reason stays. */
+  fail(error: VolumeError): void {
+    if (this.failure !== null) return;
+    this.failure = error;
+    this.env.logger.log('error', 'volume-failed', { volume: this.name, error });
+    this.room.wake();
+    this.progress.wake();
+  }
+
+  locationOf(slab: Slab, slot: number): number {
+    return slab.index * this.slotsPerSlab + slot;
+  }
+
+  /** Where a block is in memory, or its zero mark, or NO_LOCATION when the block map decides. */
+  residentLocation(blockNumber: number): number {
+    const location = this.resident.get(blockNumber);
+    if (location !== NO_LOCATION || this.zeroLeaves.size === 0) return location;
+    return this.zeroLeaves.get(Math.floor(blockNumber / LEAF_BLOCKS)) ?? NO_LOCATION;
+  }
+
+  slabAt(location: number): Slab {
+    return this.arena.slabs[Math.floor(location / this.slotsPerSlab)];
+  }
+
+  /** The state of a block (DESIGN 2). One whose leaf is not resident counts as persisted: absent leaves are the empty ones. */
+  stateOf(blockNumber: number): BlockState {
+    const location = this.residentLocation(blockNumber);
+    if (location === NO_LOCATION) {
+      const found = this.map.lookup(blockNumber);
+      return found === LOOKUP.STORED || found === LOOKUP.NOT_RESIDENT ? 'persisted' : 'empty';
+    }
+    if (isZeroLocation(location)) return 'empty';
+    const slab = this.slabAt(location);
+    if (slab.state === 'clean') return 'cached';
+    const written = this.#log?.writtenLsn ?? Number.POSITIVE_INFINITY;
+    return slab.lsns[location % this.slotsPerSlab] <= written ? 'pending' : 'hot';
+  }
+
+  /** Keeps a copy of a stored block in memory. The caller has checked that `bytes` are what the map points at. */
+  cacheBlock(blockNumber: number, bytes: Uint8Array, start: number, checksum: number): void {
+    assertTransition(this.stateOf(blockNumber), 'cached', blockNumber);
+    let slab = this.#fill;
+    if (slab === null || slab.slotCount === this.slotsPerSlab) {
+      slab = this.arena.takeClean(this);
+      this.#fill = slab;
+    }
+    const slot = slab.slotCount;
+    slab.bytes.set(bytes.subarray(start, start + this.blockSizeBytes), slot * this.blockSizeBytes);
+    slab.blockNumbers[slot] = blockNumber;
+    slab.checksums[slot] = checksum;
+    slab.slotCount += 1;
+    this.resident.set(blockNumber, this.locationOf(slab, slot));
+  }
+
+  /** Forgets the cached blocks of a clean slab that is taken back. */
+  evict(slab: Slab): void {
+    if (slab === this.#fill) this.#fill = null;
+    for (let slot = 0; slot < slab.slotCount; slot += 1) {
+      const blockNumber = slab.blockNumbers[slot];
+      if (this.resident.get(blockNumber) === this.locationOf(slab, slot)) this.resident.delete(blockNumber);
+    }
+  }
+
+  /** Gives all slabs back: the volume is closed, and its log has let go of them. */
+  releaseMemory(): void {
+    for (const slab of this.arena.slabs) if (slab.owner === this) this.arena.free(slab);
+    this.#fill = null;
+  }
+}

@@ -1,0 +1,74 @@
+/** Names of a volume's files, and the manifest's reading and replacing. */
+import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
+import type { File, FileSystem } from '../env/env.ts';
+import { MANIFEST_BYTES, type Manifest, decodeManifest, encodeManifest } from '../format/manifest.ts';
+
+export const CHECKPOINT_FOLDER = 'checkpoints';
+export const LOG_FOLDER = 'log';
+export const OBJECT_FOLDERS = [CHUNK_FOLDER, CHECKPOINT_FOLDER] as const;
+const MANIFEST_NAME = 'manifest';
+const NEW_MANIFEST_NAME = '.manifest-new';
+
+export function manifestPath(directory: string): string {
+  return `${directory}/${MANIFEST_NAME}`;
+}
+
+export function lockPath(directory: string): string {
+  return `${directory}/lock`;
+}
+
+export function logPath(directory: string, index: number): string {
+  return `${directory}/${LOG_FOLDER}/${String(index).padStart(2, '0')}.log`;
+}
+
+export function checkpointName(epoch: number, number: number): string {
+  return `k${String(number).padStart(10, '0')}-e${String(epoch).padStart(6, '0')}`;
+}
+
+export function checkpointKey(epoch: number, number: number): string {
+  return `${CHECKPOINT_FOLDER}/${checkpointName(epoch, number)}`;
+}
+
+/** Reads and checks the manifest. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */
+export async function readManifest(files: FileSystem, directory: string): Promise<Manifest> {
+  const path = manifestPath(directory);
+  let file: File;
+  try {
+    file = await files.open(path, 'read');
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') throw new VolumeError('not-found', `${directory} holds no volume: ${path} is missing`, { cause: error });
+    throw toVolumeError(error, `opening ${path}`);
+  }
+  try {
+    // One byte more than there may be, so that a longer file shows.
+    const bytes = new Uint8Array(MANIFEST_BYTES + 1);
+    const got = await file.read(bytes, 0);
+    return decodeManifest(bytes.subarray(0, got), path);
+  } catch (error) {
+    throw toVolumeError(error, `reading ${path}`);
+  } finally {
+    await file.close();
+  }
+}
+
+/** Replaces the manifest; durable on return. After an error the old or the new one stands, whole. */
+export async function writeManifest(files: FileSystem, directory: string, manifest: Manifest): Promise<void> {
+  const staged = `${directory}/${NEW_MANIFEST_NAME}`;
+  try {
+    // What an interrupted attempt left was never the manifest.
+    if (await files.exists(staged)) await files.remove(staged);
+    const file = await files.open(staged, 'create');
+    try {
+      await file.write([encodeManifest(manifest)], 0);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await files.rename(staged, manifestPath(directory));
+    await files.syncDirectory(directory);
+  } catch (error) {
+    throw toVolumeError(error, `writing ${manifestPath(directory)}`);
+  }
+}

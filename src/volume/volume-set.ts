@@ -1,0 +1,229 @@
+/**
+ * The volumes of one data directory: `DIRECTORY/NAME` each. Opens one when it is first asked for, shares it between all who
+ * ask, closes it when nobody has used it for a while. All of them share one arena.
+ */
+import { Arena } from '../base/arena.ts';
+import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import type { Env, Timer } from '../env/env.ts';
+import { hexOf } from '../format/bytes.ts';
+import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
+import { createVolume } from './create-volume.ts';
+import { openVolume } from './open-volume.ts';
+import { lockPath, manifestPath, readManifest } from './volume-files.ts';
+import type { CreateOptions, VolumeInfo } from './volume-info.ts';
+import type { Volume } from './volume.ts';
+
+export interface VolumeSetOptions {
+  readonly env: Env;
+  readonly directory: string;
+  readonly settings: EngineSettings;
+}
+
+/** File names end here on Linux. */
+const MAX_NAME_BYTES = 255;
+
+interface OpenEntry {
+  readonly opening: Promise<Volume>;
+  users: number;
+  idleTimer: Timer | null;
+}
+
+/** Throws `invalid-argument` unless a volume can have this name. */
+export function checkVolumeName(name: string): void {
+  const problem = nameProblem(name);
+  if (problem !== null) throw new VolumeError('invalid-argument', `volume name ${JSON.stringify(name)} ${problem}`);
+}
+
+function nameProblem(name: string): string | null {
+  if (name === '') return 'is empty';
+  if (name.includes('/')) return 'has a "/" in it; volumes are not nested';
+  if (name.includes('\0')) return 'has a NUL in it';
+  if (name.startsWith('.')) return 'begins with a dot; those names are basalt\'s own';
+  const bytes = Buffer.byteLength(name);
+  return bytes > MAX_NAME_BYTES ? `is ${bytes} bytes long; at most ${MAX_NAME_BYTES} are possible` : null;
+}
+
+export class VolumeSet implements DeviceDirectory {
+  readonly #env: Env;
+  readonly #directory: string;
+  readonly #settings: EngineSettings;
+  readonly #arena: Arena;
+  readonly #open = new Map<string, OpenEntry>();
+  /** Closings under way: the next opening of the name waits for its own. */
+  readonly #closing = new Map<string, Promise<void>>();
+  #closed = false;
+
+  constructor(options: VolumeSetOptions) {
+    this.#env = options.env;
+    this.#directory = options.directory;
+    this.#settings = options.settings;
+    this.#arena = new Arena({ arenaBytes: options.settings.arenaBytes, dirtyBytes: options.settings.dirtyBytes });
+  }
+
+  #pathOf(name: string): string {
+    checkVolumeName(name);
+    return `${this.#directory}/${name}`;
+  }
+
+  /** Makes a volume. Errors: as `createVolume`, and `invalid-argument` for the name. */
+  async create(name: string, options: CreateOptions): Promise<VolumeInfo> {
+    const directory = this.#pathOf(name);
+    await createVolume({ env: this.#env, directory, settings: this.#settings, create: options });
+    return this.describe(name);
+  }
+
+  /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */
+  async describe(name: string): Promise<VolumeInfo> {
+    const directory = this.#pathOf(name);
+    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    const manifest = await readManifest(this.#env.files, directory);
+    return {
+      name,
+      id: hexOf(manifest.volumeId),
+      sizeBytes: manifest.sizeBytes,
+      blockSizeBytes: manifest.blockSizeBytes,
+      durability: manifest.durability,
+      epoch: manifest.epoch,
+      createdMs: manifest.createdMs,
+      checkpointNumber: manifest.checkpoint.number,
+      checkpointChunk: manifest.checkpoint.lastChunk,
+      checkpointLsn: manifest.checkpoint.lastLsn,
+      logFileBytes: manifest.logFileBytes,
+      logFileCount: manifest.logFileCount,
+      storedBytes: await this.#env.files.usedBytes(directory),
+      open: await this.#isOpen(name, directory),
+    };
+  }
+
+  async #notFound(name: string): Promise<VolumeError> {
+    const names = await this.#names();
+    const known = names.length === 0 ? 'there are none' : `there are: ${names.slice(0, 10).join(', ')}${names.length > 10 ? ', ...' : ''}`;
+    return new VolumeError('not-found', `there is no volume ${JSON.stringify(name)} in ${this.#directory}; ${known}`);
+  }
+
+  async #isOpen(name: string, directory: string): Promise<boolean> {
+    if (this.#open.has(name)) return true;
+    const lock = await this.#env.files.lock(lockPath(directory));
+    await lock?.release();
+    return lock === null;
+  }
+
+  async #names(): Promise<string[]> {
+    let entries: string[];
+    try {
+      entries = await this.#env.files.list(this.#directory);
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return [];
+      throw toVolumeError(error, `listing ${this.#directory}`);
+    }
+    const names: string[] = [];
+    for (const name of entries) {
+      if (nameProblem(name) === null && (await this.#env.files.exists(manifestPath(`${this.#directory}/${name}`)))) names.push(name);
+    }
+    return names;
+  }
+
+  /** Every volume, sorted by name. */
+  async describeAll(): Promise<VolumeInfo[]> {
+    const infos: VolumeInfo[] = [];
+    for (const name of await this.#names()) infos.push(await this.describe(name));
+    return infos;
+  }
+
+  /** Deletes a volume and all its data. Errors: `not-found`, `in-use`, `io-error`. */
+  async remove(name: string): Promise<void> {
+    const directory = this.#pathOf(name);
+    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    const lock = this.#open.has(name) ? null : await this.#env.files.lock(lockPath(directory));
+    if (lock === null) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
+    try {
+      // Out of sight first: a deletion that is interrupted leaves no volume with half its files.
+      const token = new Uint8Array(6);
+      this.#env.random.fill(token);
+      const doomed = `${this.#directory}/.deleting-${hexOf(token)}`;
+      await this.#env.files.rename(directory, doomed);
+      await this.#env.files.syncDirectory(this.#directory);
+      await this.#env.files.removeTree(doomed);
+    } catch (error) {
+      throw toVolumeError(error, `deleting volume ${name}`);
+    } finally {
+      await lock.release();
+    }
+  }
+
+  async list(): Promise<DeviceSummary[]> {
+    const summaries: DeviceSummary[] = [];
+    for (const name of await this.#names()) {
+      try {
+        const manifest = await readManifest(this.#env.files, `${this.#directory}/${name}`);
+        summaries.push({ name, sizeBytes: manifest.sizeBytes, description: `basalt volume, ${manifest.durability}` });
+      } catch (error) {
+        this.#env.logger.log('warn', 'volume-unreadable', { volume: name, error });
+      }
+    }
+    return summaries;
+  }
+
+  async acquire(name: string): Promise<BlockDevice> {
+    return this.acquireVolume(name);
+  }
+
+  /** `acquire`, for who needs more than a BlockDevice. */
+  async acquireVolume(name: string): Promise<Volume> {
+    const directory = this.#pathOf(name);
+    await this.#closing.get(name);
+    if (this.#closed) throw new VolumeError('closed', 'the server is shutting down');
+    const entry = this.#open.get(name) ?? this.#startOpening(name, directory);
+    entry.users += 1;
+    entry.idleTimer?.cancel();
+    entry.idleTimer = null;
+    return entry.opening;
+  }
+
+  #startOpening(name: string, directory: string): OpenEntry {
+    const opening = openVolume({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena });
+    const entry: OpenEntry = { opening, users: 0, idleTimer: null };
+    this.#open.set(name, entry);
+    opening.catch((error: unknown) => {
+      this.#open.delete(name);
+      this.#env.logger.log('warn', 'volume-not-opened', { volume: name, error });
+    });
+    return entry;
+  }
+
+  release(device: BlockDevice): void {
+    const { name } = device;
+    const entry = this.#open.get(name);
+    if (entry === undefined) return;
+    entry.users -= 1;
+    if (entry.users > 0 || this.#closed) return;
+    entry.idleTimer = this.#env.clock.setTimer(this.#settings.idleCloseMs, () => {
+      if (entry.users === 0) this.#closeEntry(name, entry).catch((error: unknown) => this.#env.logger.log('error', 'close-failed', { volume: name, error }));
+    });
+  }
+
+  #closeEntry(name: string, entry: OpenEntry): Promise<void> {
+    this.#open.delete(name);
+    const closing = entry.opening
+      .then((volume) => volume.close())
+      .finally(() => this.#closing.delete(name));
+    this.#closing.set(
+      name,
+      closing.catch(() => undefined), // whoever opens the name next only waits; the caller has the error
+    );
+    return closing;
+  }
+
+  /** Flushes and closes all open volumes. Rejects with the first failure, after all were tried. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    const failures: unknown[] = [];
+    for (const [name, entry] of this.#open) {
+      entry.idleTimer?.cancel();
+      await this.#closeEntry(name, entry).catch((error: unknown) => failures.push(error));
+    }
+    await Promise.all(this.#closing.values());
+    if (failures.length > 0) throw failures[0];
+  }
+}

@@ -1,0 +1,298 @@
+/** An open volume: admission of requests, and what they wait for. The work is done by the parts (see `volume-core.ts`). */
+import { deferred } from '../base/async.ts';
+import type { Durability } from '../base/durability.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import type { FileLock } from '../env/env.ts';
+import type { LogWriter } from '../wal/log-writer.ts';
+import type { Admission, BlockDevice, Completion, ZeroOptions } from './block-device.ts';
+import type { Checkpointer } from './checkpointer.ts';
+import type { Flusher } from './flusher.ts';
+import { ReadPath } from './read-path.ts';
+import type { VolumeCore } from './volume-core.ts';
+import type { VolumeStats } from './volume-info.ts';
+import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
+
+export interface VolumeParts {
+  readonly core: VolumeCore;
+  readonly writes: WritePath;
+  readonly flusher: Flusher;
+  readonly checkpointer: Checkpointer;
+  readonly log: LogWriter;
+  readonly lock: FileLock;
+  /** Closes the log's files. */
+  readonly closeFiles: () => Promise<void>;
+  readonly recoveredLsn: number;
+}
+
+export class Volume implements BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly readOnly = false;
+  /** Last LSN of the state that the volume was opened with. */
+  readonly recoveredLsn: number;
+  readonly #parts: VolumeParts;
+  readonly #core: VolumeCore;
+  readonly #writes: WritePath;
+  readonly #log: LogWriter;
+  readonly #reads: ReadPath;
+  readonly #maxBlocksAtOnce: number;
+  readonly #stopListening: (() => void)[];
+  #durability: Durability;
+  #submitQueued = false;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: VolumeParts) {
+    this.#parts = parts;
+    this.#core = parts.core;
+    this.#writes = parts.writes;
+    this.#log = parts.log;
+    this.#reads = new ReadPath(parts.core);
+    this.name = parts.core.name;
+    this.sizeBytes = parts.core.manifest.sizeBytes;
+    this.blockSizeBytes = parts.core.blockSizeBytes;
+    this.recoveredLsn = parts.recoveredLsn;
+    this.#durability = parts.core.manifest.durability;
+    const { arena, room, slotsPerSlab } = parts.core;
+    this.#maxBlocksAtOnce = Math.min(this.#log.maxBlocksAtOnce, (arena.maxDirtySlabs - 1) * slotsPerSlab);
+    this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.urge())];
+  }
+
+  get durability(): Durability {
+    return this.#durability;
+  }
+
+  /** LSN of the newest accepted record. */
+  get lastLsn(): number {
+    return this.#log.lastLsn;
+  }
+
+  get durableLsn(): number {
+    return this.#log.durableLsn;
+  }
+
+  stats(): VolumeStats {
+    return { ...this.#core.counters, ...this.#log.stats };
+  }
+
+  #checkRange(offsetBytes: number, lengthBytes: number): void {
+    if (offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes) return;
+    throw new VolumeError('out-of-range', `${lengthBytes} bytes at ${offsetBytes} reach past the end of volume ${this.name} (${this.sizeBytes} bytes)`);
+  }
+
+  #checkOpen(): void {
+    if (this.#closing !== null) throw new VolumeError('closed', `volume ${this.name} is closed`);
+  }
+
+  #checkWritable(): void {
+    this.#checkOpen();
+    const trouble = this.#core.failure ?? this.#log.trouble;
+    if (trouble !== null) throw trouble;
+  }
+
+  readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean {
+    this.#checkOpen();
+    this.#checkRange(offsetBytes, lengthBytes);
+    return this.#reads.readNow(offsetBytes, lengthBytes, target, targetStart);
+  }
+
+  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+    this.#checkOpen();
+    this.#checkRange(offsetBytes, target.length);
+    await this.#reads.read(offsetBytes, target);
+  }
+
+  async cache(offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.#checkOpen();
+    this.#checkRange(offsetBytes, lengthBytes);
+    await this.#reads.cache(offsetBytes, lengthBytes);
+  }
+
+  writeNow(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceStart: number, fua: boolean, completion: Completion): Admission {
+    return this.#tryWrite(offsetBytes, lengthBytes, source, sourceStart, fua, completion, NO_EDGES);
+  }
+
+  #tryWrite(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceStart: number, fua: boolean, completion: Completion, edges: EdgeBlocks): Admission {
+    this.#checkWritable();
+    this.#checkRange(offsetBytes, lengthBytes);
+    const { blockSizeBytes } = this;
+    const blockCount = Math.floor((offsetBytes + lengthBytes - 1) / blockSizeBytes) - Math.floor(offsetBytes / blockSizeBytes) + 1;
+    if (blockCount > this.#maxBlocksAtOnce) return 'partial';
+    if (!this.#hasRoom(blockCount, blockCount)) return 'full';
+    if (!this.#writes.prepareWrite(offsetBytes, lengthBytes, edges)) return 'partial';
+    const lsn = this.#writes.write(offsetBytes, lengthBytes, source, sourceStart);
+    this.#core.counters.writtenBytes += lengthBytes;
+    this.#acknowledge(lsn, fua, completion);
+    return 'accepted';
+  }
+
+  /** Whether `slots` blocks and records for `blocks` fit; if not, what is dirty is hurried, and a full disk is an error. */
+  #hasRoom(slots: number, blocks: number): boolean {
+    if (this.#writes.hasRoom(slots) && this.#log.hasRoom(blocks)) return true;
+    const stall = this.#core.storeStall;
+    if (stall !== null) throw stall;
+    this.#core.arena.requestRoom();
+    return false;
+  }
+
+  /** Settles a request whose last record is `lsn` when the durability mode allows it. */
+  #acknowledge(lsn: number, fua: boolean, completion: Completion): void {
+    if (this.#durability === 'async' || lsn === 0) completion.settle(null);
+    else if (fua || this.#durability === 'strict') this.#log.whenDurable(lsn, completion);
+    else this.#log.whenWritten(lsn, completion);
+  }
+
+  async write(offsetBytes: number, source: Uint8Array, fua: boolean): Promise<void> {
+    this.#checkWritable();
+    this.#checkRange(offsetBytes, source.length);
+    // What can never fit at once goes in parts; each of them changes the volume at once.
+    const most = Math.max(1, this.#maxBlocksAtOnce - 1) * this.blockSizeBytes;
+    for (let done = 0; done < source.length; done += most) {
+      const part = source.length <= most ? source : source.subarray(done, Math.min(source.length, done + most));
+      await this.#writePart(offsetBytes + done, part, fua);
+    }
+  }
+
+  async #writePart(offsetBytes: number, source: Uint8Array, fua: boolean): Promise<void> {
+    const edges = new Map<number, EdgeBlock>();
+    await this.#admitted(
+      (completion) => this.#tryWrite(offsetBytes, source.length, source, 0, fua, completion, edges),
+      () => this.#readEdges(offsetBytes, source.length, edges),
+    );
+  }
+
+  /** Repeats `attempt` until it is accepted, waiting for room or reading what it needs in between; resolves when it is settled. */
+  async #admitted(attempt: (completion: Completion) => Admission, readEdges: () => Promise<void>): Promise<void> {
+    for (;;) {
+      const settled = deferred<void>();
+      const admission = attempt({ settle: (error) => (error === null ? settled.resolve() : settled.reject(error)) });
+      if (admission === 'accepted') {
+        this.#submitSoon();
+        await settled.promise;
+        return;
+      }
+      // Called in this turn: room that comes back in the next one is not missed.
+      await (admission === 'full' ? this.whenAdmitting() : readEdges());
+    }
+  }
+
+  /** Reads the blocks at both ends of a range from their chunks, if they are stored. */
+  async #readEdges(offsetBytes: number, lengthBytes: number, edges: Map<number, EdgeBlock>): Promise<void> {
+    edges.clear();
+    const last = offsetBytes + lengthBytes - 1;
+    for (const blockNumber of new Set([Math.floor(offsetBytes / this.blockSizeBytes), Math.floor(last / this.blockSizeBytes)])) {
+      const edge = await this.#reads.readEdge(blockNumber);
+      if (edge !== null) edges.set(blockNumber, edge);
+    }
+  }
+
+  zeroNow(offsetBytes: number, lengthBytes: number, options: ZeroOptions, completion: Completion): Admission {
+    return this.#tryZero(offsetBytes, lengthBytes, options, completion, NO_EDGES);
+  }
+
+  #tryZero(offsetBytes: number, lengthBytes: number, options: ZeroOptions, completion: Completion, edges: EdgeBlocks): Admission {
+    this.#checkWritable();
+    this.#checkRange(offsetBytes, lengthBytes);
+    // At most the blocks at both ends take slots; with the range between them that is three records.
+    if (!this.#hasRoom(2, 3)) return 'full';
+    if (!this.#writes.prepareWrite(offsetBytes, lengthBytes, edges)) return 'partial';
+    const lsn = this.#writes.zeroBytes(offsetBytes, lengthBytes, options.provisioned);
+    this.#core.counters.zeroedBytes += lengthBytes;
+    this.#acknowledge(lsn, options.fua, completion);
+    return 'accepted';
+  }
+
+  async zero(offsetBytes: number, lengthBytes: number, options: ZeroOptions): Promise<void> {
+    const edges = new Map<number, EdgeBlock>();
+    await this.#admitted(
+      (completion) => this.#tryZero(offsetBytes, lengthBytes, options, completion, edges),
+      () => this.#readEdges(offsetBytes, lengthBytes, edges),
+    );
+  }
+
+  trimNow(offsetBytes: number, lengthBytes: number, fua: boolean, completion: Completion): Admission {
+    this.#checkWritable();
+    this.#checkRange(offsetBytes, lengthBytes);
+    const first = Math.ceil(offsetBytes / this.blockSizeBytes);
+    const blockCount = Math.floor((offsetBytes + lengthBytes) / this.blockSizeBytes) - first;
+    if (blockCount > 0 && !this.#hasRoom(0, 1)) return 'full';
+    const lsn = blockCount > 0 ? this.#writes.zero(first, blockCount, false) : 0;
+    this.#core.counters.zeroedBytes += Math.max(0, blockCount) * this.blockSizeBytes;
+    this.#acknowledge(lsn, fua, completion);
+    return 'accepted';
+  }
+
+  async trim(offsetBytes: number, lengthBytes: number, fua: boolean): Promise<void> {
+    await this.#admitted((completion) => this.trimNow(offsetBytes, lengthBytes, fua, completion), () => Promise.resolve());
+  }
+
+  flushNow(completion: Completion): void {
+    this.#checkOpen();
+    // Reads go on after a failure, but nothing can be promised any more.
+    if (this.#core.failure !== null) throw this.#core.failure;
+    if (this.#durability === 'async') completion.settle(null);
+    // What was answered is with the kernel, so it is no newer than `writtenLsn`.
+    else this.#log.whenDurable(this.#log.writtenLsn, completion);
+  }
+
+  async flush(): Promise<void> {
+    const settled = new Promise<void>((resolve, reject) => {
+      this.flushNow({ settle: (error) => (error === null ? resolve() : reject(error)) });
+    });
+    this.#submitSoon();
+    await settled;
+  }
+
+  submit(): void {
+    this.#log.submit();
+  }
+
+  /** One `submit` for all promised calls of this turn. */
+  #submitSoon(): void {
+    if (this.#submitQueued) return;
+    this.#submitQueued = true;
+    queueMicrotask(() => {
+      this.#submitQueued = false;
+      this.#log.submit();
+    });
+  }
+
+  async whenAdmitting(): Promise<void> {
+    this.#checkWritable();
+    if (this.#core.storeStall !== null) throw this.#core.storeStall;
+    await this.#core.room.wait();
+    this.#checkWritable();
+  }
+
+  /** Makes everything durable, in chunks if the disk has room, and closes. Later calls fail with `closed`. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { core, flusher, checkpointer, closeFiles, lock } = this.#parts;
+    let failure: VolumeError | null = null;
+    try {
+      await new Promise<void>((resolve, reject) => this.#log.force({ settle: (error) => (error === null ? resolve() : reject(error)) }));
+      await flusher.drain();
+      await flusher.serial.run(() => checkpointer.run());
+    } catch (error) {
+      failure = toVolumeError(error, `closing volume ${this.name}`);
+      core.env.logger.log('warn', 'close-incomplete', { volume: this.name, error: failure });
+    }
+    checkpointer.stop();
+    for (const stop of this.#stopListening) stop();
+    await flusher.stop();
+    core.closed = true;
+    await this.#log.close();
+    await core.reader.close();
+    await closeFiles();
+    core.room.wake();
+    core.releaseMemory();
+    await lock.release();
+    core.env.logger.log('info', 'volume-closed', { volume: this.name, ...this.stats() });
+    // A full disk only keeps data from becoming chunks: it is safe in the log. Anything else the caller must know.
+    if (failure !== null && (failure.code !== 'no-space' || this.#log.durableLsn < this.#log.lastLsn)) throw failure;
+  }
+}
