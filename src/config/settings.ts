@@ -81,6 +81,7 @@ const ENGINE: Table<EngineSettings> = {
   checkpointChunks: count([64, 1, 65_536], 'A checkpoint is written after this many chunks...'),
   checkpointIntervalMs: milliseconds([60 * SECOND, 100, 24 * HOUR], '...or this long after the first change since the last one.'),
   retryMs: milliseconds([500, 1, HOUR], 'Pause before a failed write to the store or the log is tried again.'),
+  idleCloseMs: milliseconds([10 * SECOND, 0, HOUR], 'A volume that no client uses is closed after this time.'),
 };
 
 const SERVER: Table<ServerSettings> = {

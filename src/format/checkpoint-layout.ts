@@ -26,7 +26,7 @@
  *
  * Root entries, 32 bytes each: nodes, then catalogue pages, then checkpoint objects that are referred to; behind them 24
  * bytes: u64 number of nodes, u64 of catalogue pages, u64 of objects. A node or catalogue entry: u64 index, reference. An
- * object entry: u64 number, u64 epoch, u64 bytes of the object, u64 bytes of its pages that are in use.
+ * object entry: u64 number, u64 epoch, u64 bytes of the object before its root, u64 bytes of its pages that are in use.
  *
  * Reference (24 bytes): u32 checkpoint number, u32 its epoch, u64 offset, u32 length, u32 CRC-32 of the page.
  *
