@@ -69,7 +69,7 @@ export class Client {
     world.nextRequestId += 1;
     world.counts.requests += 1;
     const payload = kind === 'write' ? makePayload(payloadKind, id, range.offsetBytes, range.lengthBytes) : null;
-    const request: ChangeRequest = { id, kind, ...range, fua: this.#random.chance(world.plan.fuaChance), payload, covered: [], lsn: 0 };
+    const request: ChangeRequest = { id, kind, ...range, fua: this.#random.chance(world.plan.fuaChance), payload, covered: [], askedAtLsn: world.model.lastLsn, lsn: 0 };
     process.trace.event(`${kind}${request.fua ? ' fua' : ''}`, `request ${id}`, range.offsetBytes, range.lengthBytes);
     this.#life.pending.add(request);
     const call = new ChangeCall(this.#life, request, provisioned);

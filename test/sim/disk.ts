@@ -60,9 +60,10 @@ export class SimDisk {
     return this.#sequence;
   }
 
-  usedBytes(): number {
+  /** Bytes of all files in a directory and below it. */
+  usedBytes(path = '/'): number {
     let used = 0;
-    for (const file of filesBelow(this.#root)) used += file.sizeBytes;
+    for (const file of filesBelow(this.findDirectory(path))) used += file.sizeBytes;
     return used;
   }
 

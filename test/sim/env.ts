@@ -36,6 +36,12 @@ export class SimClock implements Clock {
     });
   }
 
+  sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.setTimer(delayMs, resolve);
+    });
+  }
+
   yield(): Promise<void> {
     return this.#process.sleep(this.#process.random.unit() * 0.05);
   }
@@ -61,10 +67,11 @@ export class SimWorkers implements Workers {
     if (run === undefined) return Promise.reject(new Error(`no worker task is called ${task}`));
     if (this.#closed) return Promise.reject(new Error('the workers are closed'));
     return new Promise((resolve, reject) => {
+      const copy: unknown = structuredClone(job); // what cannot be sent to a thread fails here; shared memory stays shared
       this.#process.trace.event('worker starts', task);
       this.#process.after(drawCallMs(this.#process.random, this.#profile, 'call'), () => {
         this.#process.trace.event('worker ends', task);
-        Promise.resolve(job).then(run).then(resolve, reject);
+        Promise.resolve(copy).then(run).then(resolve, reject);
       });
     });
   }

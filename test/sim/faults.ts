@@ -15,6 +15,7 @@ export type FileCallKind =
   | 'remove-tree'
   | 'sync-directory'
   | 'exists'
+  | 'used-bytes'
   | 'lock';
 
 export interface FileCall {
@@ -38,14 +39,17 @@ export interface FaultPolicy {
 
 export const NO_FAULTS: FaultPolicy = { decide: () => null };
 
-/** Lets the process die at the `countdown`-th call (1: the next). */
+/** Lets the process die at the `countdown`-th call (1: the next) after it was armed. */
 export class CrashAtCall implements FaultPolicy {
   readonly #when: 'before' | 'during' | 'after';
-  #countdown: number;
+  #countdown = 0;
 
-  constructor(countdown: number, when: 'before' | 'during' | 'after') {
-    this.#countdown = countdown;
+  constructor(when: 'before' | 'during' | 'after') {
     this.#when = when;
+  }
+
+  arm(countdown: number): void {
+    this.#countdown = countdown;
   }
 
   decide(): Fault | null {

@@ -95,6 +95,10 @@ export class SimFileSystem implements FileSystem {
     return this.call('exists', path, 0, 0, harmless(() => this.#disk.find(path) !== undefined));
   }
 
+  usedBytes(path: string): Promise<number> {
+    return this.call('used-bytes', path, 0, 0, harmless(() => this.#disk.usedBytes(path)));
+  }
+
   lock(path: string): Promise<FileLock | null> {
     const { process, locks } = this.#options;
     return this.call('lock', path, 0, 0, maybeDone(() => {

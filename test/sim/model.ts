@@ -23,6 +23,8 @@ export interface ChangeRequest {
   readonly payload: Uint8Array | null;
   /** Ranges of blocks that its records covered so far. */
   readonly covered: BlockRange[];
+  /** The newest LSN when the client asked. */
+  readonly askedAtLsn: number;
   /** Highest LSN that its effect depends on; 0: none yet. */
   lsn: number;
 }
@@ -95,8 +97,8 @@ export class Model {
   }
 
   /**
-   * A request is answered: its records must cover all its blocks. An engine may skip a block that is zero already; the
-   * request then depends on the record that made it so.
+   * A request is answered: its records must cover all its blocks. An engine may skip a block that would stay zero, if it
+   * was zero at some moment since the client asked; the request then depends on the record that had made it so.
    */
   complete(request: ChangeRequest): void {
     const blocks = this.blocksOf(request);
@@ -106,11 +108,11 @@ export class Model {
         block = range.end - 1;
         continue;
       }
-      const current = this.newest(block);
-      if (current.bytes !== null || !this.#isZero(this.#outcome(request, block))) {
+      const zero = this.since(block, request.askedAtLsn).find((version) => version.bytes === null);
+      if (zero === undefined || !this.#writesZeroes(request, block)) {
         throw new SimulationFailure(`request ${describeRequest(request)} is answered, but no record carried block ${block}`);
       }
-      request.lsn = Math.max(request.lsn, current.lsn);
+      request.lsn = Math.max(request.lsn, zero.lsn);
     }
   }
 
@@ -211,6 +213,13 @@ export class Model {
     if (part === null) merged.fill(0, start - block * size, end - block * size);
     else merged.set(part, start - block * size);
     return merged;
+  }
+
+  #writesZeroes(request: ChangeRequest, block: number): boolean {
+    if (request.payload === null) return true;
+    const size = this.blockSizeBytes;
+    const start = Math.max(0, block * size - request.offsetBytes);
+    return request.payload.subarray(start, (block + 1) * size - request.offsetBytes).every((byte) => byte === 0);
   }
 
   #isZero(bytes: Uint8Array | null): boolean {

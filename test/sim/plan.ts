@@ -118,7 +118,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     chunkTableBytes: random.pick([16 * KIB, MIB]),
     openChunkFiles: random.between(1, 8),
     logFileBytes: random.pick([64 * KIB, 128 * KIB, 256 * KIB]) * Math.max(1, blockSizeBytes / (16 * KIB)),
-    logFileCount: random.between(2, 4),
+    logFileCount: random.between(3, 5),
     logInlineBytes: random.pick([0, 16 * KIB, 256 * KIB]),
     logInlineLatencyMs: random.pick([0.5, 5]),
     logInlineSyncLatencyMs: random.pick([0, 0.5]),
@@ -131,6 +131,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     checkpointChunks: random.pick([1, 4, 32]),
     checkpointIntervalMs: random.pick([50, 1000, 10_000]),
     retryMs: random.pick([1, 50]),
+    idleCloseMs: 60_000,
   };
   return { settings, slabBytes };
 }

@@ -8,7 +8,7 @@ import { Client } from './client.ts';
 import { SimDisk } from './disk.ts';
 import type { EngineOptions, SimEngine, SimVolume } from './engine.ts';
 import { SimEnv } from './env.ts';
-import { CrashAtCall, NO_FAULTS, type FaultPolicy } from './faults.ts';
+import { CrashAtCall } from './faults.ts';
 import { SimLocks } from './file-system.ts';
 import { Life, noCounts, type WorldCounts, type WorldState } from './life.ts';
 import { Model, SimulationFailure } from './model.ts';
@@ -55,10 +55,21 @@ export async function runWorld(options: WorldOptions): Promise<WorldReport> {
 /** How a life is to end. */
 interface Ending {
   readonly death: Death;
-  /** Calls of the file system from the start of the life to the crash; null: not at a certain call. */
+  /** Where the crash falls: into the opening (or creation) of the volume, or into its use. */
+  readonly stage: 'opening' | 'use';
+  /** Calls of the file system from the start of the stage to the crash; null: not at a certain call. */
   readonly atCall: number | null;
-  /** Milliseconds from the start of the life to the crash; null: not at a certain time. */
+  /** Milliseconds from the start of the stage to the crash; null: not at a certain time. */
   readonly afterMs: number | null;
+}
+
+const NO_CRASH: Ending = { death: 'exit', stage: 'use', atCall: null, afterMs: null };
+
+/** A booted process, and what makes it crash. */
+interface Machine {
+  readonly env: SimEnv;
+  /** Starts the countdown to the crash. */
+  readonly arm: () => void;
 }
 
 class World {
@@ -128,21 +139,20 @@ class World {
       const isShort = this.#random.chance(this.#plan.shortLifeChance);
       await this.#live(this.#drawEnding(), isShort ? this.#random.between(1, 6) : this.#plan.operationsPerLife);
     }
-    const quietEnd: Ending = { death: 'exit', atCall: null, afterMs: null };
-    await this.#live(quietEnd, Math.min(20, this.#plan.operationsPerLife));
-    await this.#live(quietEnd, 0);
+    await this.#live(NO_CRASH, Math.min(20, this.#plan.operationsPerLife));
+    await this.#live(NO_CRASH, 0);
   }
 
   /** Makes the volume; at times only at the second attempt, because the first one crashes. */
   async #create(): Promise<void> {
     const random = this.#random.derive('create');
     if (random.chance(this.#plan.crashInCreateChance)) {
-      const env = this.#boot({ death: random.pick<Death>(['process', 'power']), atCall: random.skewed(1, 40), afterMs: null });
+      const { env } = this.#boot({ death: random.pick<Death>(['process', 'power']), stage: 'opening', atCall: random.skewed(1, 40), afterMs: null });
       await Promise.race([this.#engine.create(this.#optionsOf(env), this.#plan.create), env.process.death]);
       if (!env.process.alive) this.#state.counts.earlyCrashes += 1;
       env.process.die(); // if it was done before the crash was due, the crash comes now
     }
-    const env = this.#boot({ death: 'exit', atCall: null, afterMs: null });
+    const { env } = this.#boot(NO_CRASH);
     if (!(await this.#isThere(env))) await this.#engine.create(this.#optionsOf(env), this.#plan.create);
     this.#leave(env.process);
   }
@@ -161,11 +171,12 @@ class World {
   }
 
   async #live(ending: Ending, operationCount: number): Promise<void> {
-    const env = this.#boot(ending);
+    const { env, arm } = this.#boot(ending);
     const life = new Life(this.#state, env);
     env.process.onDeath(() => this.#noteDurable(life));
-    await Promise.race([this.#work(life, operationCount, ending), life.failure, env.process.death]);
+    await Promise.race([this.#work(life, { operationCount, ending, arm }), life.failure, env.process.death]);
     this.#countWork(life);
+    this.#disk.capacityBytes = Number.MAX_SAFE_INTEGER;
     if (!life.isOpen) this.#state.counts.earlyCrashes += 1;
     if (ending.death === 'exit') {
       this.#leave(env.process);
@@ -174,22 +185,22 @@ class World {
     if (ending.death === 'exit' ? this.#random.chance(0.3) : this.#random.chance(0.05)) this.#cutPower();
   }
 
-  async #work(life: Life, operationCount: number, ending: Ending): Promise<void> {
+  async #work(life: Life, { operationCount, ending, arm }: { operationCount: number; ending: Ending; arm: () => void }): Promise<void> {
     await this.#open(life);
+    if (ending.stage === 'use') arm();
     const random = life.process.random.derive('clients');
     const clients = Array.from({ length: this.#plan.clients }, (_none, index) => new Client(life, random.derive(`client ${index}`)));
     if (operationCount > 0 && random.chance(this.#plan.diskFullChance)) this.#fillDisk(life);
     if (random.chance(this.#plan.secondOpenerChance)) await this.#openTwice(life);
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
-    this.#disk.capacityBytes = Number.MAX_SAFE_INTEGER;
+    if (random.chance(0.3)) await this.#checkAll(life.volume, this.#state.model.lastLsn, 'when all clients had ended');
     if (ending.death !== 'exit' && random.chance(0.5)) {
       // Not every crash waits for a certain call: some come when all is quiet.
       await life.process.sleep(random.unit() * this.#plan.pauseMs);
       life.process.die();
       return;
     }
-    await life.volume.close();
-    this.#state.obligations.closed(this.#state.model.lastLsn);
+    await this.#close(life);
     const left = life.env.simFiles.openPaths();
     if (left.length > 0) throw new SimulationFailure(`a closed volume still has files open: ${left.join(', ')}`);
   }
@@ -211,16 +222,26 @@ class World {
     obligations.recovered(recovered, this.#lastDeath);
     this.#lastDeath = 'exit';
     life.opened(volume);
-    await this.#checkAll(volume, recovered);
+    await this.#checkAll(volume, recovered, `after recovery to LSN ${recovered}`);
+  }
+
+  /** Closes the volume. While the disk is full that may fail; then nothing more is owed than after a crash of the process. */
+  async #close(life: Life): Promise<void> {
+    try {
+      await life.volume.close();
+      this.#state.obligations.closed(this.#state.model.lastLsn);
+    } catch (error) {
+      life.expectRefusal(error, 'closing the volume');
+    }
   }
 
   /** Reads the whole volume and compares it with the model's state after `lsn`. */
-  async #checkAll(volume: SimVolume, lsn: number): Promise<void> {
+  async #checkAll(volume: SimVolume, lsn: number, when: string): Promise<void> {
     const stepBytes = 256 * 1024;
     for (let offset = 0; offset < volume.sizeBytes; offset += stepBytes) {
       const found = new Uint8Array(Math.min(stepBytes, volume.sizeBytes - offset)).fill(0xa5);
       await volume.read(offset, found);
-      this.#state.model.checkState(found, offset, lsn, `after recovery to LSN ${lsn}`);
+      this.#state.model.checkState(found, offset, lsn, when);
     }
   }
 
@@ -242,7 +263,7 @@ class World {
 
   /** While the volume is open, nobody else may open it (I7). */
   async #openTwice(life: Life): Promise<void> {
-    const env = this.#boot({ death: 'exit', atCall: null, afterMs: null });
+    const { env } = this.#boot(NO_CRASH);
     let outcome = 'was opened';
     try {
       await Promise.race([this.#engine.open(this.#optionsOf(env), { accepted: () => undefined }), life.process.death]);
@@ -257,29 +278,31 @@ class World {
   #drawEnding(): Ending {
     const random = this.#random;
     const { exitChance, powerCutChance, crashInOpenChance, operationsPerLife } = this.#plan;
-    if (random.chance(exitChance)) return { death: 'exit', atCall: null, afterMs: null };
+    if (random.chance(exitChance)) return NO_CRASH;
     const death = random.chance(powerCutChance) ? 'power' : 'process';
-    if (random.chance(crashInOpenChance)) return { death, atCall: random.skewed(1, 60), afterMs: null };
-    if (random.chance(0.3)) return { death, atCall: null, afterMs: random.unit() * this.#plan.pauseMs };
-    return { death, atCall: random.skewed(1, 50 + 4 * operationsPerLife), afterMs: null };
+    if (random.chance(crashInOpenChance)) return { death, stage: 'opening', atCall: random.skewed(1, 120), afterMs: null };
+    if (random.chance(0.3)) return { death, stage: 'use', atCall: null, afterMs: random.unit() * this.#plan.pauseMs };
+    return { death, stage: 'use', atCall: random.skewed(1, 50 + 4 * operationsPerLife), afterMs: null };
   }
 
-  #boot(ending: Ending): SimEnv {
+  #boot(ending: Ending): Machine {
     this.#processCount += 1;
     const name = `process ${this.#processCount}`;
     const process = new SimProcess({ name, scheduler: this.#scheduler, trace: this.#trace, random: this.#random.derive(name) });
     this.#trace.event('boots', name, ending.atCall ?? 0, ending.afterMs ?? 0);
-    const when = process.random.pick(['before', 'during', 'after'] as const);
-    const faults: FaultPolicy = ending.atCall === null ? NO_FAULTS : new CrashAtCall(ending.atCall, when);
+    const faults = new CrashAtCall(process.random.pick(['before', 'during', 'after'] as const));
     if (ending.death !== 'exit') process.onDeath(() => this.#crash(ending.death));
-    if (ending.afterMs !== null) process.after(ending.afterMs, () => process.die());
+    const arm = (): void => {
+      if (ending.atCall !== null) faults.arm(ending.atCall);
+      if (ending.afterMs !== null) process.after(ending.afterMs, () => process.die());
+    };
+    if (ending.stage === 'opening') arm();
     const { profile } = this.#plan;
-    return new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults, tasks: this.#engine.tasks });
+    return { env: new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults, tasks: this.#engine.tasks }), arm };
   }
 
   /** In the very moment of the crash, while the engine may be in the middle of a turn. */
   #crash(death: Death): void {
-    this.#disk.capacityBytes = Number.MAX_SAFE_INTEGER;
     if (this.#lastDeath === 'exit') this.#deathMs = this.#scheduler.nowMs;
     if (death === 'power') this.#cutPower();
     else {

@@ -10,11 +10,11 @@ function newModel(): Model {
 }
 
 function write(id: number, offsetBytes: number, lengthBytes: number): ChangeRequest {
-  return { id, kind: 'write', offsetBytes, lengthBytes, fua: false, payload: makePayload('stamped', id, offsetBytes, lengthBytes), covered: [], lsn: 0 };
+  return { id, kind: 'write', offsetBytes, lengthBytes, fua: false, payload: makePayload('stamped', id, offsetBytes, lengthBytes), covered: [], askedAtLsn: 0, lsn: 0 };
 }
 
 function trim(id: number, offsetBytes: number, lengthBytes: number): ChangeRequest {
-  return { id, kind: 'trim', offsetBytes, lengthBytes, fua: false, payload: null, covered: [], lsn: 0 };
+  return { id, kind: 'trim', offsetBytes, lengthBytes, fua: false, payload: null, covered: [], askedAtLsn: 0, lsn: 0 };
 }
 
 describe('the model', () => {
@@ -86,9 +86,12 @@ describe('the model', () => {
     const model = newModel();
     model.accept({ kind: 'write', lsn: 1, blockNumber: 0, blockCount: 1 }, write(1, 0, BLOCK));
     model.accept({ kind: 'zero', lsn: 2, blockNumber: 0, blockCount: 1 }, trim(2, 0, BLOCK));
-    const again = trim(3, 0, 4 * BLOCK);
+    const again = { ...trim(3, 0, 4 * BLOCK), askedAtLsn: 2 };
     model.complete(again);
     expect(again.lsn).toBe(2);
+    model.accept({ kind: 'write', lsn: 3, blockNumber: 0, blockCount: 1 }, write(4, 0, BLOCK));
+    expect(() => model.complete({ ...trim(5, 0, BLOCK), askedAtLsn: 3 })).toThrow(/no record carried block 0/);
+    model.complete({ ...trim(6, 0, BLOCK), askedAtLsn: 2 }); // it was zero when the client asked, and written only later
   });
 
   test('lets a trim touch only the blocks that lie whole in its range', () => {

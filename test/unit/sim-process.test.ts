@@ -226,7 +226,9 @@ describe('a simulated process', () => {
     ['after', 700],
   ] as const)('dies %s the call that its fault policy names', async (when, sizeBytes) => {
     const machine = new Machine();
-    const { files, process } = machine.boot(new CrashAtCall(2, when));
+    const crash = new CrashAtCall(when);
+    crash.arm(2);
+    const { files, process } = machine.boot(crash);
     await machine.scheduler.drive(async () => {
       const file = await files.open('/f', 'create');
       file.writeNow([new Uint8Array(700)], 0);

@@ -1,0 +1,195 @@
+/**
+ * Runs worlds from the command line: `--seeds N` many of them in several processes, up to the first failure; `--seed N` one
+ * of them, with `--trace` telling every event.
+ */
+import { fork, type ChildProcess } from 'node:child_process';
+import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { noCounts, type WorldCounts } from './life.ts';
+import { hashText } from './random.ts';
+import { realEngine } from './real-engine.ts';
+import { runWorld } from './world.ts';
+
+/** A world takes a fraction of a second; one that takes this long hangs. */
+const WORLD_TIMEOUT_MS = 120_000;
+
+/** What a child process says of one world. */
+interface Verdict {
+  readonly seed: number;
+  readonly failure: string | null;
+  readonly digest: string;
+  readonly counts: WorldCounts;
+}
+
+function isVerdict(message: unknown): message is Verdict {
+  return typeof message === 'object' && message !== null && 'seed' in message && 'failure' in message && 'counts' in message;
+}
+
+async function judge(seed: number, onEvent?: (line: string) => void): Promise<Verdict> {
+  try {
+    const { digest, counts } = await runWorld({ engine: realEngine, seed, ...(onEvent === undefined ? {} : { onEvent }) });
+    return { seed, failure: null, digest, counts };
+  } catch (error) {
+    return { seed, failure: error instanceof Error ? error.message : String(error), digest: '', counts: noCounts() };
+  }
+}
+
+/** The child: judges each seed that the parent sends, until it is disconnected. */
+function serveParent(): void {
+  let current = 0;
+  const answer = async (seed: number): Promise<void> => {
+    current = seed;
+    process.send?.(await judge(seed));
+  };
+  process.on('message', (seed) => {
+    if (typeof seed === 'number') void answer(seed);
+  });
+  process.on('unhandledRejection', (reason) => {
+    const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
+    const verdict: Verdict = { seed: current, failure: `seed ${current}: a promise was rejected and nobody looked:\n${text}`, digest: '', counts: noCounts() };
+    process.send?.(verdict);
+  });
+}
+
+async function runOne(seed: number, trace: boolean): Promise<boolean> {
+  const verdict = await judge(seed, trace ? (line) => console.log(line) : undefined);
+  if (verdict.failure === null) console.log(`seed ${seed}: ok, digest ${verdict.digest}\n${describeCounts(verdict.counts)}`);
+  else console.log(verdict.failure);
+  return verdict.failure === null;
+}
+
+class Run {
+  readonly #lastSeed: number;
+  readonly #total: number;
+  readonly #children: ChildProcess[] = [];
+  readonly #startMs = performance.now();
+  readonly #sums = noCounts();
+  readonly #end: (isGood: boolean) => void;
+  #nextSeed: number;
+  #done = 0;
+  #digest = 0;
+  #shownMs = 0;
+
+  constructor(options: { firstSeed: number; seeds: number; end: (isGood: boolean) => void }) {
+    this.#nextSeed = options.firstSeed;
+    this.#lastSeed = options.firstSeed + options.seeds - 1;
+    this.#total = options.seeds;
+    this.#end = options.end;
+  }
+
+  start(jobs: number): void {
+    for (let i = 0; i < Math.min(jobs, this.#total); i += 1) {
+      const child = fork(fileURLToPath(import.meta.url), ['--child']);
+      let timer: NodeJS.Timeout | undefined;
+      const next = (): void => {
+        const seed = this.#nextSeed;
+        this.#nextSeed += 1;
+        if (seed > this.#lastSeed) {
+          child.disconnect();
+          return;
+        }
+        timer = setTimeout(() => this.#fail(`seed ${seed} does not end within ${WORLD_TIMEOUT_MS / 1000} s`, seed), WORLD_TIMEOUT_MS);
+        child.send(seed);
+      };
+      child.on('message', (message) => {
+        clearTimeout(timer);
+        if (!isVerdict(message)) return;
+        if (message.failure === null) {
+          this.#add(message);
+          next();
+        } else this.#fail(message.failure, message.seed);
+      });
+      child.on('exit', (code) => {
+        clearTimeout(timer);
+        if (code !== 0 && code !== null) this.#fail(`a process of the simulator ended with ${code}`, null);
+      });
+      this.#children.push(child);
+      next();
+    }
+  }
+
+  #add(verdict: Verdict): void {
+    this.#done += 1;
+    this.#digest = (this.#digest ^ hashText(`${verdict.seed} ${verdict.digest}`)) >>> 0; // worlds end in any order
+    addCounts(this.#sums, verdict.counts);
+    if (this.#done === this.#total) {
+      console.log(`${this.#progress()}; digest ${this.#digest.toString(16).padStart(8, '0')}\n${describeCounts(this.#sums)}`);
+      this.#end(true);
+    } else if (performance.now() - this.#shownMs > (process.stderr.isTTY ? 500 : 15_000)) {
+      this.#shownMs = performance.now();
+      process.stderr.write(process.stderr.isTTY ? `\r${this.#progress()} ` : `${this.#progress()}\n`);
+    }
+  }
+
+  #progress(): string {
+    const seconds = (performance.now() - this.#startMs) / 1000;
+    return `${this.#done} of ${this.#total} worlds ok, ${(this.#done / seconds).toFixed(1)} a second`;
+  }
+
+  #fail(failure: string, seed: number | null): void {
+    for (const child of this.#children) child.kill('SIGKILL');
+    console.log(`\n${failure}`);
+    if (seed !== null) console.log(`\nafter ${this.#progress()}; replay it with: make sim SEED=${seed}`);
+    this.#end(false);
+  }
+}
+
+function addCounts(sums: WorldCounts, counts: WorldCounts): void {
+  sums.requests += counts.requests;
+  sums.reads += counts.reads;
+  sums.records += counts.records;
+  sums.opens += counts.opens;
+  sums.exits += counts.exits;
+  sums.processCrashes += counts.processCrashes;
+  sums.powerCuts += counts.powerCuts;
+  sums.earlyCrashes += counts.earlyCrashes;
+  sums.lossyRecoveries += counts.lossyRecoveries;
+  sums.refusedForSpace += counts.refusedForSpace;
+  sums.chunks += counts.chunks;
+  sums.checkpoints += counts.checkpoints;
+  sums.logBytes += counts.logBytes;
+}
+
+function describeCounts(counts: WorldCounts): string {
+  return [
+    `  ${counts.requests} changes and ${counts.reads} reads; ${counts.records} records, ${counts.refusedForSpace} refusals of a full disk`,
+    `  ${counts.opens} recoveries, ${counts.lossyRecoveries} of them to less than all; ${counts.processCrashes} crashes of the process, ${counts.powerCuts} power cuts (${counts.earlyCrashes} of these while opening or creating), ${counts.exits} proper exits`,
+    `  ${counts.chunks} chunks, ${counts.checkpoints} checkpoints, ${Math.round(counts.logBytes / 1e6)} MB of log`,
+  ].join('\n');
+}
+
+function wholeNumber(text: string | undefined, name: string, fallback: number): number {
+  const value = text === undefined ? fallback : Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`--${name} must be a whole number above 0, not "${text}"`);
+  return value;
+}
+
+async function main(): Promise<void> {
+  const { values } = parseArgs({
+    options: {
+      seed: { type: 'string' },
+      seeds: { type: 'string' },
+      first: { type: 'string' },
+      jobs: { type: 'string' },
+      trace: { type: 'boolean', default: false },
+      child: { type: 'boolean', default: false },
+    },
+  });
+  if (values.child) {
+    serveParent();
+    return;
+  }
+  if (values.seed !== undefined) {
+    if (!(await runOne(wholeNumber(values.seed, 'seed', 1), values.trace))) process.exitCode = 1;
+    return;
+  }
+  const seeds = wholeNumber(values.seeds, 'seeds', 1000);
+  const firstSeed = wholeNumber(values.first, 'first', 1);
+  const isGood = await new Promise<boolean>((resolve) => {
+    new Run({ firstSeed, seeds, end: resolve }).start(wholeNumber(values.jobs, 'jobs', availableParallelism()));
+  });
+  if (!isGood) process.exitCode = 1;
+}
+
+await main();

@@ -1,0 +1,27 @@
+/** basalt's own engine in simulated worlds. */
+import { Arena } from '../../src/base/arena.ts';
+import { BUILD_CHUNK_TASK, buildChunk, type BuildChunkJob } from '../../src/chunk/build-chunk.ts';
+import { createVolume } from '../../src/volume/create-volume.ts';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import type { SimEngine } from './engine.ts';
+
+function isBuildChunkJob(job: unknown): job is BuildChunkJob {
+  return typeof job === 'object' && job !== null && 'identity' in job && 'sources' in job && 'picks' in job && 'output' in job;
+}
+
+export const realEngine: SimEngine = {
+  tasks: new Map([
+    [
+      BUILD_CHUNK_TASK,
+      (job) => {
+        if (!isBuildChunkJob(job)) throw new TypeError('this is no job for the chunk builder');
+        return buildChunk(job);
+      },
+    ],
+  ]),
+  create: ({ env, directory, settings }, create) => createVolume({ env, directory, settings, create }),
+  open: ({ env, directory, settings, slabBytes }, observer) => {
+    const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
+    return openVolume({ env, directory, settings, arena, observer });
+  },
+};
