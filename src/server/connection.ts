@@ -59,7 +59,7 @@ export class Connection implements SessionHost {
     this.#transport = openTransport(accepted, this.session, options.receivePath);
     const { socket } = this.#transport;
     socket.on('end', () => this.#onInputEnded());
-    socket.on('error', (error) => (this.#reason = error.message));
+    socket.on('error', (error) => this.#onError(error));
     socket.on('close', () => this.#onClosed());
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
@@ -161,6 +161,11 @@ export class Connection implements SessionHost {
   #log(level: LogLevel, event: string, fields: Record<string, unknown> = {}): void {
     const { id, listener, logger } = this.#options;
     logger.log(level, event, { connection: id, listener, peer: this.#peer, ...fields });
+  }
+
+  /** Many clients close without waiting for the end of what they said goodbye to: that is no error. */
+  #onError(error: Error): void {
+    if (this.#lingerTimer === null) this.#reason = error.message;
   }
 
   #onInputEnded(): void {

@@ -60,7 +60,7 @@ export interface HandshakeOptions {
   readonly report: (event: SessionEvent) => void;
 }
 
-/** What an option that opens an export led to; `infos` are those asked for. */
+/** The volume that an option has opened. `description` is there if it was asked for. */
 interface Opened {
   readonly name: string;
   readonly device: BlockDevice;
@@ -190,14 +190,17 @@ export class Handshake {
     return this.#run(this.#openByName(name.text));
   }
 
-  /** Goes on in a later turn, when the answer is in the queue. Errors of ours reject `answered`, unhandled: they end the process. */
+  /** Goes on in a later turn, when the answer is in the queue. */
   #run(answered: Promise<void>): number {
     this.#busy = true;
-    void answered.then(() => {
-      this.#busy = false;
-      this.#options.wake();
-    });
+    void this.#goOnAfter(answered); // expected errors are part of the answer; one of ours ends the process, unhandled
     return BLOCKED;
+  }
+
+  async #goOnAfter(answered: Promise<void>): Promise<void> {
+    await answered;
+    this.#busy = false;
+    this.#options.wake();
   }
 
   async #list(option: number): Promise<void> {

@@ -178,12 +178,14 @@ export class Session {
       return;
     }
     this.#inTurn = true;
-    do {
+    for (let again = true; again; ) {
       this.#wokenInTurn = false;
       if (takesInput && !this.#leaving) this.#parse();
       this.#transmission?.submit();
       this.#replies.flush();
-    } while (this.#wokenInTurn && takesInput && this.#outcome === BLOCKED && !this.#leaving);
+      // What blocked the parser may have ended in `submit` already.
+      again = takesInput && this.#wokenInTurn && this.#outcome === BLOCKED && !this.#leaving;
+    }
     if (takesInput) this.#keepInput();
     this.#inTurn = false;
     this.#leaveWhenDone();

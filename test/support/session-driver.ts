@@ -1,0 +1,267 @@
+/**
+ * Runs a session without a socket. Input is delivered the way the server's `onread` path does it: the place of the next read is
+ * asked for right after a read, and kept while reading is stopped.
+ */
+import type { ServerSettings } from '../../src/base/settings-types.ts';
+import { NBD_CMD_READ, NBD_OPT_GO } from '../../src/protocol/constants.ts';
+import { BufferPool, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
+import type { SessionEvent, SessionHost, SessionResources } from '../../src/session/host.ts';
+import { PayloadBudget } from '../../src/session/payload-budget.ts';
+import type { ReplyBatch } from '../../src/session/reply-queue.ts';
+import { Session } from '../../src/session/session.ts';
+import type { DeviceDirectory } from '../../src/volume/block-device.ts';
+import {
+  clientFlagsBytes,
+  GREETING,
+  infoRequestBytes,
+  optionBytes,
+  type OptionReply,
+  type Outstanding,
+  requestBytes,
+  type SimpleReply,
+  takeOptionReply,
+  takeSimpleReply,
+} from './nbd-bytes.ts';
+
+export const TEST_SETTINGS: ServerSettings = {
+  maxConnections: 64,
+  handshakeTimeoutMs: 10_000,
+  maxOptions: 40,
+  maxOptionBytes: 16 * 1024,
+  maxRequestsInFlight: 64,
+  maxReplyBytes: 4 * 1024 * 1024,
+  maxRequestBytes: 32 * 1024 * 1024,
+  payloadBytes: 64 * 1024 * 1024,
+  payloadTimeoutMs: 30_000,
+  defaultExport: '',
+};
+
+/** A pool whose buffers hold nothing of use before they are written and after they are given back. */
+class PoisonedPool extends BufferPool {
+  override take(bytes: number): Uint8Array {
+    return super.take(bytes).fill(0xdd);
+  }
+
+  override give(buffer: Uint8Array): void {
+    super.give(buffer.fill(0xdd));
+  }
+}
+
+export function testResources(directory: DeviceDirectory, settings: Partial<ServerSettings> = {}): SessionResources {
+  const all = { ...TEST_SETTINGS, ...settings };
+  return {
+    settings: all,
+    directory,
+    pool: new PoisonedPool(all.payloadBytes),
+    budget: new PayloadBudget(all.payloadBytes),
+    scratch: new Uint8Array(PIECE_BYTES),
+  };
+}
+
+/** Ends when everything that was due (microtasks, deferred turns) has run. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
+}
+
+export interface TestRequest {
+  readonly command: number;
+  readonly flags?: number;
+  readonly offset?: number | bigint;
+  readonly length?: number;
+  readonly payload?: Uint8Array;
+}
+
+export class SessionDriver implements SessionHost {
+  readonly session: Session;
+  readonly events: SessionEvent[] = [];
+  /** How often `send` was called. */
+  sendCount = 0;
+  /** Batches are taken by the kernel as soon as they are sent; off: when the test calls `takeUnsent`. */
+  takesReplies = true;
+  finished: 'no' | 'in order' | 'broken' = 'no';
+  isReleased = false;
+  /** Largest read; a test's way to split the input. */
+  readBytesMax = Number.POSITIVE_INFINITY;
+  readonly #unsent: ReplyBatch[] = [];
+  readonly #outstanding: Outstanding = new Map();
+  #output: Buffer = Buffer.alloc(0);
+  #input: Buffer = Buffer.alloc(0);
+  #target: Uint8Array;
+  #stopped = false;
+  #cookie = 0;
+  #feeding = false;
+
+  constructor(resources: SessionResources) {
+    this.session = new Session(resources, this);
+    this.#target = this.session.readTarget();
+    this.session.start();
+  }
+
+  // What the session calls
+
+  send(batch: ReplyBatch): void {
+    this.sendCount += 1;
+    if (!this.takesReplies) {
+      this.#unsent.push(batch);
+      return;
+    }
+    this.#copyOut(batch);
+    process.nextTick(() => this.session.sent(batch));
+  }
+
+  defer(): void {
+    process.nextTick(() => this.session.deferred());
+  }
+
+  resumeReading(): void {
+    this.#stopped = false;
+    this.#deliver();
+  }
+
+  finish(broken: boolean): void {
+    if (this.finished !== 'no') throw new Error('finished twice');
+    this.finished = broken ? 'broken' : 'in order';
+  }
+
+  released(): void {
+    if (this.isReleased) throw new Error('released twice');
+    this.isReleased = true;
+  }
+
+  report(event: SessionEvent): void {
+    this.events.push(event);
+  }
+
+  // What a test does
+
+  /** The kernel takes what was sent so far: only now its bytes are looked at. */
+  takeUnsent(): void {
+    for (const batch of this.#unsent.splice(0)) {
+      this.#copyOut(batch);
+      this.session.sent(batch);
+    }
+  }
+
+  /** Bytes that the session has not wanted yet. */
+  get unreadBytes(): number {
+    return this.#input.length;
+  }
+
+  get outstandingCount(): number {
+    return this.#outstanding.size;
+  }
+
+  feed(bytes: Uint8Array): void {
+    this.#input = Buffer.concat([this.#input, bytes]);
+    this.#deliver();
+  }
+
+  /** The socket is gone. */
+  disconnect(): void {
+    this.takeUnsent();
+    this.session.disconnected();
+  }
+
+  takeOutput(): Buffer {
+    const output = this.#output;
+    this.#output = Buffer.alloc(0);
+    return output;
+  }
+
+  /** Takes the greeting and answers it with client flags. */
+  greet(flags = 3): void {
+    const greeting = this.takeOutput();
+    if (!greeting.equals(GREETING)) throw new Error(`greeting ${greeting.toString('hex')}`);
+    this.feed(clientFlagsBytes(flags));
+  }
+
+  /** Sends an option and takes all its replies. */
+  async option(option: number, data?: Uint8Array): Promise<OptionReply[]> {
+    this.feed(optionBytes(option, data));
+    await settled();
+    return this.takeOptionReplies();
+  }
+
+  takeOptionReplies(): OptionReply[] {
+    const replies: OptionReply[] = [];
+    let rest = this.takeOutput();
+    while (rest.length > 0) {
+      const taken = takeOptionReply(rest);
+      if (taken === null) throw new Error('half an option reply');
+      replies.push(taken.reply);
+      rest = taken.rest;
+    }
+    return replies;
+  }
+
+  /** Greets and opens an export. */
+  async go(name = ''): Promise<void> {
+    this.greet();
+    const replies = await this.option(NBD_OPT_GO, infoRequestBytes(name));
+    if (replies.at(-1)?.type !== 1) throw new Error(`GO was not acknowledged: ${JSON.stringify(replies)}`);
+    this.sendCount = 0;
+  }
+
+  /** The bytes of a request with a cookie of its own; it counts as under way from now on. */
+  encode(request: TestRequest): Buffer {
+    this.#cookie += 1;
+    const cookie = Buffer.alloc(8, 0xc0);
+    cookie.writeUInt32BE(this.#cookie, 2);
+    const length = request.length ?? request.payload?.length ?? 0;
+    this.#outstanding.set(cookie.toString('hex'), { command: request.command, length });
+    return requestBytes({ ...request, cookie });
+  }
+
+  /** Takes all replies that are there; each must answer a request, and none may be cut. */
+  takeReplies(): SimpleReply[] {
+    const replies: SimpleReply[] = [];
+    let rest = this.takeOutput();
+    while (rest.length > 0) {
+      const taken = takeSimpleReply(rest, this.#outstanding);
+      if (taken === null) throw new Error('half a reply');
+      replies.push(taken.reply);
+      rest = taken.rest;
+    }
+    return replies;
+  }
+
+  /** Sends requests in one read and waits for everything that they set off. */
+  async exchange(...requests: readonly TestRequest[]): Promise<SimpleReply[]> {
+    this.feed(Buffer.concat(requests.map((request) => this.encode(request))));
+    await settled();
+    return this.takeReplies();
+  }
+
+  /** The error of one request that must be answered at once. */
+  async errorOf(request: TestRequest): Promise<number> {
+    const replies = await this.exchange(request);
+    if (replies.length !== 1) throw new Error(`${replies.length} replies to one request`);
+    return replies[0].error;
+  }
+
+  async read(offset: number, length: number): Promise<Buffer> {
+    const replies = await this.exchange({ command: NBD_CMD_READ, offset, length });
+    if (replies.length !== 1 || replies[0].error !== 0) throw new Error(`read failed: ${JSON.stringify(replies)}`);
+    return replies[0].data;
+  }
+
+  #copyOut(batch: ReplyBatch): void {
+    const bytes = Buffer.concat(batch.buffers.map((buffer, index) => buffer.subarray(0, batch.lengths[index])));
+    if (bytes.length !== batch.byteCount) throw new Error(`a batch of ${batch.byteCount} bytes holds ${bytes.length}`);
+    this.#output = Buffer.concat([this.#output, bytes]);
+  }
+
+  #deliver(): void {
+    if (this.#feeding) return;
+    this.#feeding = true;
+    while (this.#input.length > 0 && !this.#stopped) {
+      const byteCount = Math.min(this.#target.length, this.#input.length, this.readBytesMax);
+      this.#target.set(this.#input.subarray(0, byteCount));
+      this.#input = this.#input.subarray(byteCount);
+      this.session.received(byteCount);
+      this.#stopped = !this.session.wantsInput;
+      this.#target = this.session.readTarget();
+    }
+    this.#feeding = false;
+  }
+}
