@@ -27,6 +27,8 @@ export interface VolumeManager {
 export interface OpenVolumesOptions {
   readonly directory: string;
   readonly settings: EngineSettings;
+  /** Make the directory if it is missing (its parent must be there). */
+  readonly makeDirectory?: boolean;
 }
 
 /** What `serve` was asked to do. */

@@ -20,7 +20,9 @@
  * | 92 | 4 | zero |
  * | 96 | 8 | size of a log file in bytes |
  * | 104 | 8 | time of creation, milliseconds since 1970 |
- * | 112 | 396 | zero |
+ * | 112 | 8 | cut: epoch; log records of earlier epochs count only up to the next field's LSN |
+ * | 120 | 8 | cut: LSN that the volume had when it was opened in that epoch |
+ * | 128 | 380 | zero |
  * | 508 | 4 | CRC-32 of bytes 0 to 507 |
  *
  * Valid if and only if the length is 512, magic, version and CRC are right, the block size is a power of two from 4096 to
@@ -51,6 +53,17 @@ export interface CheckpointReference {
 
 export const NO_CHECKPOINT: CheckpointReference = { number: 0, epoch: 0, lastChunk: 0, lastLsn: 0 };
 
+/**
+ * What an opening recovered. A power cut may leave records behind the recovered LSN in the log; they are dead once the
+ * volume has been opened without them, also when the records that took their LSNs are lost in their turn.
+ */
+export interface LogCut {
+  readonly epoch: number;
+  readonly lsn: number;
+}
+
+export const NO_CUT: LogCut = { epoch: 0, lsn: 0 };
+
 export interface Manifest {
   readonly volumeId: Uint8Array;
   readonly sizeBytes: number;
@@ -58,6 +71,7 @@ export interface Manifest {
   readonly durability: Durability;
   readonly epoch: number;
   readonly checkpoint: CheckpointReference;
+  readonly cut: LogCut;
   readonly logFileCount: number;
   readonly logFileBytes: number;
   readonly createdMs: number;
@@ -81,6 +95,8 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
   view.setUint32(88, manifest.logFileCount, true);
   writeU64(view, 96, manifest.logFileBytes);
   writeU64(view, 104, manifest.createdMs);
+  writeU64(view, 112, manifest.cut.epoch);
+  writeU64(view, 120, manifest.cut.lsn);
   view.setUint32(CRC_OFFSET, checksum(bytes.subarray(0, CRC_OFFSET)), true);
   return bytes;
 }
@@ -117,6 +133,7 @@ function fieldsOf(bytes: Uint8Array, view: DataView, name: string): Manifest {
     logFileCount: view.getUint32(88, true),
     logFileBytes: readU64(view, 96),
     createdMs: readU64(view, 104),
+    cut: { epoch: readU64(view, 112), lsn: readU64(view, 120) },
   };
 }
 
@@ -128,7 +145,7 @@ function checkFields(manifest: Manifest, name: string): void {
   if (sizeBytes <= 0 || sizeBytes % blockSizeBytes !== 0) {
     throw corrupt(name, `size ${sizeBytes} is not a positive multiple of the block size ${blockSizeBytes}`, 32);
   }
-  const counters = [manifest.epoch, checkpoint.number, checkpoint.epoch, checkpoint.lastChunk, checkpoint.lastLsn, manifest.createdMs];
+  const counters = [manifest.epoch, checkpoint.number, checkpoint.epoch, checkpoint.lastChunk, checkpoint.lastLsn, manifest.createdMs, manifest.cut.epoch, manifest.cut.lsn];
   if (counters.some((value) => value < 0)) throw corrupt(name, 'a counter is 2^53 or more', 48);
   if (manifest.logFileCount < MIN_LOG_FILES || manifest.logFileBytes <= 0) {
     throw corrupt(name, `${manifest.logFileCount} log files of ${manifest.logFileBytes} bytes; at least ${MIN_LOG_FILES} are needed`, 88);

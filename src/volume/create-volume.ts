@@ -3,7 +3,7 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { Env } from '../env/env.ts';
-import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NO_CHECKPOINT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
+import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath } from './volume-files.ts';
 import type { CreateOptions } from './volume-info.ts';
@@ -81,6 +81,7 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
     durability: create.durability,
     epoch: 0,
     checkpoint: NO_CHECKPOINT,
+    cut: NO_CUT,
     logFileCount: settings.logFileCount,
     logFileBytes: Math.min(settings.logFileBytes, Math.max(SMALLEST_LOG_FILE_BYTES, wanted)),
     createdMs: Math.max(0, Math.floor(env.clock.wallMs())),

@@ -44,6 +44,7 @@ export class Flusher {
   #nextChunk: number;
   #draining = 0;
   #urgent = false;
+  #poking = false;
   #timer: Timer | null = null;
   #stopped = false;
 
@@ -54,10 +55,13 @@ export class Flusher {
     this.#nextChunk = core.lastChunk + 1;
   }
 
-  /** To be called when a slab was sealed or a record written: starts what there is to do. */
+  /** To be called at the end of a turn, and when records were written: starts what there is to do. */
   poke(): void {
-    if (this.#stopped) return;
+    // Looking for work may write the log, which ends here again.
+    if (this.#stopped || this.#poking) return;
+    this.#poking = true;
     while (this.#active < this.#core.settings.chunkConcurrency && this.#isDue()) this.#start();
+    this.#poking = false;
     this.#armTimer();
   }
 

@@ -101,6 +101,7 @@ class Opening {
     const recovery = await this.#replay(core, writes, flusher);
     // What was replayed may be in the page cache only; from now on it counts as durable.
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
+    await this.#cutLog(core, flusher, recovery.lastLsn);
     const log = this.#makeLog(core, flusher, recovery);
     core.log = log;
     flusher.poke();
@@ -230,7 +231,7 @@ class Opening {
     const request = (): void => {
       flusher.serial.run(() => checkpointer.run()).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
     };
-    const writes: WritePath = new WritePath(core, core.chunkedLsn, () => flusher.poke());
+    const writes: WritePath = new WritePath(core, core.chunkedLsn);
     const flusher: Flusher = new Flusher(core, writes, { committed: () => checkpointer.chunkCommitted(request) });
     this.#flusher = flusher;
     this.#checkpointer = checkpointer;
@@ -259,10 +260,19 @@ class Opening {
       }
     };
     try {
-      return await recoverLog({ files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks: core.volumeBlocks, chunkedLsn: core.chunkedLsn, apply });
+      return await recoverLog({ files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks: core.volumeBlocks, chunkedLsn: core.chunkedLsn, cut: core.manifest.cut, apply });
     } finally {
       stopListening();
     }
+  }
+
+  /** From here on, records of earlier epochs behind `lsn` are dead, whatever becomes of the ones that take their places. */
+  async #cutLog(core: VolumeCore, flusher: Flusher, lsn: number): Promise<void> {
+    await flusher.serial.run(async () => {
+      const manifest = { ...core.manifest, cut: { epoch: core.manifest.epoch, lsn } };
+      await writeManifest(this.#env.files, this.#options.directory, manifest);
+      core.manifest = manifest;
+    });
   }
 
   async #waitForRoom(core: VolumeCore, writes: WritePath, flusher: Flusher, blockCount: number): Promise<void> {

@@ -147,9 +147,12 @@ export class Volume implements BlockDevice {
     this.#checkRange(offsetBytes, source.length);
     // What can never fit at once goes in parts; each of them changes the volume at once.
     const most = Math.max(1, this.#maxBlocksAtOnce - 1) * this.blockSizeBytes;
-    for (let done = 0; done < source.length; done += most) {
-      const part = source.length <= most ? source : source.subarray(done, Math.min(source.length, done + most));
-      await this.#writePart(offsetBytes + done, part, fua);
+    let done = 0;
+    while (done < source.length) {
+      // A cut within a block would make two records of it, and between them a block that is half new.
+      const length = Math.min(source.length - done, most - ((offsetBytes + done) % this.blockSizeBytes));
+      await this.#writePart(offsetBytes + done, source.subarray(done, done + length), fua);
+      done += length;
     }
   }
 
@@ -245,6 +248,8 @@ export class Volume implements BlockDevice {
 
   submit(): void {
     this.#log.submit();
+    // Only now: while a request is applied nothing may be written, lest the log stall in the middle of it.
+    this.#parts.flusher.poke();
   }
 
   /** One `submit` for all promised calls of this turn. */
@@ -253,7 +258,7 @@ export class Volume implements BlockDevice {
     this.#submitQueued = true;
     queueMicrotask(() => {
       this.#submitQueued = false;
-      this.#log.submit();
+      this.submit();
     });
   }
 

@@ -43,7 +43,6 @@ export class WritePath {
   readonly sealed: DirtySlab[] = [];
   readonly #core: VolumeCore;
   readonly #zeroBlock: Buffer;
-  readonly #onSealed: () => void;
   /** Present content of the blocks that the write under way covers in part, and which they are; -1: none. */
   readonly #head: Buffer;
   readonly #tail: Buffer;
@@ -53,10 +52,9 @@ export class WritePath {
   /** LSN of the newest record that is in a slab. */
   #lastLsn: number;
 
-  constructor(core: VolumeCore, lastLsn: number, onSealed: () => void) {
+  constructor(core: VolumeCore, lastLsn: number) {
     this.#core = core;
     this.#lastLsn = lastLsn;
-    this.#onSealed = onSealed;
     this.#zeroBlock = Buffer.alloc(core.blockSizeBytes);
     this.#head = Buffer.alloc(core.blockSizeBytes);
     this.#tail = Buffer.alloc(core.blockSizeBytes);
@@ -92,7 +90,6 @@ export class WritePath {
       return;
     }
     this.sealed.push(open);
-    this.#onSealed();
   }
 
   /** The open slab, with a free slot. */

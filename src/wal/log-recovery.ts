@@ -27,6 +27,8 @@ export interface LogRecoveryOptions {
   readonly volumeBlocks: number;
   /** The chunks hold all records up to here. */
   readonly chunkedLsn: number;
+  /** Records of epochs before `cut.epoch` count only up to `cut.lsn`: the volume was opened without the later ones. */
+  readonly cut: { readonly epoch: number; readonly lsn: number };
   readonly apply: (replayed: ReplayedRecord) => Promise<void>;
 }
 
@@ -159,7 +161,7 @@ class Replay {
       const life = this.#lives[index];
       if (index > start && life.firstLsn !== this.#next) break;
       this.#next = life.firstLsn;
-      const result = await this.#replayLife(life);
+      const result = await this.#replayLife(life, this.#endOf(index));
       end = result.end;
       stopped = { index, offset: result.offset };
     }
@@ -169,14 +171,23 @@ class Replay {
     return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end };
   }
 
-  async #replayLife(life: FoundLife): Promise<{ offset: number; end: string }> {
+  /** Last LSN that counts in a life: where a later life begins, or the volume was opened without what follows, it is dead. */
+  #endOf(index: number): number {
+    const { epoch } = this.#lives[index];
+    const { cut } = this.#options;
+    let last = epoch < cut.epoch ? cut.lsn : Number.MAX_SAFE_INTEGER;
+    for (const later of this.#lives.slice(index + 1)) last = Math.min(last, later.firstLsn - 1);
+    return last;
+  }
+
+  async #replayLife(life: FoundLife, lastLsn: number): Promise<{ offset: number; end: string }> {
     const { chunkedLsn } = this.#options;
     const reader = new LogFileReader(life.file, life.sizeBytes, this.#options.blockSizeBytes);
     let offset = LOG_HEADER_BYTES;
     for (;;) {
-      const reason = await this.#recordFault(reader, life, offset);
+      const reason = this.#next > lastLsn ? 'what follows was cut off earlier' : await this.#recordFault(reader, life, offset);
       if (reason !== null) {
-        const resumed = this.#next <= chunkedLsn ? await this.#resumeBehind(reader, life, offset) : -1;
+        const resumed = this.#next <= Math.min(chunkedLsn, lastLsn) ? await this.#resumeBehind(reader, life, offset, lastLsn) : -1;
         if (resumed < 0) {
           this.#keep(life);
           return { offset, end: `log file ${life.fileIndex}, byte ${offset}, expected LSN ${this.#next}: ${reason}` };
@@ -209,11 +220,11 @@ class Replay {
    * Among records that the chunks hold anyway one may be missing: it was never synced, its chunk was. The run goes on
    * at a later record that is no later than the first one needed. Returns its offset, or -1.
    */
-  async #resumeBehind(reader: LogFileReader, life: FoundLife, offset: number): Promise<number> {
+  async #resumeBehind(reader: LogFileReader, life: FoundLife, offset: number, lastLsn: number): Promise<number> {
     let at = await reader.nextCandidate(offset + 8);
     while (at >= 0) {
       const valid = (await reader.recordAt(at)) === 'valid' && reader.record.generation === life.generation;
-      if (valid && reader.record.lsn > this.#options.chunkedLsn + 1) return -1;
+      if (valid && reader.record.lsn > Math.min(this.#options.chunkedLsn + 1, lastLsn)) return -1;
       if (valid && reader.record.lsn > this.#next) {
         this.#next = reader.record.lsn;
         return at;

@@ -60,7 +60,7 @@ export function addCreate(program: Argv, context: CliContext): Argv {
         .example('$0 create logs 64G --durability strict', 'one whose writes are on disk when they are answered'),
     async (parsed) => {
       const { settings } = await readSettings(context, parsed);
-      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine });
+      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine, makeDirectory: true });
       try {
         const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability };
         const info = await volumes.create(parsed.name, options);
