@@ -124,6 +124,21 @@ describe('after a crash', () => {
     expect(volume.verify(0, new Uint8Array(SIZE)).map((problem) => problem.blockNumber)).toEqual([0]);
   });
 
+  test('a refused write stays undecided until an acknowledged one covers it', () => {
+    const volume = image();
+    const without = new Uint8Array(SIZE);
+    const write = mutation('stamp', 0, BLOCK);
+    volume.begin(write);
+    volume.refuse(write);
+    const having = new Uint8Array(SIZE);
+    put(having, write);
+    for (const disk of [having, without, having]) expect(volume.verify(0, disk)).toEqual([]);
+    const again = done(volume, 'stamp', 0, 2 * BLOCK);
+    expect(volume.verify(0, having)).toHaveLength(2);
+    put(having, again);
+    expect(volume.verify(0, having)).toEqual([]);
+  });
+
   test('bytes of nobody are found', () => {
     const disk = new Uint8Array(SIZE);
     disk[5 * BLOCK + 17] = 1;

@@ -19,7 +19,7 @@ export interface Mutation extends ByteRange {
 
 interface Recorded {
   readonly mutation: Mutation;
-  state: 'in flight' | 'acknowledged' | 'undecided';
+  state: 'in flight' | 'acknowledged' | 'refused' | 'undecided';
 }
 
 export interface Problem {
@@ -35,6 +35,8 @@ export class VolumeImage {
   readonly blockSizeBytes: number;
   readonly #bytes: Uint8Array;
   readonly #inFlight = new Set<Mutation>();
+  /** Answered with an error: each block may have them or not, until an acknowledged request covers them. */
+  readonly #refused = new Set<Mutation>();
   readonly #reading = new Set<ByteRange>();
   #history: Recorded[] = [];
 
@@ -61,8 +63,23 @@ export class VolumeImage {
   acknowledge(mutation: Mutation): void {
     this.#inFlight.delete(mutation);
     this.#note(mutation, 'acknowledged');
+    for (const refused of this.#refused) this.#cover(refused, mutation);
     const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
     applyTo(this.#bytes.subarray(offsetBytes, offsetBytes + lengthBytes), offsetBytes, mutation);
+  }
+
+  /** The request was answered with an error. It may be sent again, with `begin`. */
+  refuse(mutation: Mutation): void {
+    this.#inFlight.delete(mutation);
+    this.#note(mutation, 'refused');
+    this.#refused.add(mutation);
+  }
+
+  #cover(refused: Mutation, mutation: Mutation): void {
+    if (!overlaps(refused, mutation)) return;
+    const covers = mutation.offsetBytes <= refused.offsetBytes && mutation.offsetBytes + mutation.lengthBytes >= refused.offsetBytes + refused.lengthBytes;
+    if (!covers || mutation.kind === 'trim') throw new Error('a refused request must be covered whole: what may lie under a part of it is not kept');
+    this.#refused.delete(refused);
   }
 
   /** Like `begin`, for a request that only reads. */
@@ -104,15 +121,17 @@ export class VolumeImage {
   #verifyPart(start: number, actual: Uint8Array): string | null {
     const expected = this.#bytes.subarray(start, start + actual.length);
     if (equal(expected, actual)) return null;
-    const touching = [...this.#inFlight].filter((mutation) => overlaps(effectOf(mutation, this.blockSizeBytes), { offsetBytes: start, lengthBytes: actual.length }));
+    const part = { offsetBytes: start, lengthBytes: actual.length };
+    const touching = [...this.#refused, ...this.#inFlight].filter((mutation) => overlaps(effectOf(mutation, this.blockSizeBytes), part));
     if (touching.length > 12) throw new Error(`${touching.length} requests in flight in one block: too many to try all outcomes`);
     const candidate = new Uint8Array(actual.length);
     for (let subset = 1; subset < 2 ** touching.length; subset += 1) {
       candidate.set(expected);
-      // They do not overlap each other (begin), so that their order does not matter.
+      // Those in flight do not overlap each other (begin), so that their order does not matter.
       for (const [index, mutation] of touching.entries()) if ((subset >> index) & 1) this.#overlay(candidate, start, mutation);
       if (equal(candidate, actual)) {
-        expected.set(actual);
+        // What is there after a crash must stay; what an error has left may still go either way at the next crash.
+        if (!touching.some((mutation) => this.#refused.has(mutation))) expected.set(actual);
         return null;
       }
     }
@@ -144,7 +163,7 @@ export class VolumeImage {
       `block ${Math.floor(start / this.blockSizeBytes)}: ${wrongBytes} bytes differ, the first at byte ${position}:`,
       `found ${matching === undefined ? (actual[wrong] === 0 ? 'zeroes' : 'bytes that no known request wrote') : describe(matching)},`,
       `expected ${last === undefined ? 'what it held before (no request known)' : describe(last)};`,
-      `in flight in this block: ${touching.map((mutation) => describe({ mutation, state: 'in flight' })).join('; ') || 'none'}`,
+      `undecided in this block: ${touching.map((mutation) => describe({ mutation, state: this.#refused.has(mutation) ? 'refused' : 'in flight' })).join('; ') || 'none'}`,
     ].join(' ');
   }
 

@@ -1,0 +1,100 @@
+/** The real server as a child process that can be killed at any moment. */
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { promisify } from 'node:util';
+import type { Durability } from '../../src/base/durability.ts';
+
+export interface ServerCommand {
+  /** The compiled command line, `dist/cli/main.js`. */
+  readonly entry: string;
+  readonly dataDirectory: string;
+  readonly socketPath: string;
+  /** `key=value` settings of the server. */
+  readonly settings: readonly string[];
+}
+
+/** Creates a volume with the command line. Rejects with what it says. */
+export async function createVolume(command: ServerCommand, volume: { readonly name: string; readonly mode: Durability; readonly sizeBytes: number }): Promise<void> {
+  const { name, mode, sizeBytes } = volume;
+  const settings = command.settings.flatMap((setting) => ['--set', setting]);
+  const args = ['create', name, String(sizeBytes), '--durability', mode, '--data', command.dataDirectory, ...settings];
+  await promisify(execFile)(process.execPath, [command.entry, ...args]);
+}
+
+const READY_TIMEOUT_MS = 20_000;
+const OUTPUT_KEPT = 20_000;
+
+/** How a process ended: its exit code, or the signal's name. */
+export type ExitReason = number | string;
+
+export class ServerProcess {
+  readonly #child: ChildProcess;
+  /** Resolves when the process is gone. */
+  readonly exit: Promise<ExitReason>;
+  #ended = false;
+  #output = '';
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.exit = new Promise((resolve) => {
+      child.once('exit', (code, signal) => {
+        this.#ended = true;
+        resolve(signal ?? code ?? 'unknown');
+      });
+    });
+  }
+
+  /** Starts the server and returns at once; `ready` waits for its listener. */
+  static spawn(command: ServerCommand): ServerProcess {
+    if (!existsSync(command.entry)) throw new Error(`${command.entry} is not there: run \`make build\` first`);
+    const settings = command.settings.flatMap((setting) => ['--set', setting]);
+    const args = ['serve', '--data', command.dataDirectory, '--socket', command.socketPath, '--log-level', 'info', ...settings];
+    const child = spawn(process.execPath, [command.entry, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const server = new ServerProcess(child);
+    const keep = (text: string): void => {
+      server.#output = (server.#output + text).slice(-OUTPUT_KEPT);
+    };
+    child.stdout.setEncoding('utf8').on('data', keep);
+    child.stderr.setEncoding('utf8').on('data', keep);
+    return server;
+  }
+
+  /** The end of what the server printed and logged. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Resolves when the server has said on which socket it listens. Rejects when it ends first. */
+  async ready(socketPath: string): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const look = (): void => {
+        if (this.#output.includes(socketPath)) settle(null);
+      };
+      const timer = setTimeout(() => settle(new Error(`the server is not ready after ${READY_TIMEOUT_MS} ms`)), READY_TIMEOUT_MS);
+      const settle = (error: Error | null): void => {
+        clearTimeout(timer);
+        this.#child.stdout?.off('data', look);
+        if (error === null) resolve();
+        else reject(new Error(`${error.message}; it said: ${this.#output}`));
+      };
+      this.#child.stdout?.on('data', look);
+      void this.exit.then((how) => settle(new Error(`the server ended with ${how} before it was ready`)));
+      look();
+    });
+  }
+
+  /** kill -9, and waits until the process is gone. */
+  async kill(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.exit;
+  }
+
+  /** Asks the server to stop in order; does not wait. */
+  terminate(): void {
+    this.#child.kill('SIGTERM');
+  }
+}
