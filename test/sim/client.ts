@@ -16,6 +16,7 @@ interface Range {
 /** Bytes around a reader's target that the engine must not touch. */
 const GUARD_BYTES = 16;
 const GUARD = 0xa5;
+const MAX_CACHE_BYTES = 4 * 1024 * 1024;
 
 export class Client {
   readonly #life: Life;
@@ -145,7 +146,7 @@ export class Client {
 
   async #cache(): Promise<void> {
     const { offsetBytes, lengthBytes } = this.#muchOfIt();
-    await this.#life.volume.cache(offsetBytes, lengthBytes);
+    await this.#life.volume.cache(offsetBytes, Math.min(lengthBytes, MAX_CACHE_BYTES));
   }
 
   #blocks(): Range {
@@ -175,7 +176,8 @@ export class Client {
   #someBlock(): number {
     const { model, plan } = this.#life.world;
     if (this.#random.chance(plan.hotChance)) return this.#random.below(Math.min(8, model.blockCount));
-    return this.#random.below(model.blockCount);
+    const region = this.#random.pick(plan.regions);
+    return region.firstBlock + this.#random.below(region.blockCount);
   }
 }
 

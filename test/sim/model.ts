@@ -93,7 +93,24 @@ export class Model {
     this.#lastLsn = lsn;
     request.covered.push({ first: blockNumber, end });
     request.lsn = lsn;
-    for (let block = blockNumber; block < end; block += 1) this.#push(record, request, block);
+    if (request.payload === null) for (const block of this.#writtenIn(blockNumber, end)) this.#push(record, request, block);
+    else for (let block = blockNumber; block < end; block += 1) this.#push(record, request, block);
+  }
+
+  /** Blocks of a range that were ever written. The others are zero, and stay it whatever zeroes them. */
+  #writtenIn(first: number, end: number): number[] {
+    const written: number[] = [];
+    if (end - first > this.#histories.size) {
+      for (const block of this.#histories.keys()) if (block >= first && block < end) written.push(block);
+    } else {
+      for (let block = first; block < end; block += 1) if (this.#histories.has(block)) written.push(block);
+    }
+    return written;
+  }
+
+  /** All blocks that were ever written. */
+  touchedBlocks(): Iterable<number> {
+    return this.#histories.keys();
   }
 
   /**
@@ -102,12 +119,10 @@ export class Model {
    */
   complete(request: ChangeRequest): void {
     const blocks = this.blocksOf(request);
-    for (let block = blocks.first; block < blocks.end; block += 1) {
-      const range = request.covered.find(({ first, end }) => block >= first && block < end);
-      if (range !== undefined) {
-        block = range.end - 1;
-        continue;
-      }
+    const isCovered = (block: number): boolean => request.covered.some(({ first, end }) => block >= first && block < end);
+    const mayBeSkipped = request.payload === null ? this.#writtenIn(blocks.first, blocks.end) : numbers(blocks);
+    for (const block of mayBeSkipped) {
+      if (isCovered(block)) continue;
       const zero = this.since(block, request.askedAtLsn).find((version) => version.bytes === null);
       if (zero === undefined || !this.#writesZeroes(request, block)) {
         throw new SimulationFailure(`request ${describeRequest(request)} is answered, but no record carried block ${block}`);
@@ -225,6 +240,10 @@ export class Model {
   #isZero(bytes: Uint8Array | null): boolean {
     return bytes === null || (bytes[0] === 0 && Buffer.compare(bytes, this.#zeroes) === 0);
   }
+}
+
+function* numbers(range: BlockRange): Generator<number> {
+  for (let block = range.first; block < range.end; block += 1) yield block;
 }
 
 export function describeRequest(request: ChangeRequest): string {

@@ -22,6 +22,11 @@ export const OPERATIONS = [
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
+export interface Region {
+  readonly firstBlock: number;
+  readonly blockCount: number;
+}
+
 export interface WorldPlan {
   readonly create: CreateOptions;
   readonly settings: EngineSettings;
@@ -35,6 +40,8 @@ export interface WorldPlan {
   readonly maxRequestBlocks: number;
   /** Part of the requests that go to a few hot blocks. */
   readonly hotChance: number;
+  /** Groups of neighbouring blocks that the other requests go to; a large volume is mostly empty. */
+  readonly regions: readonly Region[];
   readonly fuaChance: number;
   /** Part of the requests that use the promised form of a call though they need not. */
   readonly promisedChance: number;
@@ -54,8 +61,7 @@ export interface WorldPlan {
 
 export function drawPlan(random: SeededRandom): WorldPlan {
   const blockSizeBytes = random.chance(0.75) ? 4 * KIB : random.pick([8 * KIB, 16 * KIB, 64 * KIB]);
-  const mostBlocks = Math.max(64, Math.min(4096, (4 * MIB) / blockSizeBytes));
-  const blockCount = random.chance(0.1) ? random.between(1, 8) : random.skewed(32, mostBlocks);
+  const blockCount = drawBlockCount(random, blockSizeBytes);
   const profile = random.pick(IO_PROFILES);
   // Records of one length: after a crash new ones lie exactly where old ones lay.
   const isUniform = random.chance(0.2);
@@ -69,6 +75,7 @@ export function drawPlan(random: SeededRandom): WorldPlan {
     weights: isUniform ? UNIFORM_WEIGHTS : drawWeights(random),
     maxRequestBlocks: isUniform ? 1 : random.skewed(1, 32),
     hotChance: random.pick([0, 0.5, 0.9]),
+    regions: drawRegions(random, blockCount),
     fuaChance: random.pick([0, 0.1, 0.5]),
     promisedChance: random.pick([0, 0.2, 1]),
     thinkMs: random.pick([0, 0.1, 1, 20]),
@@ -81,6 +88,23 @@ export function drawPlan(random: SeededRandom): WorldPlan {
     diskFullChance: random.chance(0.3) ? 0.4 : 0,
     secondOpenerChance: 0.05,
   };
+}
+
+function drawBlockCount(random: SeededRandom, blockSizeBytes: number): number {
+  const kind = random.unit();
+  if (kind < 0.1) return random.between(1, 8);
+  // Beyond what memory holds: many leaves of the block map, most of them absent.
+  if (kind < 0.3) return random.skewed(2000, 1_000_000);
+  return random.skewed(32, Math.max(64, (4 * MIB) / blockSizeBytes));
+}
+
+/** Small volumes are used all over; of a large one some hundred blocks. */
+function drawRegions(random: SeededRandom, blockCount: number): Region[] {
+  if (blockCount <= 1024) return [{ firstBlock: 0, blockCount }];
+  return Array.from({ length: random.between(1, 24) }, () => {
+    const firstBlock = random.chance(0.2) ? 1024 * random.below(Math.ceil(blockCount / 1024)) : random.below(blockCount);
+    return { firstBlock, blockCount: Math.min(random.skewed(1, 64), blockCount - firstBlock) };
+  });
 }
 
 const UNIFORM_WEIGHTS: ReadonlyMap<Operation, number> = new Map([
