@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest';
-import { basalt, RealServer } from './real-server.ts';
+import { RealServer } from './real-server.ts';
 import { interopTest, runOk, runTool } from './tools.ts';
 
 const MIB = 1024 * 1024;
@@ -63,13 +63,6 @@ describe.each(transports)('nbdinfo on $transport', ({ uri }) => {
     const { status, error } = await runTool('nbdinfo', [uri('none')]);
     expect(status).not.toBe(0);
     expect(error).toMatch(/none|not found|no such|unknown/i);
-  });
-
-  interopTest(['nbdinfo'], 'sees a volume that was created while the server runs', async () => {
-    await server.createVolume('late', '8M');
-    expect((await runOk('nbdinfo', '--size', uri('late'))).trim()).toBe(String(8 * MIB));
-    const { status } = await basalt('delete', 'late', '--yes', '--data', server.dataDirectory);
-    expect(status, 'a volume that no client has open can be deleted').toBe(0);
   });
 });
 

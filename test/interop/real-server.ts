@@ -67,6 +67,11 @@ export class BasaltProcess {
     });
   }
 
+  /** Closes our end of its standard output, as `| head` does. */
+  stopReading(): void {
+    this.#child.stdout.destroy();
+  }
+
   signal(name: NodeJS.Signals): void {
     this.#child.kill(name);
   }
@@ -113,11 +118,12 @@ export class RealServer {
     await basaltOk('create', name, size, '--data', this.dataDirectory, ...flags);
   }
 
-  /** Starts the server; resolves when both listeners are ready. */
+  /** Starts the server; resolves when all its listeners are ready. */
   async start(...flags: string[]): Promise<void> {
     const words = ['serve', '--data', this.dataDirectory, '--listen', '127.0.0.1:0', '--socket', this.socketPath, ...flags];
     this.#process = new BasaltProcess(words);
-    await this.#process.waitFor('two listeners', () => this.process.out.split('\n').length > 2);
+    const listeners = words.filter((word) => word === '--listen' || word === '--socket').length;
+    await this.#process.waitFor(`${listeners} listeners`, () => this.process.out.split('\n').length > listeners);
     const port = /nbd:\/\/127\.0\.0\.1:(\d+)/.exec(this.process.out)?.[1];
     if (port === undefined) throw new Error(`no port in: ${this.process.out}`);
     this.port = Number(port);
