@@ -35,6 +35,9 @@ export class Slab {
   /** Slots in use, front to back. */
   slotCount = 0;
   liveCount = 0;
+  /** While dirty: slots that are the newest version of their block, and the LSN that took the last one's place. */
+  currentCount = 0;
+  coverLsn = 0;
   state: SlabState = 'free';
   owner: SlabOwner | null = null;
   /** Arena tick of the last hit, for the choice of what to take back. */
@@ -97,6 +100,8 @@ export class Arena {
     const slab = this.#takeAny();
     slab.state = 'dirty';
     slab.owner = owner;
+    slab.currentCount = 0;
+    slab.coverLsn = 0;
     this.#dirty += 1;
     return slab;
   }

@@ -1,10 +1,26 @@
 /**
- * Building a chunk: live blocks of sealed slabs, sorted by block number, with their checksums, become the bytes of one
- * object. A pure function of shared memory, run on another thread.
+ * Building chunks: live blocks of sealed slabs, sorted by block number, with their checksums, become the bytes of objects.
+ * Pure functions of shared memory, run on another thread.
  */
 import { CHUNK_HEADER_BYTES, type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail } from '../format/chunk-layout.ts';
 
+export const SORT_PICKS_TASK = 'sortPicks';
 export const BUILD_CHUNK_TASK = 'buildChunk';
+
+/** Most slots of a source, and the factor between source and slot in a pick: `source * PICK_SOURCE_FACTOR + slot`. */
+export const PICK_SOURCE_FACTOR = 65536;
+
+export interface SortPicksJob {
+  /** Block numbers of each source's slots. */
+  readonly blockNumbers: readonly Float64Array[];
+  readonly picks: Uint32Array;
+}
+
+/** The picks in the order of their block numbers. */
+export function sortPicks({ blockNumbers, picks }: SortPicksJob): Uint32Array {
+  const blockOf = (pick: number): number => blockNumbers[Math.floor(pick / PICK_SOURCE_FACTOR)][pick % PICK_SOURCE_FACTOR];
+  return picks.slice().sort((a, b) => blockOf(a) - blockOf(b));
+}
 
 /** A slab as the worker sees it: views of shared memory. */
 export interface ChunkSource {
@@ -16,7 +32,7 @@ export interface ChunkSource {
 export interface BuildChunkJob {
   readonly identity: ChunkIdentity;
   readonly sources: readonly ChunkSource[];
-  /** What to take: `source * 65536 + slot` of each block, no block twice. */
+  /** What to take, in ascending order of block numbers, no block twice. */
   readonly picks: Uint32Array;
   readonly ranges: readonly ZeroRange[];
   /** Shared memory of at least `chunkBytes(...)` bytes for the object. */
@@ -26,19 +42,13 @@ export interface BuildChunkJob {
 export interface BuiltChunk {
   /** Bytes of `output` that are the object. */
   readonly length: number;
-  /** Block number of each slot of the chunk, ascending, and where each came from (as in `picks`). */
+  /** Block number of each slot of the chunk, ascending. */
   readonly blockNumbers: Float64Array;
-  readonly picks: Uint32Array;
 }
 
-/** Most slots of a source, and the factor between source and slot in a pick. */
-export const PICK_SOURCE_FACTOR = 65536;
-
 export function buildChunk(job: BuildChunkJob): BuiltChunk {
-  const { identity, sources, output } = job;
-  const count = job.picks.length;
-  const blockOf = (pick: number): number => sources[Math.floor(pick / PICK_SOURCE_FACTOR)].blockNumbers[pick % PICK_SOURCE_FACTOR];
-  const picks = job.picks.slice().sort((a, b) => blockOf(a) - blockOf(b));
+  const { identity, sources, output, picks } = job;
+  const count = picks.length;
   const blockNumbers = new Float64Array(count);
   const checksums = new Uint32Array(count);
   const blockBytes = identity.blockSizeBytes;
@@ -58,5 +68,5 @@ export function buildChunk(job: BuildChunkJob): BuiltChunk {
     run = 0;
   }
   const length = encodeChunkTail(output, CHUNK_HEADER_BYTES + count * blockBytes, identity, { blockNumbers, checksums, count }, job.ranges);
-  return { length, blockNumbers, picks };
+  return { length, blockNumbers };
 }

@@ -4,7 +4,7 @@
  */
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, type ChunkFooter, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
+import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, HEADER_CRC_OFFSET, type ChunkFooter, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
 import type { ObjectStore, StoredObject } from '../store/object-store.ts';
 
 export const CHUNK_FOLDER = 'chunks';
@@ -41,6 +41,18 @@ interface OpenChunk {
   evicted: boolean;
 }
 
+/** The header of a chunk object, checked. */
+export async function readChunkIdentity(object: StoredObject, expected: Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes'>, chunk: number, name: string): Promise<ChunkIdentity> {
+  return decodeChunkHeader(await readHeader(object, name), { ...expected, chunkNumber: chunk }, name);
+}
+
+async function readHeader(object: StoredObject, name: string): Promise<Uint8Array> {
+  if (object.sizeBytes < CHUNK_HEADER_BYTES + CHUNK_FOOTER_BYTES) throw new VolumeError('corrupt', `${name}: ${object.sizeBytes} bytes long, too short for a chunk`);
+  const header = new Uint8Array(CHUNK_HEADER_BYTES);
+  await object.read(header, 0);
+  return header;
+}
+
 /** Header, footer and tables of a chunk object, all checked. */
 export async function readChunkTables(
   object: StoredObject,
@@ -49,14 +61,12 @@ export async function readChunkTables(
   name: string,
 ): Promise<{ readonly identity: ChunkIdentity; readonly footer: ChunkFooter; readonly tables: ChunkTables }> {
   const { sizeBytes } = object;
-  if (sizeBytes < CHUNK_HEADER_BYTES + CHUNK_FOOTER_BYTES) throw new VolumeError('corrupt', `${name}: ${sizeBytes} bytes long, too short for a chunk`);
-  const header = new Uint8Array(CHUNK_HEADER_BYTES);
-  await object.read(header, 0);
+  const header = await readHeader(object, name);
   const identity = decodeChunkHeader(header, { volumeId: options.volumeId, blockSizeBytes: options.blockSizeBytes, chunkNumber: chunk }, name);
   const tail = new Uint8Array(CHUNK_FOOTER_BYTES);
   await object.read(tail, sizeBytes - CHUNK_FOOTER_BYTES);
   const footer = decodeChunkFooter(tail, sizeBytes, chunk, name);
-  if (footer.headerChecksum !== checksum(header.subarray(0, 72))) throw new VolumeError('corrupt', `${name}: header and footer are not of one object`);
+  if (footer.headerChecksum !== checksum(header.subarray(0, HEADER_CRC_OFFSET))) throw new VolumeError('corrupt', `${name}: header and footer are not of one object`);
   const bytes = new Uint8Array(footer.tablesLength);
   await object.read(bytes, footer.tablesOffset);
   return { identity, footer, tables: decodeChunkTables(bytes, footer, options.blockSizeBytes, options.volumeBlocks, name) };

@@ -1,5 +1,7 @@
 /**
- * A chunk: one immutable object with up to 4 MiB of blocks, and what else happened in its range of LSNs.
+ * A chunk: one immutable object with up to 4 MiB of blocks, and what else happened in its range of LSNs. One or more chunks
+ * with consecutive numbers make a set: together they are what an unbroken range of LSNs changed. A set counts only when
+ * all its parts are there.
  *
  * | offset | size | part |
  * |---|---|---|
@@ -22,10 +24,15 @@
  * | 40 | 8 | chunk number, from 1 |
  * | 48 | 8 | first LSN |
  * | 56 | 8 | last LSN |
- * | 64 | 1 | kind: 0 made from the log's records |
- * | 65 | 7 | zero |
- * | 72 | 4 | CRC-32 of bytes 0 to 71 |
- * | 76 | 4020 | zero |
+ * | 64 | 8 | number of the last chunk of the set before this one, 0 for none |
+ * | 72 | 4 | part of the set, from 1 |
+ * | 76 | 4 | parts in the set |
+ * | 80 | 1 | kind: 0 made from the log's records |
+ * | 81 | 7 | zero |
+ * | 88 | 4 | CRC-32 of bytes 0 to 87 |
+ * | 92 | 4004 | zero |
+ *
+ * All parts of a set have the same LSNs. Only its first part has ranges, and they apply before the blocks of all parts.
  *
  * Block table entry: u64 block number, u32 CRC-32 of the block, u16 frame, u16 place within the frame.
  * Frame table entry: u64 offset in the object, u32 stored length, u32 plain length, u32 CRC-32 of the stored bytes (0 for
@@ -46,7 +53,7 @@
  * | 32 | 4 | length of the tables |
  * | 36 | 4 | CRC-32 of the tables |
  * | 40 | 8 | chunk number |
- * | 48 | 4 | CRC-32 of header bytes 0 to 71 |
+ * | 48 | 4 | CRC-32 of header bytes 0 to 87 |
  * | 52 | 8 | zero |
  * | 60 | 4 | CRC-32 of bytes 0 to 59 |
  *
@@ -66,7 +73,8 @@ export const RANGE_ENTRY_BYTES = 24;
 /** More ranges than this are never put into one chunk. */
 export const MAX_CHUNK_RANGES = 65536;
 const RANGE_FLAG_PROVISIONED = 1;
-const HEADER_CRC_OFFSET = 72;
+/** Bytes of the header that its CRC covers. */
+export const HEADER_CRC_OFFSET = 88;
 const FOOTER_CRC_OFFSET = 60;
 const HEADER_MAGIC = Buffer.from('BASALTCH', 'latin1');
 const FOOTER_MAGIC = Buffer.from('BASALTCF', 'latin1');
@@ -78,6 +86,11 @@ export interface ChunkIdentity {
   readonly chunkNumber: number;
   readonly firstLsn: number;
   readonly lastLsn: number;
+  /** Last chunk of the set before this one; 0: none. */
+  readonly previousChunk: number;
+  /** From 1 to `parts`. */
+  readonly part: number;
+  readonly parts: number;
 }
 
 /** A range that reads as zeroes. */
@@ -128,6 +141,9 @@ export function encodeChunkHeader(target: Uint8Array, identity: ChunkIdentity): 
   writeU64(view, 40, identity.chunkNumber);
   writeU64(view, 48, identity.firstLsn);
   writeU64(view, 56, identity.lastLsn);
+  writeU64(view, 64, identity.previousChunk);
+  view.setUint32(72, identity.part, true);
+  view.setUint32(76, identity.parts, true);
   view.setUint32(HEADER_CRC_OFFSET, checksum(target.subarray(0, HEADER_CRC_OFFSET)), true);
 }
 
@@ -147,12 +163,17 @@ export function decodeChunkHeader(bytes: Uint8Array, expected: { volumeId: Uint8
     chunkNumber: readU64(view, 40),
     firstLsn: readU64(view, 48),
     lastLsn: readU64(view, 56),
+    previousChunk: readU64(view, 64),
+    part: view.getUint32(72, true),
+    parts: view.getUint32(76, true),
   };
   if (Buffer.compare(identity.volumeId, expected.volumeId) !== 0) throw corrupt(name, 'belongs to another volume', 16);
   if (identity.blockSizeBytes !== expected.blockSizeBytes) throw corrupt(name, `block size ${identity.blockSizeBytes}, expected ${expected.blockSizeBytes}`, 12);
   if (identity.chunkNumber !== expected.chunkNumber) throw corrupt(name, `chunk number ${identity.chunkNumber}, expected ${expected.chunkNumber}`, 40);
   if (identity.epoch <= 0 || identity.firstLsn <= 0 || identity.lastLsn < identity.firstLsn) throw corrupt(name, 'epoch or LSN range is impossible', 32);
-  if (bytes[64] !== 0) throw new VolumeError('unsupported', `${name}: chunk kind ${bytes[64]}; use a newer basalt`);
+  const { part, parts, previousChunk, chunkNumber } = identity;
+  if (part < 1 || part > parts || previousChunk < 0 || previousChunk + part > chunkNumber) throw corrupt(name, `part ${part} of ${parts} behind chunk ${previousChunk} is impossible`, 64);
+  if (bytes[80] !== 0) throw new VolumeError('unsupported', `${name}: chunk kind ${bytes[80]}; use a newer basalt`);
   return identity;
 }
 

@@ -3,6 +3,7 @@
  * then the directory is synced. The staging file is created exclusively, so two writers of one key cannot both
  * pass the check that the key is free.
  */
+import { assert } from '../base/assert.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
@@ -17,20 +18,21 @@ function splitKey(key: string): { folder: string; name: string } {
 class DirectoryStagedObject implements StagedObject {
   readonly #files: FileSystem;
   readonly #file: File;
-  readonly #directory: string;
+  readonly directory: string;
   readonly #name: string;
   #length = 0;
   #open = true;
+  #renamed = false;
 
   constructor(files: FileSystem, file: File, directory: string, name: string) {
     this.#files = files;
     this.#file = file;
-    this.#directory = directory;
+    this.directory = directory;
     this.#name = name;
   }
 
   get #stagePath(): string {
-    return `${this.#directory}/${STAGE_PREFIX}${this.#name}`;
+    return `${this.directory}/${STAGE_PREFIX}${this.#name}`;
   }
 
   async append(parts: readonly Uint8Array[]): Promise<void> {
@@ -44,11 +46,13 @@ class DirectoryStagedObject implements StagedObject {
     await this.#file.close();
   }
 
-  async publish(): Promise<void> {
-    const target = `${this.#directory}/${this.#name}`;
+  /** Gives the object its name; the directory is not synced yet. */
+  async rename(): Promise<void> {
+    if (this.#renamed) return;
+    const target = `${this.directory}/${this.#name}`;
     if (await this.#files.exists(target)) throw new VolumeError('already-exists', `object ${target} exists already; objects are never overwritten`);
     await this.#files.rename(this.#stagePath, target);
-    await this.#files.syncDirectory(this.#directory);
+    this.#renamed = true;
   }
 
   async abandon(): Promise<void> {
@@ -56,7 +60,7 @@ class DirectoryStagedObject implements StagedObject {
       this.#open = false;
       await this.#file.close();
     }
-    await this.#files.remove(this.#stagePath);
+    if (!this.#renamed) await this.#files.remove(this.#stagePath);
   }
 }
 
@@ -109,6 +113,21 @@ export class DirectoryStore implements ObjectStore {
     const path = `${directory}/${STAGE_PREFIX}${name}`;
     const file = await this.#files.open(path, 'create');
     return new DirectoryStagedObject(this.#files, file, directory, name);
+  }
+
+  async publish(objects: readonly StagedObject[]): Promise<void> {
+    const staged = objects.map((object) => {
+      assert(object instanceof DirectoryStagedObject, 'an object of another store is published');
+      return object;
+    });
+    for (const object of staged) await object.rename();
+    const directories = new Set(staged.map((object) => object.directory));
+    for (const directory of directories) {
+      await this.#files.syncDirectory(directory).catch((error: unknown) => {
+        // Not `no-space`, whatever the system says: a failed sync is never tried again.
+        throw new VolumeError('failed', `syncing ${directory} failed (${error instanceof Error ? error.message : String(error)})`, { cause: error });
+      });
+    }
   }
 
   async open(key: string): Promise<StoredObject> {

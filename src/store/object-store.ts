@@ -10,17 +10,17 @@ export interface StagedObject {
   append(parts: readonly Uint8Array[]): Promise<void>;
   /** Makes the bytes durable. Nothing may be appended any more. */
   seal(): Promise<void>;
-  /**
-   * Makes the object visible and durable under its key. Rejects with `already-exists` if the key is taken. When it
-   * rejects with anything else, the object may or may not be there.
-   */
-  publish(): Promise<void>;
   /** Drops an object that was not published. */
   abandon(): Promise<void>;
 }
 
 export interface ObjectStore {
   stage(key: string): Promise<StagedObject>;
+  /**
+   * Makes sealed objects visible under their keys and durable, in this order; they are of one folder. Rejects with
+   * `already-exists` if a key is taken. When it rejects, any of them may be there; it may be called again after `no-space`.
+   */
+  publish(objects: readonly StagedObject[]): Promise<void>;
   /** Opens an object for reading. Rejects with `not-found`. */
   open(key: string): Promise<StoredObject>;
   /** Names in a folder, sorted. */

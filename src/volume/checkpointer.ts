@@ -125,9 +125,9 @@ export class Checkpointer {
     return this.#core.manifest.checkpoint.lastChunk === this.#core.lastChunk;
   }
 
-  /** A chunk was committed: cuts a checkpoint when it is time. `request` is called when the timer says so. */
-  async chunkCommitted(request: () => void): Promise<void> {
-    this.#chunksSince += 1;
+  /** Chunks were committed: cuts a checkpoint when it is time. `request` is called when the timer says so. */
+  async chunksCommitted(chunkCount: number, request: () => void): Promise<void> {
+    this.#chunksSince += chunkCount;
     const { checkpointChunks, checkpointIntervalMs } = this.#core.settings;
     if (this.#requested || this.#chunksSince >= checkpointChunks) {
       await this.run();
@@ -176,7 +176,7 @@ export class Checkpointer {
     try {
       outcome = await this.#writePages(new PageWriter(object, identity), identity);
       await object.seal();
-      await object.publish();
+      await this.#core.store.publish([object]);
     } catch (error) {
       await object.abandon().catch(() => undefined); // the first error is the one to report; the lock's next owner cleans up
       throw error;

@@ -1,72 +1,67 @@
 /**
- * Committing a chunk: the block map moves to it, its slabs become a cache, its log space becomes free. The chunk is
- * published before; the map is changed in one turn.
+ * Committing a set of chunks: the block map moves to them, their slabs become a cache, their log space becomes free. The
+ * chunks are published before; the map is changed in one turn.
  */
 import { assert } from '../base/assert.ts';
-import type { BuiltChunk } from '../chunk/build-chunk.ts';
 import { PICK_SOURCE_FACTOR } from '../chunk/build-chunk.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
 import { type BlockMap, LEAF_BLOCKS } from '../index/block-map.ts';
 import { assertTransition } from '../index/block-state.ts';
 import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, isZeroLocation, zeroSlab } from '../index/resident-map.ts';
-import type { SlabGroup } from './flusher.ts';
+import type { Slab } from '../base/arena.ts';
+import type { ChunkSet } from './chunk-set.ts';
+import type { StagedChunk } from './flusher.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { DirtySlab } from './write-path.ts';
 
 /** Ranges over more blocks than this are cleaned up by passes over the index instead of block by block. */
 const LARGE_RANGE_BLOCKS = 8 * LEAF_BLOCKS;
 /** A slab with less in it than this part is copied into the cache: 4 MiB for a few blocks would be a waste. */
 const SPARSE_PART = 4;
 
-export interface ChunkToCommit {
-  readonly group: SlabGroup;
-  readonly chunk: number;
-  readonly built: BuiltChunk;
-  readonly objectBytes: number;
-}
-
-/** What a chunk changes in the block map. */
+/** What a chunk puts into the block map. */
 export interface ChunkContent {
   readonly chunk: number;
   readonly epoch: number;
   readonly objectBytes: number;
   readonly blockNumbers: Float64Array;
-  readonly ranges: readonly ZeroRange[];
 }
 
-/** Applies a chunk to the map and the catalogue; used when it is committed and again when it is recovered. */
-export async function applyChunk(map: BlockMap, catalogue: ChunkCatalogue, content: ChunkContent): Promise<void> {
-  const { blockNumbers, ranges } = content;
+/** Applies a set of chunks to the map and the catalogue; used when it is committed and again when it is recovered. */
+export async function applySet(map: BlockMap, catalogue: ChunkCatalogue, ranges: readonly ZeroRange[], chunks: readonly ChunkContent[]): Promise<void> {
   // A leaf may be dropped again while another one is read, so this repeats until all are there at once.
   for (;;) {
-    const missing = missingLeaves(map, blockNumbers, ranges);
+    const missing = missingLeaves(map, ranges, chunks);
     if (missing.length === 0) break;
     for (const index of missing) await map.load(index);
   }
-  catalogue.add(content.chunk, { epoch: content.epoch, blockCount: blockNumbers.length, objectBytes: content.objectBytes });
   for (const range of ranges) {
     if (range.provisioned) map.place(range.blockNumber, range.blockCount, 0, 0);
     else map.clear(range.blockNumber, range.blockCount);
   }
-  let start = 0;
-  while (start < blockNumbers.length) {
-    let end = start + 1;
-    while (end < blockNumbers.length && blockNumbers[end] === blockNumbers[start] + end - start) end += 1;
-    map.place(blockNumbers[start], end - start, content.chunk, start);
-    start = end;
+  for (const { chunk, epoch, objectBytes, blockNumbers } of chunks) {
+    catalogue.add(chunk, { epoch, blockCount: blockNumbers.length, objectBytes });
+    let start = 0;
+    while (start < blockNumbers.length) {
+      let end = start + 1;
+      while (end < blockNumbers.length && blockNumbers[end] === blockNumbers[start] + end - start) end += 1;
+      map.place(blockNumbers[start], end - start, chunk, start);
+      start = end;
+    }
   }
 }
 
-function missingLeaves(map: BlockMap, blockNumbers: Float64Array, ranges: readonly ZeroRange[]): number[] {
+function missingLeaves(map: BlockMap, ranges: readonly ZeroRange[], chunks: readonly ChunkContent[]): number[] {
   const missing = new Set<number>();
   let last = -1;
-  for (const blockNumber of blockNumbers) {
-    const index = Math.floor(blockNumber / LEAF_BLOCKS);
-    if (index === last) continue;
-    last = index;
-    const leaf = map.leaf(index);
-    if (leaf !== undefined && !leaf.resident) missing.add(index);
+  for (const { blockNumbers } of chunks) {
+    for (const blockNumber of blockNumbers) {
+      const index = Math.floor(blockNumber / LEAF_BLOCKS);
+      if (index === last) continue;
+      last = index;
+      const leaf = map.leaf(index);
+      if (leaf !== undefined && !leaf.resident) missing.add(index);
+    }
   }
   for (const range of ranges) {
     for (const leaf of map.leavesIn(range.blockNumber, range.blockCount)) if (!leaf.resident) missing.add(leaf.index);
@@ -74,36 +69,36 @@ function missingLeaves(map: BlockMap, blockNumbers: Float64Array, ranges: readon
   return [...missing];
 }
 
-export async function commitGroup(core: VolumeCore, { group, chunk, built, objectBytes }: ChunkToCommit): Promise<void> {
+export async function commitSet(core: VolumeCore, set: ChunkSet, chunks: readonly StagedChunk[]): Promise<void> {
   const { map, catalogue, counters, manifest } = core;
-  await applyChunk(map, catalogue, { chunk, epoch: manifest.epoch, objectBytes, blockNumbers: built.blockNumbers, ranges: group.ranges });
-  // From here on to the end no other turn comes in between: map and memory change together.
-  for (const pick of built.picks) checkCommittable(core, group, pick);
-  for (const dirty of group.slabs) {
-    for (const range of dirty.ranges) forgetMarks(core, dirty, range);
-    releaseSlab(core, dirty);
+  await applySet(map, catalogue, set.ranges, chunks.map((chunk) => ({ ...chunk, epoch: manifest.epoch })));
+  for (const { picks } of chunks) for (const pick of picks) checkCommittable(core, set, pick);
+  for (const { slab, ranges } of set.slabs) {
+    if (slab === null) continue; // it had no ranges
+    for (const range of ranges) forgetMarks(core, slab, range);
+    releaseSlab(core, slab);
   }
-  const { lastLsn } = group.slabs[group.slabs.length - 1];
-  core.chunkedLsn = lastLsn;
-  counters.chunkBytes += objectBytes;
-  counters.chunksWritten += 1;
-  core.logIfOpen?.recycleTo(lastLsn);
+  core.chunkedLsn = set.lastLsn;
+  for (const { objectBytes } of chunks) counters.chunkBytes += objectBytes;
+  counters.chunksWritten += chunks.length;
+  core.logIfOpen?.recycleTo(set.lastLsn);
   map.trimMemory();
 }
 
 /** A block goes to a chunk from `pending` only, never straight from `hot`: the log has it first. */
-function checkCommittable(core: VolumeCore, group: SlabGroup, pick: number): void {
-  const { slab } = group.slabs[Math.floor(pick / PICK_SOURCE_FACTOR)];
+function checkCommittable(core: VolumeCore, set: ChunkSet, pick: number): void {
+  const { slab } = set.slabs[Math.floor(pick / PICK_SOURCE_FACTOR)];
   const slot = pick % PICK_SOURCE_FACTOR;
+  assert(slab !== null, 'a block was picked from a slab without memory');
   const blockNumber = slab.blockNumbers[slot];
   if (core.resident.get(blockNumber) === core.locationOf(slab, slot)) assertTransition(core.stateOf(blockNumber), 'cached', blockNumber);
 }
 
 /** Drops the zero marks of a dirty slab: the map says it now. Marks of later slabs stay. */
-function forgetMarks(core: VolumeCore, dirty: DirtySlab, range: ZeroRange): void {
+function forgetMarks(core: VolumeCore, slab: Slab, range: ZeroRange): void {
   const { resident, zeroLeaves } = core;
   const end = range.blockNumber + range.blockCount;
-  const isOurs = (location: number): boolean => isZeroLocation(location) && zeroSlab(location) === dirty.slab.index;
+  const isOurs = (location: number): boolean => isZeroLocation(location) && zeroSlab(location) === slab.index;
   const forget = (blockNumber: number): void => {
     const location = resident.get(blockNumber);
     if (location !== NO_LOCATION && isOurs(location)) resident.delete(blockNumber);
@@ -123,7 +118,7 @@ function forgetMarks(core: VolumeCore, dirty: DirtySlab, range: ZeroRange): void
 }
 
 /** A committed slab stays as a cache, if enough of it is still current. */
-function releaseSlab(core: VolumeCore, { slab }: DirtySlab): void {
+function releaseSlab(core: VolumeCore, slab: Slab): void {
   const { resident, arena, blockSizeBytes } = core;
   const current: number[] = [];
   for (let slot = 0; slot < slab.slotCount; slot += 1) {

@@ -1,46 +1,48 @@
 /**
- * Making chunks of sealed slabs, in the background: by size, by age, or because somebody needs room. Several chunks are built
- * and written at a time; they are published and committed strictly in order, so that the chunks on disk are always
- * an unbroken run. Only then does the index move to the chunk, the slab become a cache, and the log space become free, in
- * this order.
+ * Making chunks of sealed slabs, in the background: by size, by age, by log space, or because somebody needs room. One
+ * set of chunks at a time: its parts are built and written side by side, then published together and committed. Only then
+ * does the index move to the chunks, the slabs become a cache, and the log space become free, in this order.
  */
 import { assert } from '../base/assert.ts';
-import type { Slab } from '../base/arena.ts';
-import { SerialQueue } from '../base/async.ts';
+import { SerialQueue, forEachLimited } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, PICK_SOURCE_FACTOR } from '../chunk/build-chunk.ts';
+import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
 import type { Timer } from '../env/env.ts';
 import { type ChunkIdentity, type ZeroRange, chunkBytes } from '../format/chunk-layout.ts';
 import type { StagedObject } from '../store/object-store.ts';
-import { commitGroup } from './commit.ts';
+import { type ChunkSet, makeSet, setLength } from './chunk-set.ts';
+import { commitSet } from './commit.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { DirtySlab, WritePath } from './write-path.ts';
 
-/** Consecutive sealed slabs that become one chunk. */
-export interface SlabGroup {
-  readonly slabs: readonly DirtySlab[];
+/** Slabs that a set takes when only their number is the reason: small sets give room back early. */
+const SMALL_SET_SLABS = 4;
+const ALL_SLABS = Number.MAX_SAFE_INTEGER;
+
+/** A chunk on its way into the store. */
+export interface StagedChunk {
+  readonly chunk: number;
+  readonly object: StagedObject;
+  readonly blockNumbers: Float64Array;
+  /** As in `build-chunk.ts`: where each block came from. */
   readonly picks: Uint32Array;
-  readonly ranges: readonly ZeroRange[];
+  readonly objectBytes: number;
 }
 
-/** A group with more ranges than this is not extended: telling which blocks they cover would cost too much. */
-const MAX_GROUP_RANGES = 64;
-const MAX_GROUP_SLABS = 16;
-
 export interface FlusherEvents {
-  /** A chunk was committed; runs before the next one is. */
-  committed(): Promise<void>;
+  /** A set of so many chunks was committed; runs before the next one is. */
+  committed(chunkCount: number): Promise<void>;
 }
 
 export class Flusher {
+  /** Publishing, committing and checkpoints: one at a time. */
+  readonly serial = new SerialQueue();
   readonly #core: VolumeCore;
   readonly #writes: WritePath;
   readonly #events: FlusherEvents;
-  /** Publishing, committing and checkpoints: one at a time, in order. */
-  readonly serial = new SerialQueue();
   readonly #outputs: Uint8Array[] = [];
-  #active = 0;
+  #busy = false;
   #nextChunk: number;
   #draining = 0;
   #urgent = false;
@@ -48,11 +50,11 @@ export class Flusher {
   #timer: Timer | null = null;
   #stopped = false;
 
-  constructor(core: VolumeCore, writes: WritePath, events: FlusherEvents) {
+  constructor(core: VolumeCore, writes: WritePath, nextChunk: number, events: FlusherEvents) {
     this.#core = core;
     this.#writes = writes;
     this.#events = events;
-    this.#nextChunk = core.lastChunk + 1;
+    this.#nextChunk = nextChunk;
   }
 
   /** To be called at the end of a turn, and when records were written: starts what there is to do. */
@@ -60,15 +62,15 @@ export class Flusher {
     // Looking for work may write the log, which ends here again.
     if (this.#stopped || this.#poking) return;
     this.#poking = true;
-    while (this.#active < this.#core.settings.chunkConcurrency && this.#isDue()) this.#start();
+    if (!this.#busy && this.#core.failure === null) this.#startIfDue();
     this.#poking = false;
     this.#armTimer();
   }
 
-  /** Somebody needs room: everything dirty is made into chunks now. */
+  /** Somebody needs room: the oldest data is made into chunks now. */
   urge(): void {
     if (this.#stopped || this.#core.failure !== null) return;
-    this.#writes.seal();
+    if (this.#writes.sealed.length === 0) this.#writes.seal();
     this.#urgent = this.#writes.sealed.length > 0;
     this.poke();
   }
@@ -95,25 +97,48 @@ export class Flusher {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
-    while (this.#active > 0) await this.#core.progress.wait();
+    while (this.#busy) await this.#core.progress.wait();
     await this.serial.idle();
   }
 
-  #isDue(): boolean {
-    const oldest = this.#writes.sealed[0];
-    if (oldest === undefined || this.#core.failure !== null) {
-      this.#urgent = false;
-      return false;
-    }
+  #startIfDue(): void {
+    const wanted = this.#slabsDue();
+    if (wanted === 0) return;
+    const { sealed } = this.#writes;
+    const log = this.#core.logIfOpen;
+    const written = (): number => log?.writtenLsn ?? Number.POSITIVE_INFINITY;
     // Hot blocks first go to the log: a chunk is never ahead of it.
-    const newest = this.#core.logIfOpen;
-    if (newest !== null && oldest.lastLsn > newest.writtenLsn) {
-      newest.writeOut();
-      if (oldest.lastLsn > newest.writtenLsn) return false;
+    if (log !== null && sealed[Math.min(wanted, sealed.length) - 1].lastLsn > written()) log.writeOut();
+    let length = setLength(sealed, wanted, written());
+    if (length === 0) {
+      // Slabs were overwritten whole by the open one: that goes with them.
+      this.#writes.seal();
+      log?.writeOut();
+      length = setLength(sealed, ALL_SLABS, written());
     }
-    if (this.#draining > 0 || this.#urgent) return true;
-    if (this.#writes.sealed.length * this.#core.arena.slabBytes >= this.#core.settings.flushBytes) return true;
-    return this.#ageMs(oldest) >= this.#core.settings.flushIntervalMs;
+    if (length === 0) return;
+    this.#urgent = false;
+    this.#busy = true;
+    const set = makeSet(this.#core, sealed.splice(0, length));
+    this.#flush(set).then(
+      () => this.#finished(null),
+      (error: unknown) => this.#finished(toVolumeError(error, `writing the chunks of LSN ${set.firstLsn} to ${set.lastLsn}`)),
+    );
+  }
+
+  /** How many of the sealed slabs are to be made into chunks now. */
+  #slabsDue(): number {
+    const { sealed } = this.#writes;
+    const { settings, arena, manifest } = this.#core;
+    const oldest = sealed[0];
+    if (oldest === undefined) return 0;
+    if (this.#draining > 0 || this.#ageMs(oldest) >= settings.flushIntervalMs) return ALL_SLABS;
+    // Half the log is behind the oldest data: all goes, so that what was overwritten in between is written once.
+    const distance = (this.#core.logIfOpen?.appendedBytes ?? 0) - oldest.logBytes;
+    if (distance >= (manifest.logFileBytes * manifest.logFileCount) / 2) return ALL_SLABS;
+    if (this.#urgent) return SMALL_SET_SLABS;
+    const dirtyBytes = sealed.reduce((sum, { slab }) => sum + (slab === null ? 0 : arena.slabBytes), 0);
+    return dirtyBytes >= settings.flushBytes ? SMALL_SET_SLABS : 0;
   }
 
   #ageMs(dirty: DirtySlab): number {
@@ -133,104 +158,92 @@ export class Flusher {
     });
   }
 
-  #start(): void {
-    const group = this.#nextGroup();
-    const chunk = this.#nextChunk;
-    this.#nextChunk += 1;
-    this.#active += 1;
-    const staging = this.#stage(group, chunk);
-    staging.catch(() => undefined); // `finish` looks at it when its turn comes
-    const finish = async (): Promise<void> => {
-      const { object, built, bytes } = await staging;
-      // The chunk before this one was not published: this one must not be either.
-      if (this.#core.failure !== null) throw this.#core.failure;
-      await this.#publish(object);
-      this.#core.lastChunk = chunk;
-      await commitGroup(this.#core, { group, chunk, built, objectBytes: bytes });
-      await this.#events.committed();
-    };
-    this.serial.run(finish).then(
-      () => this.#finished(null),
-      (error: unknown) => this.#finished(toVolumeError(error, `writing chunk ${chunk}`)),
-    );
-  }
-
   #finished(error: VolumeError | null): void {
-    this.#active -= 1;
+    this.#busy = false;
     if (error !== null && !this.#stopped) this.#core.fail(error);
     this.#core.progress.wake();
     this.poke();
   }
 
-  /** Takes sealed slabs off the queue: as many as fit one chunk once their blocks overwritten within the group are left out. */
-  #nextGroup(): SlabGroup {
-    const { sealed } = this.#writes;
-    const { slotsPerSlab } = this.#core;
-    const slabs: DirtySlab[] = [];
-    const written = this.#core.logIfOpen?.writtenLsn ?? Number.POSITIVE_INFINITY;
-    const blocks = new Set<number>();
-    let ranges = 0;
-    for (const dirty of sealed) {
-      if (dirty.lastLsn > written || slabs.length === MAX_GROUP_SLABS) break;
-      ranges += dirty.ranges.length;
-      if (slabs.length > 0 && ranges > MAX_GROUP_RANGES) break;
-      if (!addLiveBlocks(dirty.slab, blocks, slotsPerSlab)) break;
-      slabs.push(dirty);
-    }
-    sealed.splice(0, slabs.length);
-    return { slabs, picks: pickNewest(slabs), ranges: slabs.flatMap((dirty) => dirty.ranges) };
+  async #flush(set: ChunkSet): Promise<void> {
+    const chunks = await this.#stageAll(set);
+    await this.serial.run(async () => {
+      await this.#publish(chunks);
+      this.#core.lastChunk = chunks[chunks.length - 1].chunk;
+      await commitSet(this.#core, set, chunks);
+      await this.#events.committed(chunks.length);
+    });
   }
 
-  /** Builds and writes the chunk's object, durable but not yet published; tries again while the disk is full. */
-  async #stage(group: SlabGroup, chunk: number): Promise<{ object: StagedObject; built: BuiltChunk; bytes: number }> {
-    const { manifest, blockSizeBytes, env } = this.#core;
-    const identity: ChunkIdentity = {
-      volumeId: manifest.volumeId,
-      blockSizeBytes,
-      epoch: manifest.epoch,
-      chunkNumber: chunk,
-      firstLsn: group.slabs[0].firstLsn,
-      lastLsn: group.slabs[group.slabs.length - 1].lastLsn,
-    };
-    const output = this.#takeOutput(chunkBytes(group.picks.length, group.ranges.length, blockSizeBytes));
-    const sources = group.slabs.map(({ slab }) => ({ bytes: slab.bytes, blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
-    const job: BuildChunkJob = { identity, sources, picks: group.picks, ranges: group.ranges, output };
-    const built = asBuiltChunk(await env.workers.run(BUILD_CHUNK_TASK, job));
-    for (;;) {
-      const object = await this.#write(chunkKey(identity.epoch, chunk), output.subarray(0, built.length));
-      if (object === null) continue;
-      this.#outputs.push(output);
-      return { object, built, bytes: built.length };
-    }
+  /** Builds and writes the parts of a set, durable but not yet published. */
+  async #stageAll(set: ChunkSet): Promise<StagedChunk[]> {
+    const { slotsPerSlab, manifest, blockSizeBytes, env, settings } = this.#core;
+    const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { bytes: slab.bytes, blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
+    const sorted: unknown = await env.workers.run(SORT_PICKS_TASK, { blockNumbers: sources.map((source) => source.blockNumbers), picks: set.picks });
+    assert(sorted instanceof Uint32Array && sorted.length === set.picks.length, 'the worker answered with something else than picks');
+    const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
+    const firstChunk = this.#nextChunk;
+    const previousChunk = this.#core.lastChunk;
+    this.#nextChunk += parts;
+    const staged: StagedChunk[] = [];
+    await forEachLimited(
+      Array.from({ length: parts }, (_, index) => index),
+      settings.chunkConcurrency,
+      async (index) => {
+        const picks = sorted.subarray(index * slotsPerSlab, (index + 1) * slotsPerSlab);
+        const chunk = firstChunk + index;
+        const identity: ChunkIdentity = {
+          volumeId: manifest.volumeId,
+          blockSizeBytes,
+          epoch: manifest.epoch,
+          chunkNumber: chunk,
+          firstLsn: set.firstLsn,
+          lastLsn: set.lastLsn,
+          previousChunk,
+          part: index + 1,
+          parts,
+        };
+        staged[index] = await this.#stage(identity, sources, picks.slice(), index === 0 ? set.ranges : []);
+      },
+    );
+    return staged;
   }
 
-  /** Null: the disk was full, a pause is over, try again. */
-  async #write(key: string, bytes: Uint8Array): Promise<StagedObject | null> {
-    let object: StagedObject | null = null;
+  async #stage(identity: ChunkIdentity, sources: BuildChunkJob['sources'], picks: Uint32Array, ranges: readonly ZeroRange[]): Promise<StagedChunk> {
+    const output = this.#takeOutput(chunkBytes(picks.length, ranges.length, identity.blockSizeBytes));
+    const job: BuildChunkJob = { identity, sources, picks, ranges, output };
+    const built = asBuiltChunk(await this.#core.env.workers.run(BUILD_CHUNK_TASK, job));
+    const object = await this.#whileFull(() => this.#write(chunkKey(identity.epoch, identity.chunkNumber), output.subarray(0, built.length)));
+    if (this.#outputs.length < this.#core.settings.chunkConcurrency) this.#outputs.push(output);
+    return { chunk: identity.chunkNumber, object, blockNumbers: built.blockNumbers, picks, objectBytes: built.length };
+  }
+
+  async #write(key: string, bytes: Uint8Array): Promise<StagedObject> {
+    const object = await this.#core.store.stage(key);
     try {
-      object = await this.#core.store.stage(key);
       await object.append([bytes]);
       await object.seal();
-      this.#setStall(null);
       return object;
-    } catch (cause) {
-      const error = toVolumeError(cause, `writing ${key}`);
-      await object?.abandon();
-      // The bytes are still in the slabs: a full disk costs time only. Anything else is a failing disk.
-      if (error.code !== 'no-space' || this.#stopped) throw error;
-      this.#setStall(error);
-      await this.#core.env.clock.sleep(this.#core.settings.retryMs);
-      return null;
+    } catch (error) {
+      await object.abandon();
+      throw toVolumeError(error, `writing ${key}`);
     }
   }
 
-  async #publish(object: StagedObject): Promise<void> {
+  #publish(chunks: readonly StagedChunk[]): Promise<void> {
+    return this.#whileFull(() => this.#core.store.publish(chunks.map((chunk) => chunk.object)));
+  }
+
+  /** Repeats `attempt` while the disk is full: the data is still in memory and in the log, so that costs time only. */
+  async #whileFull<T>(attempt: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
-        await object.publish();
-        return;
+        const result = await attempt();
+        this.#setStall(null);
+        return result;
       } catch (cause) {
-        const error = toVolumeError(cause, 'publishing a chunk');
+        const error = toVolumeError(cause, 'storing chunks');
+        // Anything but a full disk is a failing one.
         if (error.code !== 'no-space' || this.#stopped) throw error;
         this.#setStall(error);
         await this.#core.env.clock.sleep(this.#core.settings.retryMs);
@@ -250,7 +263,7 @@ export class Flusher {
     this.#core.progress.wake();
   }
 
-  /** Shared memory for an object's bytes; one piece for each chunk that is built at a time is kept. */
+  /** Shared memory for an object's bytes; some pieces are kept. */
   #takeOutput(length: number): Uint8Array {
     const index = this.#outputs.findIndex((output) => output.length >= length);
     if (index >= 0) return this.#outputs.splice(index, 1)[0];
@@ -259,40 +272,12 @@ export class Flusher {
   }
 }
 
+/** Stands for a slab whose memory is free: nothing is picked from it. */
+const NO_SOURCE = { bytes: new Uint8Array(0), blockNumbers: new Float64Array(0), checksums: new Uint32Array(0) };
+
 function asBuiltChunk(result: unknown): BuiltChunk {
-  const built = typeof result === 'object' && result !== null && 'length' in result && 'blockNumbers' in result && 'picks' in result;
-  assert(built, 'the chunk worker answered with something else than a chunk');
-  const { length, blockNumbers, picks } = result;
-  assert(typeof length === 'number' && blockNumbers instanceof Float64Array && picks instanceof Uint32Array, 'the chunk worker answered with wrong types');
-  return { length, blockNumbers, picks };
-}
-
-/** Adds a slab's live blocks; false if there would be more than `limit`. */
-function addLiveBlocks(slab: Slab, blocks: Set<number>, limit: number): boolean {
-  for (let slot = 0; slot < slab.slotCount; slot += 1) {
-    if (slab.live[slot] === 1) blocks.add(slab.blockNumbers[slot]);
-    if (blocks.size > limit) return false;
-  }
-  return true;
-}
-
-/** The newest version of each block in consecutive slabs, less those that a later slab's ranges cover. */
-function pickNewest(slabs: readonly DirtySlab[]): Uint32Array {
-  const picks: number[] = [];
-  const taken = slabs.length > 1 ? new Set<number>() : null;
-  const laterRanges: ZeroRange[] = [];
-  for (let source = slabs.length - 1; source >= 0; source -= 1) {
-    const { slab, ranges } = slabs[source];
-    for (let slot = 0; slot < slab.slotCount; slot += 1) {
-      if (slab.live[slot] === 0) continue;
-      const blockNumber = slab.blockNumbers[slot];
-      if (taken !== null) {
-        if (taken.has(blockNumber) || laterRanges.some((range) => blockNumber >= range.blockNumber && blockNumber < range.blockNumber + range.blockCount)) continue;
-        taken.add(blockNumber);
-      }
-      picks.push(source * PICK_SOURCE_FACTOR + slot);
-    }
-    laterRanges.push(...ranges);
-  }
-  return Uint32Array.from(picks);
+  assert(typeof result === 'object' && result !== null && 'length' in result && 'blockNumbers' in result, 'the worker answered with something else than a chunk');
+  const { length, blockNumbers } = result;
+  assert(typeof length === 'number' && blockNumbers instanceof Float64Array, 'the worker answered with wrong types');
+  return { length, blockNumbers };
 }

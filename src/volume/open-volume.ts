@@ -5,7 +5,7 @@
 import { Arena } from '../base/arena.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
-import { CHUNK_FOLDER, ChunkReader, chunkKey, parseChunkName, readChunkTables } from '../chunk/chunk-reader.ts';
+import { ChunkReader } from '../chunk/chunk-reader.ts';
 import type { Env, File, FileLock } from '../env/env.ts';
 import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -16,9 +16,9 @@ import { type LogRecovery, type ReplayedRecord, recoverLog } from '../wal/log-re
 import { LogRing } from '../wal/log-ring.ts';
 import { LogWriter } from '../wal/log-writer.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
-import { applyChunk } from './commit.ts';
 import { Flusher } from './flusher.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
+import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockPath, logPath, manifestPath, readManifest, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
@@ -93,15 +93,17 @@ class Opening {
     const found = await readManifest(this.#env.files, directory);
     await this.#store.prepare(OBJECT_FOLDERS);
     const manifest = { ...found, epoch: found.epoch + 1 };
-    const { core, state } = await this.#loadStored(manifest);
+    const { core, state, chunks } = await this.#loadStored(manifest);
     // The new epoch is durable before anything is written under it.
     await writeManifest(this.#env.files, directory, manifest);
-    const { writes, flusher, checkpointer } = this.#makeParts(core, state);
+    const { writes, flusher, checkpointer } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
     const recovery = await this.#replay(core, writes, flusher);
     // What was replayed may be in the page cache only; from now on it counts as durable.
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);
+    // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
+    for (const key of chunks.unused) await this.#store.remove(key);
     const log = this.#makeLog(core, flusher, recovery);
     core.log = log;
     flusher.poke();
@@ -134,7 +136,7 @@ class Opening {
     await this.#lock.release();
   }
 
-  async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState }> {
+  async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState; chunks: RecoveredChunks }> {
     const { settings, directory, observer } = this.#options;
     const store = this.#store;
     const catalogue = new ChunkCatalogue();
@@ -158,8 +160,7 @@ class Opening {
     core.chunkedLsn = manifest.checkpoint.lastLsn;
     core.lastChunk = manifest.checkpoint.lastChunk;
     await this.#removeOldCheckpoints(manifest, state);
-    await this.#loadChunks(core);
-    return { core, state };
+    return { core, state, chunks: await recoverChunks(core, store, this.#env.logger) };
   }
 
   /** Removes checkpoints that an interrupted one left: the manifest, and what it refers to, are the only roots. */
@@ -171,68 +172,13 @@ class Opening {
     }
   }
 
-  /** Checks that the chunks of the checkpoint are there, and applies those behind it. */
-  async #loadChunks(core: VolumeCore): Promise<void> {
-    const present = new Map<number, number>();
-    for (const name of await this.#store.list(CHUNK_FOLDER)) {
-      const parsed = parseChunkName(name);
-      if (parsed === null) {
-        this.#env.logger.log('warn', 'unknown-file', { volume: this.#name, file: `${CHUNK_FOLDER}/${name}` });
-        continue;
-      }
-      const other = present.get(parsed.chunk);
-      if (other !== undefined) throw new VolumeError('corrupt', `chunk ${parsed.chunk} is there twice, of epochs ${other} and ${parsed.epoch}; nothing was changed`);
-      present.set(parsed.chunk, parsed.epoch);
-    }
-    await this.#checkCheckpointed(core, present);
-    const newer = [...present.keys()].filter((chunk) => chunk > core.lastChunk).toSorted((a, b) => a - b);
-    for (const chunk of newer) {
-      if (chunk !== core.lastChunk + 1) throw new VolumeError('corrupt', `chunk ${core.lastChunk + 1} is missing, but chunk ${chunk} is there; nothing was changed`);
-      await this.#applyChunk(core, chunk, present.get(chunk) ?? 0);
-    }
-  }
-
-  async #checkCheckpointed(core: VolumeCore, present: ReadonlyMap<number, number>): Promise<void> {
-    const { catalogue } = core;
-    for (const page of catalogue.pages()) {
-      for (const entry of page.entries()) {
-        const chunk = page.index * page.epochs.length + entry.place;
-        if (entry.liveBlocks > 0 && present.get(chunk) !== entry.epoch) {
-          throw new VolumeError('corrupt', `${chunkKey(entry.epoch, chunk)} is missing; ${entry.liveBlocks} blocks of the volume are in it. Nothing was changed`);
-        }
-      }
-    }
-    // A chunk that the checkpoint covers and does not know was being removed when the process ended: no block was in it.
-    for (const [chunk, epoch] of present) {
-      if (chunk <= core.lastChunk && catalogue.get(chunk)?.epoch !== epoch) await this.#store.remove(chunkKey(epoch, chunk));
-    }
-  }
-
-  async #applyChunk(core: VolumeCore, chunk: number, epoch: number): Promise<void> {
-    const name = chunkKey(epoch, chunk);
-    const { volumeId, blockSizeBytes } = core.manifest;
-    const object = await this.#store.open(name);
-    try {
-      const { identity, tables } = await readChunkTables(object, { volumeId, blockSizeBytes, volumeBlocks: core.volumeBlocks }, chunk, name);
-      if (identity.firstLsn !== core.chunkedLsn + 1 || identity.epoch !== epoch) {
-        throw new VolumeError('corrupt', `${name}: holds LSN ${identity.firstLsn} to ${identity.lastLsn} of epoch ${identity.epoch}, expected LSN ${core.chunkedLsn + 1} on; nothing was changed`);
-      }
-      await applyChunk(core.map, core.catalogue, { chunk, epoch, objectBytes: object.sizeBytes, blockNumbers: tables.blockNumbers, ranges: tables.ranges });
-      core.chunkedLsn = identity.lastLsn;
-      core.lastChunk = chunk;
-      core.map.trimMemory();
-    } finally {
-      await object.close();
-    }
-  }
-
-  #makeParts(core: VolumeCore, state: CheckpointState): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer } {
+  #makeParts(core: VolumeCore, state: CheckpointState, nextChunk: number): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer } {
     const checkpointer = new Checkpointer(core, state);
     const request = (): void => {
       flusher.serial.run(() => checkpointer.run()).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
     };
     const writes: WritePath = new WritePath(core, core.chunkedLsn);
-    const flusher: Flusher = new Flusher(core, writes, { committed: () => checkpointer.chunkCommitted(request) });
+    const flusher: Flusher = new Flusher(core, writes, nextChunk, { committed: (chunkCount) => checkpointer.chunksCommitted(chunkCount, request) });
     this.#flusher = flusher;
     this.#checkpointer = checkpointer;
     return { writes, flusher, checkpointer };

@@ -7,7 +7,7 @@ import type { Arena, Slab, SlabOwner } from '../base/arena.ts';
 import { WaitList } from '../base/async.ts';
 import type { VolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
-import type { ChunkReader } from '../chunk/chunk-reader.ts';
+import type { ChunkReader, ChunkReaderOptions } from '../chunk/chunk-reader.ts';
 import type { Env } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
@@ -110,6 +110,11 @@ export class VolumeCore implements SlabOwner {
     this.volumeBlocks = options.manifest.sizeBytes / this.blockSizeBytes;
     this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
     this.resident = new ResidentMap(Math.min(this.arena.maxSlabs * this.slotsPerSlab, 1 << 16));
+  }
+
+  /** What the chunks of this volume are checked against. */
+  get readerOptions(): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
+    return { volumeId: this.manifest.volumeId, blockSizeBytes: this.blockSizeBytes, volumeBlocks: this.volumeBlocks };
   }
 
   get log(): LogWriter {

@@ -249,6 +249,7 @@ export class Volume implements BlockDevice {
   submit(): void {
     this.#log.submit();
     // Only now: while a request is applied nothing may be written, lest the log stall in the middle of it.
+    this.#writes.releaseSuperseded();
     this.#parts.flusher.poke();
   }
 

@@ -13,13 +13,23 @@ import type { VolumeCore } from './volume-core.ts';
 
 /** A slab with data that is in no chunk yet, and the ranges that became zero in its range of LSNs. */
 export interface DirtySlab {
-  readonly slab: Slab;
+  /** Null once every slot was overwritten by later slabs: its memory is free, its LSNs still need a place in a chunk set. */
+  slab: Slab | null;
   readonly firstLsn: number;
   lastLsn: number;
   readonly ranges: ZeroRange[];
   /** Index entries that mark blocks as zero by this slab's records. */
   marks: number;
   readonly sinceMs: number;
+  /** Bytes that the log had taken when the slab was opened. */
+  readonly logBytes: number;
+  /** LSN of the last record that overwrote one of its slots, as of the moment its memory was freed. */
+  coverLsn: number;
+}
+
+/** The dirty slab that takes writes now. */
+interface OpenSlab extends DirtySlab {
+  readonly slab: Slab;
 }
 
 /** A slab with more zero ranges, or zero marks in the index, is sealed before the next request: they take no slots. */
@@ -48,7 +58,9 @@ export class WritePath {
   readonly #tail: Buffer;
   #headBlock = -1;
   #tailBlock = -1;
-  #open: DirtySlab | null = null;
+  /** Some sealed slab may have no current slot left. */
+  #someSuperseded = false;
+  #open: OpenSlab | null = null;
   /** LSN of the newest record that is in a slab. */
   #lastLsn: number;
 
@@ -93,16 +105,25 @@ export class WritePath {
   }
 
   /** The open slab, with a free slot. */
-  #openSlab(): DirtySlab {
+  #openSlab(): OpenSlab {
     if (this.#open !== null && this.#open.slab.slotCount === this.#core.slotsPerSlab) this.seal();
     return this.#openForRange();
   }
 
   /** The open slab, with or without a free slot: ranges need none. */
-  #openForRange(): DirtySlab {
+  #openForRange(): OpenSlab {
     if (this.#open !== null) return this.#open;
     const slab = this.#core.arena.takeDirty(this.#core);
-    this.#open = { slab, firstLsn: this.#lastLsn + 1, lastLsn: this.#lastLsn, ranges: [], marks: 0, sinceMs: this.#core.env.clock.nowMs() };
+    this.#open = {
+      slab,
+      firstLsn: this.#lastLsn + 1,
+      lastLsn: this.#lastLsn,
+      ranges: [],
+      marks: 0,
+      sinceMs: this.#core.env.clock.nowMs(),
+      logBytes: this.#core.logIfOpen?.appendedBytes ?? 0,
+      coverLsn: 0,
+    };
     return this.#open;
   }
 
@@ -269,30 +290,56 @@ export class WritePath {
     return lsn;
   }
 
-  #indexSlots(open: DirtySlab, blockNumber: number, count: number, lsn: number): void {
+  #indexSlots(open: OpenSlab, blockNumber: number, count: number, lsn: number): void {
     const { resident } = this.#core;
     const { slab } = open;
     const first = slab.slotCount;
     slab.slotCount += count;
     slab.liveCount += count;
+    slab.currentCount += count;
     for (let i = 0; i < count; i += 1) {
       slab.blockNumbers[first + i] = blockNumber + i;
       slab.lsns[first + i] = lsn;
       slab.live[first + i] = 1;
-      this.#superseded(slab, resident.set(blockNumber + i, this.#core.locationOf(slab, first + i)));
+      this.#superseded(slab, resident.set(blockNumber + i, this.#core.locationOf(slab, first + i)), lsn);
     }
     open.lastLsn = lsn;
     this.#lastLsn = lsn;
   }
 
-  /** A location that the index named before: if it is in the open slab, its slot needs no place in the chunk. */
-  #superseded(open: Slab, location: number): void {
+  /** A location that the index named until record `lsn`: if it is in the open slab, its slot needs no place in the chunk. */
+  #superseded(open: Slab, location: number, lsn: number): void {
     if (location === NO_LOCATION || isZeroLocation(location)) return;
-    if (this.#core.slabAt(location) !== open) return;
-    const slot = location % this.#core.slotsPerSlab;
-    if (open.live[slot] === 0) return;
-    open.live[slot] = 0;
-    open.liveCount -= 1;
+    const slab = this.#core.slabAt(location);
+    if (slab.state !== 'dirty') return;
+    slab.currentCount -= 1;
+    slab.coverLsn = lsn;
+    if (slab !== open) {
+      if (slab.currentCount === 0) this.#someSuperseded = true;
+      return;
+    }
+    slab.live[location % this.#core.slotsPerSlab] = 0;
+    slab.liveCount -= 1;
+  }
+
+  /**
+   * Frees the memory of sealed slabs that later slabs have overwritten whole. To be called between turns: what the log
+   * has not written yet may still be needed there.
+   */
+  releaseSuperseded(): void {
+    if (!this.#someSuperseded) return;
+    this.#someSuperseded = false;
+    for (const dirty of this.sealed) {
+      const { slab } = dirty;
+      if (slab === null || slab.currentCount > 0 || dirty.ranges.length > 0) continue;
+      if (dirty.lastLsn > this.#core.log.writtenLsn) {
+        this.#someSuperseded = true;
+        continue;
+      }
+      dirty.coverLsn = slab.coverLsn;
+      dirty.slab = null;
+      this.#core.arena.free(slab);
+    }
   }
 
   /** Whether some block of a range is, or may be, other than empty. */
@@ -337,7 +384,7 @@ export class WritePath {
     return lsn;
   }
 
-  #indexZero(open: DirtySlab, range: ZeroRange, lsn: number): void {
+  #indexZero(open: OpenSlab, range: ZeroRange, lsn: number): void {
     open.ranges.push(range);
     open.lastLsn = lsn;
     this.#lastLsn = lsn;
@@ -355,25 +402,25 @@ export class WritePath {
     this.#markBlocks(open, endWhole * LEAF_BLOCKS, end, mark, range.provisioned);
   }
 
-  #markBlocks(open: DirtySlab, first: number, end: number, mark: number, provisioned: boolean): void {
+  #markBlocks(open: OpenSlab, first: number, end: number, mark: number, provisioned: boolean): void {
     const { resident, map } = this.#core;
     for (let blockNumber = first; blockNumber < end; blockNumber += 1) {
       const known = this.#core.residentLocation(blockNumber) !== NO_LOCATION;
       // Nothing shows through an unmarked block that is empty anyway.
       if (!known && !provisioned && map.lookup(blockNumber) === LOOKUP.EMPTY) continue;
-      this.#superseded(open.slab, resident.set(blockNumber, mark));
+      this.#superseded(open.slab, resident.set(blockNumber, mark), open.lastLsn);
       open.marks += 1;
     }
   }
 
   /** Whole leaves: entries of their blocks go; a mark stays only where something could show through. */
-  #markLeaves(open: DirtySlab, firstLeaf: number, endLeaf: number, mark: number, provisioned: boolean): void {
+  #markLeaves(open: OpenSlab, firstLeaf: number, endLeaf: number, mark: number, provisioned: boolean): void {
     const { resident, map, zeroLeaves } = this.#core;
     const first = firstLeaf * LEAF_BLOCKS;
     const count = (endLeaf - firstLeaf) * LEAF_BLOCKS;
     const marked = new Set<number>();
     for (const blockNumber of this.#residentBlocks(first, count)) {
-      this.#superseded(open.slab, resident.delete(blockNumber));
+      this.#superseded(open.slab, resident.delete(blockNumber), open.lastLsn);
       marked.add(Math.floor(blockNumber / LEAF_BLOCKS));
     }
     for (const leaf of map.leavesIn(first, count)) marked.add(leaf.index);

@@ -15,6 +15,7 @@ import { LOG_HEADER_BYTES, MAX_RECORD_BLOCKS, RECORD_HEADER_BYTES, RECORD_KIND, 
 import { LatencyPolicy } from './latency-policy.ts';
 import { COPY_LIMIT_BYTES, LogBatch } from './log-batch.ts';
 import type { LogRing } from './log-ring.ts';
+import { Unsynced } from './unsynced.ts';
 import { WaitQueue, type Waiter } from './waiters.ts';
 
 /** Records that may gather while a write is under way; beyond it writers wait. */
@@ -57,6 +58,7 @@ export class LogWriter {
   readonly #written = new WaitQueue();
   readonly #durable = new WaitQueue();
   readonly #dirtyFiles = new Set<number>();
+  readonly #unsynced = new Unsynced();
   readonly #record: RecordFields;
   #batch = new LogBatch();
   #spare = new LogBatch();
@@ -67,12 +69,12 @@ export class LogWriter {
   #writing: Promise<void> | null = null;
   #syncing: Promise<void> | null = null;
   #syncRequested = false;
-  #unsyncedBlocks = 0;
   #timer: Timer | null = null;
   #stall: VolumeError | null = null;
   #stalledBatch: LogBatch | null = null;
   #failure: VolumeError | null = null;
   #logBytes = 0;
+  #appendedBytes = 0;
   #logWrites = 0;
   #logSyncs = 0;
 
@@ -103,6 +105,11 @@ export class LogWriter {
   /** Why nothing can be taken at the moment (`no-space`) or any more; null while all is well. */
   get trouble(): VolumeError | null {
     return this.#failure ?? this.#stall;
+  }
+
+  /** Bytes of all records so far, written or not: the distance between two records in the log. */
+  get appendedBytes(): number {
+    return this.#appendedBytes;
   }
 
   get stats(): LogStats {
@@ -179,6 +186,7 @@ export class LogWriter {
   #end(length: number, blockCount: number): number {
     this.#lastLsn += 1;
     this.#options.ring.advance(length, this.#lastLsn);
+    this.#appendedBytes += length;
     this.#batch.lastLsn = this.#lastLsn;
     this.#batch.blockCount += blockCount;
     return this.#lastLsn;
@@ -236,10 +244,7 @@ export class LogWriter {
   /** Records up to `lsn` are durable in chunks: their log space can be used again. */
   recycleTo(lsn: number): void {
     if (this.#options.ring.recycleTo(lsn)) this.#options.events.room();
-    if (lsn > this.#durableLsn) {
-      this.#durableLsn = lsn;
-      this.#durable.settleTo(lsn);
-    }
+    if (lsn > this.#durableLsn) this.#becomeDurable(lsn);
   }
 
   /** Ends the log: waits for what is under way. What was never submitted is lost. */
@@ -317,7 +322,7 @@ export class LogWriter {
 
   #wrote(batch: LogBatch): void {
     this.#writtenLsn = batch.lastLsn;
-    this.#unsyncedBlocks += batch.blockCount;
+    this.#unsynced.add(batch.lastLsn, batch.blockCount, this.#options.clock.nowMs());
     this.#logBytes += batch.bytes;
     this.#logWrites += 1;
     batch.reset();
@@ -330,17 +335,28 @@ export class LogWriter {
   #limitUnsynced(): void {
     if (this.#durability !== 'batched' || this.#durableLsn >= this.#writtenLsn) return;
     const { batchBlocks, batchMs } = this.#options.settings;
-    if (this.#unsyncedBlocks >= batchBlocks) this.#syncRequested = true;
-    else this.#armTimer(batchMs);
+    if (this.#unsynced.blockCount >= batchBlocks) this.#syncRequested = true;
+    else this.#armTimer(batchMs - (this.#options.clock.nowMs() - this.#unsynced.oldestMs));
   }
 
   #armTimer(delayMs: number): void {
     if (this.#timer !== null) return;
-    this.#timer = this.#options.clock.setTimer(delayMs, () => {
+    this.#timer = this.#options.clock.setTimer(Math.max(0, delayMs), () => {
       this.#timer = null;
-      this.#syncRequested = true;
-      this.#pump();
+      this.#timeIsUp();
     });
+  }
+
+  /** The oldest data has reached its age, unless chunks made it durable in the meantime and what is left is younger. */
+  #timeIsUp(): void {
+    const { clock, settings } = this.#options;
+    const ageMs = clock.nowMs() - this.#unsynced.oldestMs;
+    if (this.#durability === 'batched' && ageMs < settings.batchMs) {
+      this.#limitUnsynced();
+      return;
+    }
+    this.#syncRequested = true;
+    this.#pump();
   }
 
   #writeFailed(batch: LogBatch, cause: unknown): void {
@@ -389,7 +405,6 @@ export class LogWriter {
     const indexes = [...this.#dirtyFiles];
     // A file whose write is still under way stays dirty: this sync need not cover that write.
     if (this.#writing === null) this.#dirtyFiles.clear();
-    this.#unsyncedBlocks = 0;
     this.#syncRequested = false;
     if (wanted && this.#policy.maySyncNow()) this.#syncNow(indexes, target);
     else this.#syncInBackground(indexes, target);
@@ -430,8 +445,13 @@ export class LogWriter {
 
   #synced(target: number): void {
     this.#logSyncs += 1;
-    this.#durableLsn = Math.max(this.#durableLsn, target);
-    this.#durable.settleTo(this.#durableLsn);
+    if (target > this.#durableLsn) this.#becomeDurable(target);
+  }
+
+  #becomeDurable(lsn: number): void {
+    this.#durableLsn = lsn;
+    this.#unsynced.durableTo(lsn);
+    this.#durable.settleTo(lsn);
   }
 
   #syncFailed(cause: unknown): void {

@@ -1,16 +1,28 @@
 /** basalt's own engine in simulated worlds. */
 import { Arena } from '../../src/base/arena.ts';
-import { BUILD_CHUNK_TASK, buildChunk, type BuildChunkJob } from '../../src/chunk/build-chunk.ts';
+import { BUILD_CHUNK_TASK, type BuildChunkJob, SORT_PICKS_TASK, type SortPicksJob, buildChunk, sortPicks } from '../../src/chunk/build-chunk.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import type { SimEngine } from './engine.ts';
+import type { WorkerTask } from './env.ts';
 
 function isBuildChunkJob(job: unknown): job is BuildChunkJob {
   return typeof job === 'object' && job !== null && 'identity' in job && 'sources' in job && 'picks' in job && 'output' in job;
 }
 
+function isSortPicksJob(job: unknown): job is SortPicksJob {
+  return typeof job === 'object' && job !== null && 'blockNumbers' in job && 'picks' in job;
+}
+
 export const realEngine: SimEngine = {
-  tasks: new Map([
+  tasks: new Map<string, WorkerTask>([
+    [
+      SORT_PICKS_TASK,
+      (job) => {
+        if (!isSortPicksJob(job)) throw new TypeError('this is no job for the sorter of picks');
+        return sortPicks(job);
+      },
+    ],
     [
       BUILD_CHUNK_TASK,
       (job) => {
