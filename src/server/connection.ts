@@ -64,7 +64,7 @@ export class Connection implements SessionHost {
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#handshakeTimer = setTimeout(() => this.drop('handshake timeout'), resources.settings.handshakeTimeoutMs).unref();
-    this.#log('info', 'client-connected');
+    this.#log('info', 'client-connected', { receivePath: this.#transport.path });
     this.session.start();
   }
 

@@ -20,6 +20,7 @@ export const RECEIVE_PATHS = ['onread', 'stream'] as const;
 export type ReceivePath = (typeof RECEIVE_PATHS)[number];
 
 export interface Transport {
+  readonly path: ReceivePath;
   /** The socket to send on, and to listen to for 'end', 'error' and 'close'. Its other direction may be open when one has ended. */
   readonly socket: net.Socket;
   /** Reads on, after the receiver did not want input for a while. */
@@ -48,7 +49,7 @@ function openOnread(handle: object, receiver: Receiver): Transport {
     },
   };
   const socket = new net.Socket(options);
-  return { socket, resumeReading: () => void socket.resume() };
+  return { path: 'onread', socket, resumeReading: () => void socket.resume() };
 }
 
 function openStream(socket: net.Socket, receiver: Receiver): Transport {
@@ -74,5 +75,5 @@ function openStream(socket: net.Socket, receiver: Receiver): Transport {
   };
   socket.on('data', deliver);
   socket.resume();
-  return { socket, resumeReading };
+  return { path: 'stream', socket, resumeReading };
 }

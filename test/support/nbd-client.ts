@@ -154,7 +154,7 @@ export class NbdClient {
   /** Connects; nothing is said or expected yet. */
   static connect(address: NbdAddress): Promise<NbdClient> {
     return new Promise((resolve, reject) => {
-      const socket = net.connect({ ...address, noDelay: true, allowHalfOpen: true });
+      const socket = net.connect({ ...address, noDelay: true });
       socket.once('error', reject);
       socket.once('connect', () => {
         socket.off('error', reject);
@@ -190,11 +190,16 @@ export class NbdClient {
     this.socket.end();
   }
 
+  /** Resolves when the server has closed or reset the connection, and closes it here as well. */
+  async untilEnd(): Promise<void> {
+    while (!this.#ended) await this.#more('the server has not closed').catch(() => undefined);
+    this.socket.destroy();
+  }
+
   /** Resolves when the server has closed; fails if it says anything before. */
   async expectEnd(): Promise<void> {
-    while (!this.#ended) await this.#more('').catch(() => undefined);
+    await this.untilEnd();
     if (this.#input.length > 0) throw new Error(`${this.#input.length} bytes nobody asked for`);
-    this.socket.destroy();
   }
 
   // Handshake
