@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/main.js
 
-.PHONY: help deps build run test vitest check typecheck lint bench bench-micro crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-micro: tools ## time the parts of the data path one by one (ARGS="codec ar
 
 crash: dist/.built tools ## kill -9 the server under load, RUNS times (200), and check what it acknowledged
 	@node build/tools/test/crash/main.js --runs $(or $(RUNS),200) $(ARGS)
+
+config: dist/.built ## write config/default.toml from the table of settings
+	@$(BASALT) settings --toml > config/default.toml
 
 clean: ## remove what was built; volumes stay
 	rm -rf dist build bench/results

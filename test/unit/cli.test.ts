@@ -227,6 +227,14 @@ describe('settings', () => {
     expect(cli.out).toMatch(/^server\.default_export +"" +at most 4096 bytes/m);
   });
 
+  test('as TOML is a file that can be passed back', async () => {
+    expect(await cli.run('settings', '--toml')).toBe(0);
+    expect(cli.out).toContain('#arena_bytes = "');
+    cli.files.set('a.toml', cli.out.replace(/^#batch_ms = .*$/m, 'batch_ms = 77'));
+    expect(await cli.run('settings', '--config', 'a.toml')).toBe(0);
+    expect(cli.out).toMatch(/^engine\.batch_ms +77 ms \(a\.toml\)/m);
+  });
+
   test('as JSON names variable and flag', async () => {
     expect(await cli.run('settings', '--json', '--engine.arena-bytes=256M')).toBe(0);
     expect(JSON.parse(cli.out)).toEqual(

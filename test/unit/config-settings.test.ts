@@ -38,14 +38,18 @@ describe('the table', () => {
     }
   });
 
-  test('the settings objects carry the defaults', () => {
-    const { engine, server, process } = buildSettings();
-    expect(engine).toMatchObject({ arenaBytes: 160 * MIB, dirtyBytes: 96 * MIB, logFileCount: 4, logInlineSyncLatencyMs: 0.5, batchBlocks: 4096 });
-    expect(server).toMatchObject({ maxConnections: 1024, maxRequestBytes: 32 * MIB, defaultExport: '' });
-    expect(process).toEqual({ workerThreads: 2, stopGraceMs: 10_000 });
+  test('the settings objects carry the default of each row, and nothing else', () => {
+    const properties = Object.entries({ ...buildSettings() }).flatMap(([group, settings]) =>
+      Object.entries<number | string>({ ...settings }).map(([name, value]): [string, number | string] => [
+        `${group}.${name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
+        value,
+      ]),
+    );
+    expect(new Map(properties)).toEqual(new Map([...SETTINGS].map(([key, setting]) => [key, setting.default])));
+    expect(buildSettings(new Map([['engine.arena_bytes', GIB]])).engine.arenaBytes).toBe(GIB);
   });
 
-  test('config/default.toml is the table, and setting every line of it changes nothing', () => {
+  test('config/default.toml is the table (make config writes it), and setting every line of it changes nothing', () => {
     const written = readFileSync(new URL('../../config/default.toml', import.meta.url), 'utf8');
     expect(written).toBe(settingsToml());
     const active = written.replaceAll(/^#(?=[a-z_]+ = )/gm, '');

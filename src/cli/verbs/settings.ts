@@ -2,12 +2,17 @@
 import type { Argv, Options } from 'yargs';
 import { environmentName, flagName } from '../../config/load-settings.ts';
 import { describeRange, formatSetting } from '../../config/parse-setting.ts';
+import { settingsToml } from '../../config/settings-toml.ts';
 import { SETTINGS } from '../../config/settings.ts';
 import type { CliContext } from '../context.ts';
 import { addSettingFlags, JSON_FLAG, readSettings, SETTINGS_FLAGS } from '../flags.ts';
 import { formatJson, formatTable, type Cell } from '../output.ts';
 
-export const settingsFlags = { ...SETTINGS_FLAGS, json: JSON_FLAG } as const satisfies Record<string, Options>;
+export const settingsFlags = {
+  toml: { type: 'boolean', default: false, describe: 'print the documented TOML file of all defaults instead' },
+  ...SETTINGS_FLAGS,
+  json: JSON_FLAG,
+} as const satisfies Record<string, Options>;
 
 export function addSettings(program: Argv, context: CliContext): Argv {
   return program.command(
@@ -16,8 +21,13 @@ export function addSettings(program: Argv, context: CliContext): Argv {
     (verb) =>
       addSettingFlags(verb.options(settingsFlags))
         .example('$0 settings', 'all settings, their defaults and ranges')
+        .example('$0 settings --toml > basalt.toml', 'a file to start from')
         .example('$0 settings --config basalt.toml', 'checks a file and shows what it changes'),
     async (parsed) => {
+      if (parsed.toml) {
+        context.terminal.out(settingsToml());
+        return;
+      }
       const { origins } = await readSettings(context, parsed);
       const all = [...SETTINGS].map(([key, setting]) => {
         const origin = origins.get(key);
