@@ -71,6 +71,7 @@ export class BlockMap {
   readonly #loading = new Map<number, Promise<void>>();
   readonly #options: BlockMapOptions;
   #residentBytes = 0;
+  #holds = 0;
   #lastIndex = -1;
   #lastLeaf: Leaf | undefined;
 
@@ -193,8 +194,23 @@ export class BlockMap {
     }
   }
 
+  /** Keeps all leaves resident until the returned function is called: for work that needs several of them at once. */
+  hold(): () => void {
+    this.#holds += 1;
+    return () => {
+      this.#holds -= 1;
+      this.trimMemory();
+    };
+  }
+
+  /** Whether leaves take more memory than they should: what cannot be dropped waits for a checkpoint. */
+  get isOverLimit(): boolean {
+    return this.#residentBytes > this.#options.limitBytes;
+  }
+
   /** Drops clean leaves, those not used lately first, until memory is within its limit. */
   trimMemory(): void {
+    if (this.#holds > 0) return;
     let attempts = this.#dense.size * 2;
     while (this.#residentBytes > this.#options.limitBytes && attempts > 0) {
       attempts -= 1;

@@ -129,7 +129,7 @@ export class Checkpointer {
   async chunksCommitted(chunkCount: number, request: () => void): Promise<void> {
     this.#chunksSince += chunkCount;
     const { checkpointChunks, checkpointIntervalMs } = this.#core.settings;
-    if (this.#requested || this.#chunksSince >= checkpointChunks) {
+    if (this.#requested || this.#chunksSince >= checkpointChunks || this.#core.map.isOverLimit) {
       await this.run();
       return;
     }
@@ -216,9 +216,14 @@ export class Checkpointer {
     if (oldest === undefined || total <= live * SLACK_FACTOR + SLACK_BYTES) return [];
     const { map, catalogue } = this.#core;
     const leaves = [...map.leaves()].filter((leaf) => leaf.reference?.number === oldest.number).slice(0, MOVED_LEAVES_MAX);
-    for (const leaf of leaves) {
-      while (!leaf.resident) await map.load(leaf.index);
-      map.rewrite(leaf);
+    const release = map.hold();
+    try {
+      for (const leaf of leaves) {
+        await map.load(leaf.index);
+        map.rewrite(leaf);
+      }
+    } finally {
+      release();
     }
     for (const page of catalogue.pages()) if (page.reference?.number === oldest.number) catalogue.rewrite(page);
     return [...this.#state.nodes].filter(([, reference]) => reference.number === oldest.number).map(([index]) => index);

@@ -29,12 +29,16 @@ export interface ChunkContent {
 
 /** Applies a set of chunks to the map and the catalogue; used when it is committed and again when it is recovered. */
 export async function applySet(map: BlockMap, catalogue: ChunkCatalogue, ranges: readonly ZeroRange[], chunks: readonly ChunkContent[]): Promise<void> {
-  // A leaf may be dropped again while another one is read, so this repeats until all are there at once.
-  for (;;) {
-    const missing = missingLeaves(map, ranges, chunks);
-    if (missing.length === 0) break;
-    for (const index of missing) await map.load(index);
+  const release = map.hold();
+  try {
+    for (const index of missingLeaves(map, ranges, chunks)) await map.load(index);
+    place(map, catalogue, ranges, chunks);
+  } finally {
+    release();
   }
+}
+
+function place(map: BlockMap, catalogue: ChunkCatalogue, ranges: readonly ZeroRange[], chunks: readonly ChunkContent[]): void {
   for (const range of ranges) {
     if (range.provisioned) map.place(range.blockNumber, range.blockCount, 0, 0);
     else map.clear(range.blockNumber, range.blockCount);
@@ -82,7 +86,6 @@ export async function commitSet(core: VolumeCore, set: ChunkSet, chunks: readonl
   for (const { objectBytes } of chunks) counters.chunkBytes += objectBytes;
   counters.chunksWritten += chunks.length;
   core.logIfOpen?.recycleTo(set.lastLsn);
-  map.trimMemory();
 }
 
 /** A block goes to a chunk from `pending` only, never straight from `hot`: the log has it first. */

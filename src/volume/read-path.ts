@@ -2,6 +2,7 @@
  * Answering reads. What is in memory, or known to be zero, is copied within the turn. The rest is read from chunks; the places
  * are taken from the index in one turn, and chunks do not change, so that a read sees the volume as it was at that moment.
  */
+import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
 import { checksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
@@ -56,9 +57,7 @@ export class ReadPath {
 
   async #readAll(offsetBytes: number, target: Uint8Array, fillCache: boolean): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
-      const pieces: ChunkPiece[] = [];
-      await this.#loadLeaves(offsetBytes, target.length);
-      if (!this.#copyKnown(offsetBytes, target.length, target, 0, pieces)) continue; // a leaf was dropped again
+      const pieces = await this.#locate(offsetBytes, target);
       try {
         await forEachLimited(pieces, PIECES_AT_ONCE, (piece) => this.#readPiece(piece, target, fillCache));
         return;
@@ -66,6 +65,20 @@ export class ReadPath {
         const moved = error instanceof VolumeError && error.code === 'not-found';
         if (!moved || attempt === ATTEMPTS) throw error;
       }
+    }
+  }
+
+  /** Copies what is known at once, and says where the rest is. */
+  async #locate(offsetBytes: number, target: Uint8Array): Promise<ChunkPiece[]> {
+    const release = this.#core.map.hold();
+    try {
+      await this.#loadLeaves(offsetBytes, target.length);
+      const pieces: ChunkPiece[] = [];
+      const complete = this.#copyKnown(offsetBytes, target.length, target, 0, pieces);
+      assert(complete, 'a leaf went away while it was held');
+      return pieces;
+    } finally {
+      release();
     }
   }
 

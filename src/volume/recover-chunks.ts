@@ -130,5 +130,4 @@ async function applyFound(core: VolumeCore, store: ObjectStore, set: FoundSet): 
   await applySet(core.map, core.catalogue, ranges, chunks);
   core.chunkedLsn = first.lastLsn;
   core.lastChunk = first.chunkNumber + first.parts - 1;
-  core.map.trimMemory();
 }

@@ -157,13 +157,16 @@ class Replay {
     const start = this.#lives.findLastIndex((life) => life.firstLsn <= wanted);
     let end = 'no log file begins at or before the first record that is needed';
     let stopped: { index: number; offset: number } = { index: 0, offset: 0 };
-    for (let index = start; index >= 0 && index < this.#lives.length; index += 1) {
+    let index = start;
+    while (index >= 0) {
       const life = this.#lives[index];
-      if (index > start && life.firstLsn !== this.#next) break;
       this.#next = life.firstLsn;
       const result = await this.#replayLife(life, this.#endOf(index));
       end = result.end;
       stopped = { index, offset: result.offset };
+      // Of several lives that begin with the next record the newest counts: the others were cut off. So were lives between.
+      const following = this.#lives.findLastIndex((candidate) => candidate.firstLsn === this.#next);
+      index = following > index ? following : -1;
     }
     // Records up to `chunkedLsn` may be missing here without harm: the chunks have them.
     this.#next = Math.max(this.#next, wanted);

@@ -331,9 +331,11 @@ export class LogWriter {
     this.#limitUnsynced();
   }
 
-  /** batched mode: what is unsynced stays within its limits of blocks and time. */
+  /** batched mode: what is unsynced stays within its limits of blocks and time; async mode: within its interval. */
   #limitUnsynced(): void {
-    if (this.#durability !== 'batched' || this.#durableLsn >= this.#writtenLsn) return;
+    if (this.#durableLsn >= this.#writtenLsn) return;
+    if (this.#durability === 'async') this.#armTimer(this.#options.settings.asyncIntervalMs);
+    if (this.#durability !== 'batched') return;
     const { batchBlocks, batchMs } = this.#options.settings;
     if (this.#unsynced.blockCount >= batchBlocks) this.#syncRequested = true;
     else this.#armTimer(batchMs - (this.#options.clock.nowMs() - this.#unsynced.oldestMs));
