@@ -5,7 +5,7 @@
  */
 import { assert } from '../base/assert.ts';
 import { SerialQueue, forEachLimited } from '../base/async.ts';
-import { VolumeError, toVolumeError } from '../base/errors.ts';
+import { type VolumeError, toVolumeError } from '../base/errors.ts';
 import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
 import type { Timer } from '../env/env.ts';
