@@ -23,7 +23,7 @@ export class Slab {
   /** Place in the arena; part of a block's location. */
   readonly index: number;
   /** The slab's memory. Slot `n` is at `n * blockSizeBytes`. */
-  readonly bytes: Uint8Array;
+  readonly bytes: Buffer;
   /** Block number of each used slot. */
   readonly blockNumbers: Float64Array;
   /** LSN of the record that brought each used slot; kept while the slab is dirty. */
@@ -43,7 +43,7 @@ export class Slab {
   /** Arena tick of the last hit, for the choice of what to take back. */
   lastUse = 0;
 
-  constructor(index: number, bytes: Uint8Array) {
+  constructor(index: number, bytes: Buffer) {
     const slots = Math.max(1, Math.floor(bytes.length / SMALLEST_SLOT_BYTES));
     this.index = index;
     this.bytes = bytes;
@@ -51,6 +51,14 @@ export class Slab {
     this.lsns = new Float64Array(slots);
     this.checksums = new Uint32Array(new SharedArrayBuffer(slots * 4));
     this.live = new Uint8Array(new SharedArrayBuffer(slots));
+  }
+
+  /**
+   * Copies `source` to `offset`. Not with `set`: into shared memory that copies byte by byte unless source and target
+   * are equal mod 8, which a payload behind a 28-byte header never is (128 KiB: 55 us; `fill` with just the value 3.4 us).
+   */
+  put(source: Uint8Array, offset: number): void {
+    this.bytes.fill(source, offset, offset + source.length);
   }
 }
 
@@ -191,7 +199,7 @@ export class Arena {
 
   #addSlab(): Slab {
     const index = this.slabs.length;
-    const slab = new Slab(index, new Uint8Array(this.#buffer, index * this.slabBytes, this.slabBytes));
+    const slab = new Slab(index, Buffer.from(this.#buffer, index * this.slabBytes, this.slabBytes));
     this.slabs.push(slab);
     return slab;
   }

@@ -178,7 +178,7 @@ export class VolumeCore implements SlabOwner {
       this.#fill = slab;
     }
     const slot = slab.slotCount;
-    slab.bytes.set(bytes.subarray(start, start + this.blockSizeBytes), slot * this.blockSizeBytes);
+    slab.put(bytes.subarray(start, start + this.blockSizeBytes), slot * this.blockSizeBytes);
     slab.blockNumbers[slot] = blockNumber;
     slab.checksums[slot] = checksum;
     slab.slotCount += 1;

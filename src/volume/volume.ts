@@ -166,17 +166,23 @@ export class Volume implements BlockDevice {
 
   /** Repeats `attempt` until it is accepted, waiting for room or reading what it needs in between; resolves when it is settled. */
   async #admitted(attempt: (completion: Completion) => Admission, readEdges: () => Promise<void>): Promise<void> {
-    for (;;) {
-      const settled = deferred<void>();
-      const admission = attempt({ settle: (error) => (error === null ? settled.resolve() : settled.reject(error)) });
-      if (admission === 'accepted') {
-        this.#submitSoon();
-        await settled.promise;
-        return;
-      }
+    const settled = deferred<void>();
+    const completion: Completion = { settle: (error) => (error === null ? settled.resolve() : settled.reject(error)) };
+    let admission = attempt(completion);
+    while (admission !== 'accepted') {
       // Called in this turn: room that comes back in the next one is not missed.
-      await (admission === 'full' ? this.whenAdmitting() : readEdges());
+      if (admission === 'full') await this.whenAdmitting();
+      // What was read for the attempt stays in memory until it was made.
+      const release = this.#core.map.hold();
+      try {
+        if (admission === 'partial') await readEdges();
+        admission = attempt(completion);
+      } finally {
+        release();
+      }
     }
+    this.#submitSoon();
+    await settled.promise;
   }
 
   /** Reads the blocks at both ends of a range from their chunks, if they are stored. */

@@ -257,7 +257,7 @@ export class WritePath {
       const { slab } = this.#openSlab();
       const count = Math.min(blockCount - done, slotsPerSlab - slab.slotCount, maxRecordBlocks);
       const start = sourceStart + done * blockSizeBytes;
-      slab.bytes.set(source.subarray(start, start + count * blockSizeBytes), slab.slotCount * blockSizeBytes);
+      slab.put(source.subarray(start, start + count * blockSizeBytes), slab.slotCount * blockSizeBytes);
       lsn = this.#takeSlots(blockNumber + done, count);
       done += count;
     }
@@ -440,7 +440,7 @@ export class WritePath {
       open = this.#openSlab();
     }
     const { slab } = open;
-    slab.bytes.set(payload, slab.slotCount * this.#core.blockSizeBytes);
+    slab.put(payload, slab.slotCount * this.#core.blockSizeBytes);
     for (let i = 0; i < blockCount; i += 1) slab.checksums[slab.slotCount + i] = checksumOf(i);
     this.#indexSlots(open, blockNumber, blockCount, lsn);
   }
