@@ -20,12 +20,15 @@ function loadImplementations(): Map<string, Crc32> {
 function loadNative(): Crc32 | null {
   try {
     const module: unknown = createRequire(import.meta.url)('@node-rs/crc32');
-    if (typeof module !== 'object' || module === null || !('crc32' in module) || typeof module.crc32 !== 'function') return null;
-    const { crc32 } = module;
-    return (bytes, previous) => Number(crc32(bytes, previous));
+    return typeof module === 'object' && module !== null && 'crc32' in module && isCrc32(module.crc32) ? module.crc32 : null;
   } catch {
     return null; // not installed, or not built for this machine: Node's own gives the same values
   }
+}
+
+/** Its one known form; that it computes the same values is tested. */
+function isCrc32(value: unknown): value is Crc32 {
+  return typeof value === 'function';
 }
 
 const implementation: Crc32 = CHECKSUM_IMPLEMENTATIONS.get('native') ?? zlibCrc32;

@@ -157,7 +157,7 @@ export function decodeChunkHeader(bytes: Uint8Array, expected: { volumeId: Uint8
   if (stored !== computed) throw corrupt(name, `header checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}`, HEADER_CRC_OFFSET);
   checkVersion(view.getUint32(8, true), name);
   const identity = {
-    volumeId: bytes.slice(16, 32),
+    volumeId: new Uint8Array(bytes.subarray(16, 32)),
     blockSizeBytes: view.getUint32(12, true),
     epoch: readU64(view, 32),
     chunkNumber: readU64(view, 40),

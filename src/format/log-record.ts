@@ -116,7 +116,7 @@ export function decodeLogHeader(
   const fileIndex = view.getUint32(64, true);
   if (fileIndex !== expected.fileIndex) return { fault: 'foreign', detail: `is file ${fileIndex} of the ring, expected ${expected.fileIndex}` };
   const header = {
-    volumeId: bytes.slice(16, 32),
+    volumeId: new Uint8Array(bytes.subarray(16, 32)),
     blockSizeBytes,
     generation: readU64(view, 32),
     firstLsn: readU64(view, 40),

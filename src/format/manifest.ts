@@ -124,7 +124,7 @@ function fieldsOf(bytes: Uint8Array, view: DataView, name: string): Manifest {
   const durability = DURABILITY_MODES[bytes[44]];
   if (durability === undefined) throw corrupt(name, `durability mode ${bytes[44]} is not known`, 44);
   return {
-    volumeId: bytes.slice(16, 16 + VOLUME_ID_BYTES),
+    volumeId: new Uint8Array(bytes.subarray(16, 16 + VOLUME_ID_BYTES)),
     sizeBytes: readU64(view, 32),
     blockSizeBytes: view.getUint32(40, true),
     durability,

@@ -72,6 +72,6 @@ export function refusalOf(
   if (device.readOnly && (writes || command === NBD_CMD_TRIM)) return NBD_EPERM;
   if (lengthBytes === 0) return NBD_EINVAL;
   if ((command === NBD_CMD_READ || command === NBD_CMD_WRITE) && lengthBytes > maxRequestBytes) return NBD_EINVAL;
-  if (offsetBytes > device.sizeBytes || lengthBytes > device.sizeBytes - offsetBytes) return writes ? NBD_ENOSPC : NBD_EINVAL;
+  if (lengthBytes > device.sizeBytes - offsetBytes) return writes ? NBD_ENOSPC : NBD_EINVAL;
   return 0;
 }

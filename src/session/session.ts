@@ -221,7 +221,6 @@ export class Session {
       wake: () => this.#wake(),
       report: (event) => this.#host.report(event),
     });
-    if (this.#shuttingDown) this.#transmission.shutdown();
   }
 
   #leave(broken: boolean): void {

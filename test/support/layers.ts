@@ -44,6 +44,9 @@ const DOORS: Readonly<Record<string, RegExp>> = {
 const PURE_MODULES = new Set(['node:buffer', 'node:path', 'node:zlib']);
 const SERVER_MODULES = new Set(['node:net', 'node:tls', 'node:dgram', 'node:http', 'node:https', 'node:http2']);
 
+/** Files that load an optional native package, whose absence is no error: the one door of each. */
+const NATIVE_DOORS = new Set(['base/checksum.ts']);
+
 const SERVER_LEVEL = 6;
 /** Names that only the real environment, worker entries and the layers from `server` upwards may use. */
 const WORLD_GLOBALS =
@@ -81,6 +84,7 @@ function checkOutside(file: string, specifier: string): string | null {
     const folder = folderOf(file);
     if (SERVER_MODULES.has(specifier)) return folder === 'server' || folder === 'control' ? null : `${specifier} belongs to server/`;
     const level = LAYERS[folder]?.level ?? 0;
+    if (specifier === 'node:module') return NATIVE_DOORS.has(file) ? null : `${specifier} loads packages past their doors`;
     if (PURE_MODULES.has(specifier) || level >= SERVER_LEVEL || isWorldly(file)) return null;
     return `${specifier} below server/: take it from Env`;
   }

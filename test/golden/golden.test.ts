@@ -1,0 +1,102 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { checksum } from '../../src/base/checksum.ts';
+import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, decodeLeaf, decodeNode, decodeRoot } from '../../src/format/checkpoint-layout.ts';
+import { CHUNK_FOOTER_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../../src/format/chunk-layout.ts';
+import { DecodedRecord, LOG_HEADER_BYTES, decodeLogHeader, decodeRecord } from '../../src/format/log-record.ts';
+import { decodeManifest } from '../../src/format/manifest.ts';
+import * as golden from './structures.ts';
+
+const FILE = new URL('version-1.json', import.meta.url);
+
+function goldenBytes(): Map<string, Buffer> {
+  const parsed: unknown = JSON.parse(readFileSync(FILE, 'utf8'));
+  const entries = typeof parsed === 'object' && parsed !== null ? Object.entries(parsed) : [];
+  return new Map(entries.map(([name, hex]) => [name, Buffer.from(String(hex), 'hex')]));
+}
+
+function bytesOf(name: string): Buffer {
+  const bytes = goldenBytes().get(name);
+  if (bytes === undefined) throw new Error(`there are no golden bytes of ${name}`);
+  return bytes;
+}
+
+function referenceTo(bytes: Uint8Array) {
+  return { number: 8, epoch: 9, offset: 96, length: bytes.length, checksum: checksum(bytes) };
+}
+
+if (process.env.BASALT_WRITE_GOLDEN === '1') {
+  const hex = Object.fromEntries([...golden.structures()].map(([name, bytes]) => [name, Buffer.from(bytes).toString('hex')]));
+  writeFileSync(FILE, `${JSON.stringify(hex, null, 2)}\n`);
+}
+
+describe('format version 1', () => {
+  test.each([...golden.structures()])('%s is encoded to its golden bytes', (name, bytes) => {
+    expect(Buffer.from(bytes).toString('hex')).toBe(bytesOf(name).toString('hex'));
+  });
+
+  test('every golden structure is still written', () => {
+    expect([...goldenBytes().keys()]).toEqual([...golden.structures().keys()]);
+  });
+
+  test('the golden manifest decodes to what was encoded', () => {
+    expect(decodeManifest(bytesOf('manifest'), 'manifest')).toEqual(golden.MANIFEST);
+  });
+
+  test('the golden log header and records decode to what was encoded', () => {
+    const header = Buffer.concat([bytesOf('log-header'), Buffer.alloc(LOG_HEADER_BYTES - 72)]);
+    expect(decodeLogHeader(header, { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, fileIndex: 3 })).toEqual(golden.LOG_HEADER);
+    for (const [name, fields] of [['write-record-prefix', golden.WRITE_RECORD], ['zero-record', golden.ZERO_RECORD]] as const) {
+      const bytes = Buffer.concat([bytesOf(name), Buffer.alloc(3 * golden.BLOCK_BYTES)]);
+      const record = new DecodedRecord();
+      expect(decodeRecord(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, golden.BLOCK_BYTES, record)).toBe('valid');
+      expect(record).toMatchObject(fields);
+    }
+  });
+
+  test('the golden chunk decodes to what was encoded', () => {
+    const chunk = golden.chunkObject();
+    chunk.set(bytesOf('chunk-header'), 0);
+    const tail = bytesOf('chunk-tail');
+    chunk.set(tail, chunk.length - tail.length);
+    expect(decodeChunkHeader(chunk, { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, chunkNumber: 41 }, 'chunk')).toEqual(golden.CHUNK);
+    const footer = decodeChunkFooter(chunk.subarray(chunk.length - CHUNK_FOOTER_BYTES), chunk.length, 41, 'chunk');
+    const tables = decodeChunkTables(chunk.subarray(footer.tablesOffset, footer.tablesOffset + footer.tablesLength), footer, golden.BLOCK_BYTES, 2 ** 36, 'chunk');
+    expect(tables.ranges).toEqual(golden.RANGES);
+    expect([...tables.blockNumbers]).toEqual([...golden.CHUNK_BLOCKS]);
+    expect([...tables.offsets]).toEqual([4096, 8192, 12288]);
+    expect([...tables.checksums]).toEqual([1, 2, 3].map((value) => checksum(Buffer.alloc(golden.BLOCK_BYTES, value))));
+  });
+
+  test('the golden checkpoint decodes to what was encoded', () => {
+    expect(() => decodeCheckpointHeader(bytesOf('checkpoint-header'), golden.CHECKPOINT, 'checkpoint')).not.toThrow();
+    const footer = bytesOf('checkpoint-footer');
+    expect(decodeCheckpointFooter(footer, 2 ** 41, { number: 8, epoch: 9 }, 'checkpoint')).toEqual({ number: 8, epoch: 9, offset: 2 ** 40 + 96, length: 4242, checksum: 0xdeadbeef });
+    const [leaf, node, page, root] = ['leaf', 'node', 'catalogue-page', 'root'].map(bytesOf);
+    expect(decodeLeaf(leaf, 2 ** 25, referenceTo(leaf), 'checkpoint')).toEqual(golden.RUNS);
+    expect(decodeNode(node, 2 ** 20, referenceTo(node), 'checkpoint')).toEqual(golden.NODE);
+    expect(decodeCataloguePage(page, 0, referenceTo(page), 'checkpoint')).toEqual(golden.CATALOGUE);
+    expect(decodeRoot(root, referenceTo(root), 'checkpoint')).toEqual(golden.ROOT);
+  });
+});
+
+describe('one flipped bit', () => {
+  const decoders: [string, (bytes: Buffer) => unknown][] = [
+    ['manifest', (bytes) => decodeManifest(bytes, 'manifest')],
+    ['chunk-header', (bytes) => decodeChunkHeader(Buffer.concat([bytes, Buffer.alloc(4096)]), { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, chunkNumber: 41 }, 'chunk')],
+    ['checkpoint-header', (bytes) => decodeCheckpointHeader(bytes, golden.CHECKPOINT, 'checkpoint')],
+    ['checkpoint-footer', (bytes) => decodeCheckpointFooter(bytes, 2 ** 41, { number: 8, epoch: 9 }, 'checkpoint')],
+    ['leaf', (bytes) => decodeLeaf(bytes, 2 ** 25, referenceTo(bytesOf('leaf')), 'checkpoint')],
+    ['root', (bytes) => decodeRoot(bytes, referenceTo(bytesOf('root')), 'checkpoint')],
+  ];
+
+  test.each(decoders)('in any byte of the %s that its checksum covers is found', (name, decode) => {
+    const whole = bytesOf(name);
+    const covered = name === 'checkpoint-header' ? whole.length - 4 : whole.length;
+    for (let at = 0; at < covered; at += 1) {
+      const flipped = Buffer.from(whole);
+      flipped[at] ^= 1 << at % 8;
+      expect(() => decode(flipped), `byte ${at}`).toThrow(/checkpoint|manifest|chunk/);
+    }
+  });
+});

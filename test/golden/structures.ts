@@ -1,0 +1,87 @@
+/** One of each structure of format version 1, with every field set to something of its own. */
+import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, encodeLeaf, encodeNode, encodeRoot } from '../../src/format/checkpoint-layout.ts';
+import { CHUNK_HEADER_BYTES, chunkBytes, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
+import { RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes } from '../../src/format/log-record.ts';
+import { encodeManifest } from '../../src/format/manifest.ts';
+import { checksum } from '../../src/base/checksum.ts';
+
+export const VOLUME_ID = Uint8Array.from({ length: 16 }, (_, index) => 0xa0 + index);
+const REFERENCE = { number: 7, epoch: 3, offset: 2 ** 40 + 96, length: 4242, checksum: 0xdeadbeef };
+export const BLOCK_BYTES = 4096;
+
+export const MANIFEST = {
+  volumeId: VOLUME_ID,
+  sizeBytes: 2 ** 40 + 8192,
+  blockSizeBytes: BLOCK_BYTES,
+  durability: 'relaxed',
+  epoch: 9,
+  checkpoint: { number: 7, epoch: 3, lastChunk: 2 ** 33 + 1, lastLsn: 2 ** 45 + 5 },
+  cut: { epoch: 9, lsn: 2 ** 45 + 77 },
+  logFileCount: 4,
+  logFileBytes: 64 * 1024 * 1024,
+  createdMs: 1_790_000_000_123,
+} as const;
+
+export const LOG_HEADER = { volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3 };
+export const WRITE_RECORD = { kind: RECORD_KIND.WRITE, provisioned: false, generation: LOG_HEADER.generation, lsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, blockNumber: 2 ** 35 + 6, blockCount: 3 };
+export const ZERO_RECORD = { ...WRITE_RECORD, kind: RECORD_KIND.ZERO, provisioned: true, lsn: 2 ** 34 + 12, blockCount: 2 ** 36 };
+export const BLOCK_CHECKSUMS = Uint32Array.of(0, 0x11111111, 0x22222222, 0x33333333);
+
+export const CHUNK = { volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, epoch: 9, chunkNumber: 41, firstLsn: 2 ** 34, lastLsn: 2 ** 34 + 500, previousChunk: 38, part: 2, parts: 3 };
+export const RANGES = [
+  { blockNumber: 5, blockCount: 2 ** 34, provisioned: false },
+  { blockNumber: 2 ** 33, blockCount: 1, provisioned: true },
+];
+export const CHUNK_BLOCKS = Float64Array.of(17, 18, 2 ** 34 + 1);
+
+export const CHECKPOINT = { volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, sizeBytes: MANIFEST.sizeBytes, epoch: 9, number: 8, lastChunk: 41, lastLsn: 2 ** 34 + 500 };
+export const RUNS = [
+  { place: 0, blockCount: 3, chunk: 41, slot: 7 },
+  { place: 3, blockCount: 1, chunk: 0, slot: 0 },
+  { place: 1023, blockCount: 1, chunk: 0xfffffffe, slot: 1023 },
+];
+export const ROOT = {
+  nodes: [{ index: 2 ** 20, reference: REFERENCE }],
+  catalogue: [{ index: 3, reference: { ...REFERENCE, offset: 96 } }],
+  objects: [{ number: 7, epoch: 3, objectBytes: 2 ** 41, liveBytes: 2 ** 40 }],
+};
+export const NODE = [{ place: 1000, reference: REFERENCE }];
+export const CATALOGUE = [{ place: 41, liveBlocks: 2, blockCount: 3, objectBytes: 20000, epoch: 9 }];
+
+function record(fields: Readonly<RecordFields>): Uint8Array {
+  const bytes = new Uint8Array(recordPrefixBytes(fields.kind, fields.blockCount));
+  encodeRecordPrefix(bytes, new DataView(bytes.buffer), 0, fields, BLOCK_BYTES, BLOCK_CHECKSUMS, 1);
+  return bytes;
+}
+
+/** A whole chunk object of three blocks, each full of its index + 1. */
+export function chunkObject(): Uint8Array {
+  const bytes = new Uint8Array(chunkBytes(CHUNK_BLOCKS.length, RANGES.length, BLOCK_BYTES));
+  const checksums = new Uint32Array(CHUNK_BLOCKS.length);
+  encodeChunkHeader(bytes, CHUNK);
+  for (let i = 0; i < CHUNK_BLOCKS.length; i += 1) {
+    const block = bytes.subarray(CHUNK_HEADER_BYTES + i * BLOCK_BYTES, CHUNK_HEADER_BYTES + (i + 1) * BLOCK_BYTES).fill(i + 1);
+    checksums[i] = checksum(block);
+  }
+  encodeChunkTail(bytes, CHUNK_HEADER_BYTES + CHUNK_BLOCKS.length * BLOCK_BYTES, CHUNK, { blockNumbers: CHUNK_BLOCKS, checksums, count: CHUNK_BLOCKS.length }, RANGES);
+  return bytes;
+}
+
+/** Name of each structure and its bytes. */
+export function structures(): Map<string, Uint8Array> {
+  const chunk = chunkObject();
+  return new Map<string, Uint8Array>([
+    ['manifest', encodeManifest(MANIFEST)],
+    ['log-header', encodeLogHeader(LOG_HEADER).subarray(0, 72)],
+    ['write-record-prefix', record(WRITE_RECORD)],
+    ['zero-record', record(ZERO_RECORD)],
+    ['chunk-header', chunk.subarray(0, 92)],
+    ['chunk-tail', chunk.subarray(CHUNK_HEADER_BYTES + CHUNK_BLOCKS.length * BLOCK_BYTES)],
+    ['checkpoint-header', encodeCheckpointHeader(CHECKPOINT)],
+    ['checkpoint-footer', encodeCheckpointFooter(CHECKPOINT, { ...REFERENCE, number: 8, epoch: 9 })],
+    ['leaf', encodeLeaf(2 ** 25, RUNS)],
+    ['node', encodeNode(2 ** 20, NODE)],
+    ['catalogue-page', encodeCataloguePage(0, CATALOGUE)],
+    ['root', encodeRoot(8, ROOT)],
+  ]);
+}

@@ -1,0 +1,53 @@
+/** The page `src/format/README.md`, put together from the comments above the codecs, so that there is one text for both. */
+import { readFileSync } from 'node:fs';
+
+const SECTIONS = [
+  ['manifest.ts', 'Manifest'],
+  ['log-record.ts', 'Log'],
+  ['chunk-layout.ts', 'Chunk'],
+  ['checkpoint-layout.ts', 'Checkpoint'],
+] as const;
+
+const INTRODUCTION = `# Formats, version 1
+
+What basalt writes to a disk or a store. All fields are little-endian; a u64 holds a value below 2^53, and a reader refuses a
+larger one; reserved bytes are zero; the checksum is CRC-32 (IEEE 802.3, as zlib computes it). Nothing is ever renumbered: a
+change is a new version with golden bytes (\`test/golden\`) and a decoder for both.
+
+A volume is a directory:
+
+| path | what |
+|---|---|
+| \`manifest\` | the root, replaced as a whole (\`.manifest-new\` while that happens) |
+| \`lock\` | empty; whoever has the volume open holds flock(2) on it |
+| \`log/NN.log\` | the ring of log files, NN from 00 |
+| \`chunks/cNNNNNNNNNN-eEEEEEE\` | chunk N written in epoch E (decimal, at least so many digits) |
+| \`checkpoints/kNNNNNNNNNN-eEEEEEE\` | checkpoint N written in epoch E |
+| \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
+
+Beside the volumes there may be \`.creating-*\` and \`.deleting-*\`: a volume that is being made or deleted.
+
+What must hold between the files:
+
+- The manifest names the newest checkpoint; 0 is the empty volume before LSN 1.
+- The chunks behind the checkpoint's last one form a chain of whole sets: each names the last chunk of the set before it, and
+  begins with the LSN after that set's last.
+- The log holds records behind the last chunk's LSN: in each life an unbroken run; a later life goes on where an earlier one ended, or
+  was cut off. Records of epochs before the manifest's cut count only up to the cut's LSN.
+- The volume is: the checkpoint, then the chunks, then the records, in LSN order.
+
+This page is made of the comments above the codecs; \`test/golden/format-page.test.ts\` holds the two together.
+`;
+
+/** The text of the first comment of a source file. */
+function pageOf(file: string): string {
+  const source = readFileSync(new URL(`../../src/format/${file}`, import.meta.url), 'utf8');
+  const end = source.indexOf('\n */');
+  const lines = source.slice(0, end).split('\n').slice(1);
+  return lines.map((line) => line.replace(/^ \* ?/, '')).join('\n');
+}
+
+export function formatPage(): string {
+  const sections = SECTIONS.map(([file, title]) => `## ${title} (\`${file}\`)\n\n${pageOf(file)}\n`);
+  return `${INTRODUCTION}\n${sections.join('\n')}`;
+}
