@@ -340,6 +340,7 @@ describe('a handshake', () => {
     await settled();
     expect(driver.isReleased).toBe(true);
     expect(directory.holderCount('disk')).toBe(0);
+    expect(driver.events).toEqual([]); // nobody is there to have negotiated anything
   });
 
   test('ends with the client', async () => {

@@ -204,6 +204,41 @@ describe('a payload on its way', () => {
     expect(resources.budget.contended).toBe(false);
   });
 
+  test('that is refused while it waited gives its place to the next one', async () => {
+    const device = new MemoryDevice({ sizeBytes: 8 * MIB });
+    const resources = testResources(new MemoryDirectory(device), { payloadBytes: 1 });
+    const held = resources.budget.reserve(1, () => undefined);
+    const driver = new SessionDriver(resources);
+    await driver.go();
+    const input = driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: pattern(2 * MIB, 1) });
+    driver.feed(input.subarray(0, 1_000_000));
+    expect(resources.budget.contended).toBe(true);
+    device.readOnly = true;
+    held.release();
+    driver.feed(input.subarray(1_000_000));
+    for (let turn = 0; turn < 5; turn += 1) await settled();
+    expect(driver.takeReplies().map(({ error }) => error)).toEqual([1]);
+    expect(resources.budget.usedBytes).toBe(0);
+  });
+
+  test.each(['is refused', 'is lost'])('of an unaligned write that waits for memory and %s leaves the line', async (what) => {
+    const device = new MemoryDevice({ sizeBytes: 8 * MIB });
+    device.partialBlocks = true;
+    const resources = testResources(new MemoryDirectory(device), { payloadBytes: 1 });
+    const driver = new SessionDriver(resources);
+    await driver.go();
+    const held = resources.budget.reserve(100, () => undefined);
+    driver.feed(driver.encode({ command: NBD_CMD_WRITE, offset: 5000, payload: pattern(3000, 1) }));
+    await settled();
+    expect(resources.budget.contended).toBe(true);
+    device.readOnly = true;
+    if (what === 'is lost') driver.disconnect();
+    else held.release();
+    await settled();
+    expect(resources.budget.contended).toBe(false);
+    expect(resources.budget.usedBytes).toBe(what === 'is lost' ? 100 : 0);
+  });
+
   test('of an unaligned write waits for memory too, when it must be kept', async () => {
     const device = new MemoryDevice({ sizeBytes: 8 * MIB });
     device.partialBlocks = true;

@@ -206,6 +206,18 @@ describe('replies that the client does not take', () => {
     expect(driver.takeReplies()).toHaveLength(20);
   });
 
+  test('stop requests that are refused, too', async () => {
+    const { driver } = await open({ maxReplyBytes: 64 });
+    driver.takesReplies = false;
+    driver.feed(Buffer.concat(Array.from({ length: 20 }, () => driver.encode({ command: 77 }))));
+    expect(driver.session.counters.requestCount).toBe(4);
+    for (let turn = 0; turn < 20; turn += 1) {
+      driver.takeUnsent();
+      await settled();
+    }
+    expect(driver.takeReplies()).toHaveLength(20);
+  });
+
   test('are given back when the connection is lost', async () => {
     const { driver, device, resources } = await open();
     driver.takesReplies = false;

@@ -22,6 +22,7 @@ import {
   NBD_ESHUTDOWN,
 } from '../../src/protocol/constants.ts';
 import { nbdErrorOf } from '../../src/session/errno.ts';
+import type { SessionResources } from '../../src/session/host.ts';
 import { MemoryDevice, MemoryDirectory } from '../support/memory-device.ts';
 import { requestBytes } from '../support/nbd-bytes.ts';
 import { SessionDriver, settled, testResources, type TestRequest } from '../support/session-driver.ts';
@@ -29,11 +30,19 @@ import { SessionDriver, settled, testResources, type TestRequest } from '../supp
 const SIZE = 1024 * 1024;
 const MIB = 1024 * 1024;
 
-async function open(device = new MemoryDevice(), settings = {}): Promise<{ driver: SessionDriver; device: MemoryDevice; directory: MemoryDirectory }> {
+interface Opened {
+  readonly driver: SessionDriver;
+  readonly device: MemoryDevice;
+  readonly directory: MemoryDirectory;
+  readonly resources: SessionResources;
+}
+
+async function open(device = new MemoryDevice(), settings = {}): Promise<Opened> {
   const directory = new MemoryDirectory(device);
-  const driver = new SessionDriver(testResources(directory, settings));
+  const resources = testResources(directory, settings);
+  const driver = new SessionDriver(resources);
   await driver.go(device.name);
-  return { driver, device, directory };
+  return { driver, device, directory, resources };
 }
 
 const bytes = (length: number, seed = 1): Buffer => Buffer.from(Array.from({ length }, (_, index) => (index * 7 + seed * 13) & 0xff));
@@ -126,13 +135,14 @@ describe('READ', () => {
   });
 
   test.each([4096, 500_000])('of %i cold bytes that fails carries no data', async (length) => {
-    const { driver, device } = await open();
+    const { driver, device, resources } = await open();
     device.cold = true;
     device.readsWait = true;
     driver.feed(driver.encode({ command: NBD_CMD_READ, offset: 0, length }));
     await settled();
     device.warm(new VolumeError('io-error', 'no chunk'));
     await settled();
+    expect(resources.pool.leasedBytes).toBe(0);
     expect(driver.takeReplies().map(({ error, data }) => [error, data.length])).toEqual([[NBD_EIO, 0]]);
   });
 });
