@@ -45,11 +45,13 @@ function serveParent(): void {
   process.on('message', (seed) => {
     if (typeof seed === 'number') void answer(seed);
   });
-  process.on('unhandledRejection', (reason) => {
+  const report = (reason: unknown, what: string): void => {
     const text = reason instanceof Error ? (reason.stack ?? reason.message) : String(reason);
-    const verdict: Verdict = { seed: current, failure: `seed ${current}: a promise was rejected and nobody looked:\n${text}`, digest: '', counts: noCounts() };
+    const verdict: Verdict = { seed: current, failure: `seed ${current}: ${what}:\n${text}`, digest: '', counts: noCounts() };
     process.send?.(verdict);
-  });
+  };
+  process.on('unhandledRejection', (reason) => report(reason, 'a promise was rejected and nobody looked'));
+  process.on('uncaughtException', (error) => report(error, 'an exception that nobody caught'));
 }
 
 async function runOne(seed: number, trace: boolean): Promise<boolean> {

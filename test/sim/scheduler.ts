@@ -23,7 +23,7 @@ export interface SchedulerLimits {
   readonly maxTimeMs: number;
 }
 
-const DEFAULT_LIMITS: SchedulerLimits = { maxEvents: 5_000_000, maxTimeMs: 24 * 3600 * 1000 };
+const DEFAULT_LIMITS: SchedulerLimits = { maxEvents: 1_000_000, maxTimeMs: 24 * 3600 * 1000 };
 
 export class Scheduler {
   readonly #heap: ScheduledEvent[] = [];
