@@ -1,5 +1,6 @@
 /** The real terminal. */
 import { createInterface } from 'node:readline/promises';
+import { systemCode } from '../base/errors.ts';
 import type { Terminal } from './context.ts';
 
 export function createTerminal(): Terminal {
@@ -16,6 +17,10 @@ export function createTerminal(): Terminal {
       const lines = createInterface({ input: process.stdin, output: process.stderr });
       try {
         return await lines.question(question);
+      } catch (error) {
+        if (systemCode(error) !== 'ABORT_ERR') throw error;
+        process.stderr.write('\n');
+        return ''; // Ctrl-D or Ctrl-C: no answer
       } finally {
         lines.close();
       }
