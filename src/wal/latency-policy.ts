@@ -3,7 +3,9 @@
  * every connection while it lasts; a card whose dirty pages are throttled blocks a plain write for seconds. So: only
  * while recent ones were fast, and one slow one ends it for a while.
  */
-const PENALTY_MS = 1000;
+/** A slow write keeps the next ones out of the turn for so many times what it took: a hiccup costs little, a stalled card much. */
+const PENALTY_FACTOR = 20;
+const PENALTY_MAX_MS = 60_000;
 /** Syncs in a row that must be fast before one is done within the turn. */
 const FAST_SYNCS_NEEDED = 8;
 /** After a slow one within the turn, so many more. */
@@ -29,7 +31,7 @@ export class LatencyPolicy {
   }
 
   wrote(nowMs: number, elapsedMs: number): void {
-    if (elapsedMs > this.#limits.writeMs) this.#slowUntilMs = nowMs + PENALTY_MS;
+    if (elapsedMs > this.#limits.writeMs) this.#slowUntilMs = nowMs + Math.min(PENALTY_MAX_MS, elapsedMs * PENALTY_FACTOR);
   }
 
   maySyncNow(): boolean {
