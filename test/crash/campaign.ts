@@ -6,6 +6,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { deferred } from '../../src/base/async.ts';
 import { type Durability } from '../../src/base/durability.ts';
 import { NbdClient, type NbdRequestError } from '../support/nbd-client.ts';
 import { isDisconnection } from './disconnection.ts';
@@ -60,6 +61,8 @@ export const SMALL_SETTINGS: readonly string[] = [
   'engine.checkpoint_interval_ms=400',
 ];
 
+/** A server that makes no progress for so long hangs, however busy the machine is. */
+const HANG_TIMEOUT_MS = 60_000;
 const BLOCK_BYTES = 4096;
 const ESHUTDOWN = 108;
 
@@ -166,11 +169,15 @@ export class CrashCampaign {
     const clients = await Promise.all(
       this.#volumes.flatMap((volume) => Array.from({ length: this.#options.connections }, async () => ({ volume, client: await this.#connect(volume.name) }))),
     );
-    const loads = clients.map(({ volume, client }, index) =>
-      runLoad({ client, connection: index, image: volume.image, random: this.#options.random, depth: this.#options.depth, nextRequest: () => (this.#requests += 1), mayFail, stopped: () => false }),
+    const answered = deferred<void>();
+    const { random, depth } = this.#options;
+    const nextRequest = (): number => (this.#requests += 1);
+    const loads = clients.map(({ volume, client }, connection) =>
+      runLoad({ client, connection, image: volume.image, random, depth, nextRequest, mayFail, acknowledged: () => answered.resolve() }),
     );
     const all = Promise.all(loads);
     // A wrong reply ends the run at once; otherwise the loads end with their connections.
+    await within(HANG_TIMEOUT_MS, 'the first answer to a write', Promise.race([all, answered.promise]));
     await Promise.race([all, delay(loadMs)]);
     this.#assertAlive(server);
     stopping = true;
@@ -199,12 +206,27 @@ export class CrashCampaign {
 
   async #stop(server: ServerProcess): Promise<void> {
     server.terminate();
-    const how = await server.exit;
+    const how = await within(HANG_TIMEOUT_MS, 'the end of the server after SIGTERM', server.exit);
     if (how !== 0) throw new Error(`the server ended with ${how} after SIGTERM, expected 0`);
   }
 
   #assertAlive(server: ServerProcess): void {
     if (server.ended) throw new Error('the server ended by itself');
+  }
+}
+
+async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
+  const timer = new AbortController();
+  const late = delay(timeoutMs, undefined, { signal: timer.signal }).then(
+    () => {
+      throw new Error(`${what} did not come within ${timeoutMs} ms`);
+    },
+    () => promise, // the timer was called off
+  );
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer.abort();
   }
 }
 

@@ -16,7 +16,8 @@ export interface LoadOptions {
   readonly nextRequest: () => number;
   /** What the server may answer while it is being stopped. */
   readonly mayFail: (error: NbdRequestError) => boolean;
-  readonly stopped: () => boolean;
+  /** Called at each acknowledged change. */
+  readonly acknowledged: () => void;
 }
 
 export interface LoadCounts {
@@ -34,13 +35,13 @@ export function noCounts(): LoadCounts {
 
 const KIB = 1024;
 
-/** Runs until the connection is lost or `stopped`. Rejects when a reply is wrong: an error, or stale bytes. */
+/** Runs until the connection is lost. Rejects when a reply is wrong: an error, or stale bytes. */
 export async function runLoad(options: LoadOptions): Promise<LoadCounts> {
   const counts = noCounts();
   let lost = false;
   let streamOffset = options.random.below(options.image.sizeBytes);
   const lane = async (): Promise<void> => {
-    while (!lost && !options.stopped()) {
+    while (!lost) {
       const choice = options.random.next();
       try {
         if (choice < 0.1) await readBack(options, counts);
@@ -95,6 +96,7 @@ async function mutate(options: LoadOptions, counts: LoadCounts, mutation: Mutati
   }
   await send(options, mutation);
   options.image.acknowledge(mutation);
+  options.acknowledged();
   counts.acknowledged += 1;
   counts.acknowledgedBytes += mutation.lengthBytes;
 }
