@@ -8,7 +8,7 @@ SIZE ?= 1G
 LISTEN ?= 127.0.0.1:10809
 REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
-BASALT := node dist/cli/main.js
+BASALT := node dist/cli/basalt.cjs
 
 .PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro crash tools clean
 

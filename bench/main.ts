@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   const context: CompareContext = {
     options,
     directory,
-    basaltEntry: join(PROJECT, 'dist', 'cli', 'main.js'),
+    basaltEntry: join(PROJECT, 'dist', 'cli', 'basalt.cjs'),
     progress: (line) => process.stderr.write(`${line}\n`),
     started: (server) => servers.push(server),
   };

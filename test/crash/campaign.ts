@@ -18,7 +18,7 @@ import { VolumeImage } from './volume-image.ts';
 export interface CampaignOptions {
   /** Holds the volumes, the socket; made if missing, left behind. */
   readonly directory: string;
-  /** The compiled command line, `dist/cli/main.js`. */
+  /** The compiled command line, `dist/cli/basalt.cjs`. */
   readonly entry: string;
   readonly random: SeededRandom;
   readonly modes: readonly Durability[];

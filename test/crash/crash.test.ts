@@ -16,7 +16,7 @@ test.each([
   const directory = await mkdtemp(join(tmpdir(), 'basalt-crash-'));
   const campaign = new CrashCampaign({
     directory,
-    entry: resolve('dist/cli/main.js'),
+    entry: resolve('dist/cli/basalt.cjs'),
     random: new SeededRandom(Date.now()),
     modes: ['strict', 'batched', 'relaxed'],
     sizeBytes: 16 * MIB,

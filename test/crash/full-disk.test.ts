@@ -57,7 +57,7 @@ class FullDisk {
 
   constructor(path: string) {
     this.ballast = join(path, 'ballast');
-    this.#command = { entry: resolve('dist/cli/main.js'), dataDirectory: join(path, 'data'), socketPath: join(directory, 'nbd.sock'), settings: SMALL_SETTINGS };
+    this.#command = { entry: resolve('dist/cli/basalt.cjs'), dataDirectory: join(path, 'data'), socketPath: join(directory, 'nbd.sock'), settings: SMALL_SETTINGS };
   }
 
   async create(roomBytes: number): Promise<void> {

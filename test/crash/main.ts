@@ -87,7 +87,7 @@ async function runCampaign({ first, last, runs, random, settings }: CampaignRang
   const directory = await mkdtemp(join(resolve(values.data), 'basalt-crash-'));
   const campaign = new CrashCampaign({
     directory,
-    entry: resolve('dist/cli/main.js'),
+    entry: resolve('dist/cli/basalt.cjs'),
     random,
     modes: parseModes(values.modes),
     sizeBytes: parseSize(values.size),

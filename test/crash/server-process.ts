@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import type { Durability } from '../../src/base/durability.ts';
 
 export interface ServerCommand {
-  /** The compiled command line, `dist/cli/main.js`. */
+  /** The compiled command line, `dist/cli/basalt.cjs`. */
   readonly entry: string;
   readonly dataDirectory: string;
   readonly socketPath: string;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { PROJECT_ROOT } from '../support/source-tree.ts';
 
-const ENTRY = join(PROJECT_ROOT, 'dist/cli/main.js');
+const ENTRY = join(PROJECT_ROOT, 'dist/cli/basalt.cjs');
 const READY_TIMEOUT_MS = 20_000;
 
 export interface Finished {
