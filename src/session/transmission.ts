@@ -74,8 +74,8 @@ export class Transmission implements RequestOwner {
 
   #inFlight = 0;
   #submitDue = false;
-  /** The device has no room: `whenAdmitting` is to be called, or has been and has not settled. */
-  #deviceFull: 'no' | 'found' | 'waiting' = 'no';
+  /** The device has no room, and `whenAdmitting` has not settled. */
+  #deviceFull = false;
   /** Why `whenAdmitting` failed: the answer to the request that waited. */
   #admissionError: VolumeError | null = null;
   /** Memory for the payload of a request that has to wait for the disk. */
@@ -138,16 +138,9 @@ export class Transmission implements RequestOwner {
 
   /** Ends the turn for the device. */
   submit(): void {
-    if (this.#submitDue) {
-      this.#submitDue = false;
-      this.device.submit();
-    }
-    if (this.#deviceFull !== 'found') return;
-    this.#deviceFull = 'waiting';
-    this.device.whenAdmitting().then(
-      () => this.#admitted(null),
-      (error: unknown) => this.#admitted(volumeError(error)),
-    );
+    if (!this.#submitDue) return;
+    this.#submitDue = false;
+    this.device.submit();
   }
 
   requestEnded(request: Request, error: VolumeError | null): void {
@@ -161,7 +154,7 @@ export class Transmission implements RequestOwner {
     return (
       this.#inFlight >= this.#settings.maxRequestsInFlight ||
       this.#replies.queuedBytes >= this.#settings.maxReplyBytes ||
-      this.#deviceFull !== 'no' ||
+      this.#deviceFull ||
       (this.#reservation !== null && !this.#reservation.granted)
     );
   }
@@ -172,7 +165,7 @@ export class Transmission implements RequestOwner {
   }
 
   #admitted(error: VolumeError | null): void {
-    this.#deviceFull = 'no';
+    this.#deviceFull = false;
     this.#admissionError = error;
     this.#wake();
   }
@@ -372,7 +365,12 @@ export class Transmission implements RequestOwner {
 
   #waitForDevice(request: Request): number {
     this.#putBack(request);
-    this.#deviceFull = 'found';
+    this.#deviceFull = true;
+    // At once, not behind `submit`: that may be what makes room, and nobody would hear of it.
+    this.device.whenAdmitting().then(
+      () => this.#admitted(null),
+      (error: unknown) => this.#admitted(volumeError(error)),
+    );
     return BLOCKED;
   }
 

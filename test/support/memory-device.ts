@@ -30,6 +30,8 @@ export class MemoryDevice implements BlockDevice {
   partialBlocks = false;
   /** No room until `makeRoom`. */
   full = false;
+  /** Room comes back within `submit`, as it does when a log write frees some. */
+  roomAtSubmit = false;
   /** Calls of the data path throw this. */
   failure: VolumeError | null = null;
   /** Accepted requests end with this. */
@@ -166,11 +168,12 @@ export class MemoryDevice implements BlockDevice {
 
   submit(): void {
     if (this.recordsCalls) this.calls.push('submit');
+    if (this.roomAtSubmit) this.makeRoom();
     if (this.settleTime === 'at submit') this.settleAll();
   }
 
+  /** Tells of the next time that room is made, like the real one: room that is there already is not announced again. */
   whenAdmitting(): Promise<void> {
-    if (!this.full) return Promise.resolve();
     this.#admitting ??= deferred<void>();
     return this.#admitting.promise;
   }

@@ -51,6 +51,14 @@ describe('a device without room', () => {
     expect(resources.pool.leasedBytes).toBe(0);
   });
 
+  test('that makes room within submit is heard', async () => {
+    const { driver, device } = await open();
+    device.full = true;
+    device.roomAtSubmit = true;
+    const replies = await driver.exchange({ command: NBD_CMD_FLUSH }, write(0), write(1));
+    expect(replies.map(({ error }) => error)).toEqual([0, 0, 0]);
+  });
+
   test('that stays full when room was announced makes the request wait again', async () => {
     const { driver, device } = await open();
     device.full = true;
