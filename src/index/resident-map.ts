@@ -7,12 +7,14 @@
  * that is in the given dirty slab. Whole leaves of zeroes are marks of their own (`zeroLeaves`), under the blocks' entries.
  */
 import { assert } from '../base/assert.ts';
+import { LEAF_BLOCKS } from './block-map.ts';
 
 /** No entry. */
 export const NO_LOCATION = 0xffffffff;
 const ZERO_BIT = 0x80000000;
 const PROVISIONED_BIT = 0x40000000;
 const NO_KEY = -1;
+const LEAF_BUCKETS = 4096;
 
 /** Location of a block that reads as zeroes since a record in dirty slab `slabIndex`. */
 export function zeroLocation(slabIndex: number, provisioned: boolean): number {
@@ -37,6 +39,8 @@ export class ResidentMap {
   #locations: Uint32Array;
   #mask: number;
   #size = 0;
+  /** Entries by leaf, many leaves to a counter: where it is 0 a large range has nothing to look for. */
+  readonly #leafEntries = new Uint32Array(LEAF_BUCKETS);
 
   constructor(expectedEntries: number) {
     const capacity = 2 ** Math.ceil(Math.log2(Math.max(16, expectedEntries * 2)));
@@ -86,6 +90,7 @@ export class ResidentMap {
     keys[at] = blockNumber;
     this.#locations[at] = location;
     this.#size += 1;
+    this.#leafEntries[Math.floor(blockNumber / LEAF_BLOCKS) % LEAF_BUCKETS] += 1;
     if (this.#size * 2 > this.#mask) this.#grow();
     return NO_LOCATION;
   }
@@ -101,6 +106,7 @@ export class ResidentMap {
     const previous = this.#locations[at];
     this.#close(at);
     this.#size -= 1;
+    this.#leafEntries[Math.floor(blockNumber / LEAF_BLOCKS) % LEAF_BUCKETS] -= 1;
     return previous;
   }
 
@@ -131,15 +137,52 @@ export class ResidentMap {
     this.#locations = new Uint32Array(capacity);
     this.#mask = capacity - 1;
     this.#size = 0;
+    this.#leafEntries.fill(0);
     for (let i = 0; i < keys.length; i += 1) {
       if (keys[i] !== NO_KEY) this.set(keys[i], locations[i]);
     }
   }
 
-  /** All block numbers from `first` up to, not including, `end`, in no order. Costs the size of the table. */
+  /** All block numbers from `first` up to, not including, `end`, in no order. */
   keysBetween(first: number, end: number): number[] {
     const found: number[] = [];
-    for (const key of this.#keys) if (key >= first && key < end) found.push(key);
+    const leaves = this.#leavesWithEntries(Math.floor(first / LEAF_BLOCKS), Math.floor((end - 1) / LEAF_BLOCKS));
+    if (leaves === null) {
+      const keys = this.#keys;
+      for (let at = 0; at < keys.length; at += 1) if (keys[at] >= first && keys[at] < end) found.push(keys[at]); // an iterator would take ten times as long
+      return found;
+    }
+    for (const leaf of leaves) {
+      const last = Math.min(end, (leaf + 1) * LEAF_BLOCKS);
+      for (let key = Math.max(first, leaf * LEAF_BLOCKS); key < last; key += 1) if (this.get(key) !== NO_LOCATION) found.push(key);
+    }
     return found;
+  }
+
+  /** Whether some block of a range may have an entry: exact for short ranges, by leaf for long ones. */
+  mayHaveEntries(first: number, end: number): boolean {
+    if (this.#size === 0) return false;
+    if (end - first <= LEAF_BLOCKS) {
+      for (let key = first; key < end; key += 1) if (this.get(key) !== NO_LOCATION) return true;
+      return false;
+    }
+    const firstLeaf = Math.floor(first / LEAF_BLOCKS);
+    const lastLeaf = Math.min(Math.floor((end - 1) / LEAF_BLOCKS), firstLeaf + LEAF_BUCKETS);
+    for (let leaf = firstLeaf; leaf <= lastLeaf; leaf += 1) if (this.#leafEntries[leaf % LEAF_BUCKETS] > 0) return true;
+    return false;
+  }
+
+  /** Leaves of a range that may have entries; null if it is cheaper to go through the table. */
+  #leavesWithEntries(firstLeaf: number, lastLeaf: number): number[] | null {
+    // Going through the table in order is many times cheaper per entry than looking blocks up.
+    const affordable = this.#keys.length / LEAF_BLOCKS / 16;
+    const leaves: number[] = [];
+    if (lastLeaf - firstLeaf >= LEAF_BUCKETS) return null;
+    for (let leaf = firstLeaf; leaf <= lastLeaf; leaf += 1) {
+      if (this.#leafEntries[leaf % LEAF_BUCKETS] === 0) continue;
+      leaves.push(leaf);
+      if (leaves.length > affordable) return null;
+    }
+    return leaves;
   }
 }

@@ -109,7 +109,7 @@ export class VolumeCore implements SlabOwner {
     this.blockSizeBytes = options.manifest.blockSizeBytes;
     this.volumeBlocks = options.manifest.sizeBytes / this.blockSizeBytes;
     this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
-    this.resident = new ResidentMap(Math.min(this.arena.maxSlabs * this.slotsPerSlab, 1 << 16));
+    this.resident = new ResidentMap(1024);
   }
 
   /** What the chunks of this volume are checked against. */

@@ -35,8 +35,6 @@ interface OpenSlab extends DirtySlab {
 /** A slab with more zero ranges, or zero marks in the index, is sealed before the next request: they take no slots. */
 const MAX_SLAB_RANGES = 4096;
 const MAX_SLAB_MARKS = 65536;
-/** Ranges over more leaves than this are cleared by one pass over the index, not block by block. */
-const MANY_LEAVES = 8;
 
 /** Content of a stored block that a partial write merges into, and where the map had it when it was read. */
 export interface EdgeBlock {
@@ -350,20 +348,8 @@ export class WritePath {
       if (blockCount > LEAF_BLOCKS) return true;
       for (let i = 0; i < blockCount; i += 1) if (map.lookup(blockNumber + i) !== LOOKUP.EMPTY) return true;
     }
-    if (resident.size > 0 && this.#residentBlocks(blockNumber, blockCount).length > 0) return true;
-    const firstLeaf = Math.floor(blockNumber / LEAF_BLOCKS);
-    const lastLeaf = Math.floor((blockNumber + blockCount - 1) / LEAF_BLOCKS);
-    for (const leaf of zeroLeaves.keys()) if (leaf >= firstLeaf && leaf <= lastLeaf) return true;
-    return false;
-  }
-
-  /** Blocks of a range that have an entry in the resident map. */
-  #residentBlocks(blockNumber: number, blockCount: number): number[] {
-    const { resident } = this.#core;
-    if (blockCount > MANY_LEAVES * LEAF_BLOCKS) return resident.keysBetween(blockNumber, blockNumber + blockCount);
-    const found: number[] = [];
-    for (let i = 0; i < blockCount; i += 1) if (resident.get(blockNumber + i) !== NO_LOCATION) found.push(blockNumber + i);
-    return found;
+    if (resident.mayHaveEntries(blockNumber, blockNumber + blockCount)) return true;
+    return markedLeaves(zeroLeaves, Math.floor(blockNumber / LEAF_BLOCKS), Math.ceil((blockNumber + blockCount) / LEAF_BLOCKS)).length > 0;
   }
 
   /**
@@ -419,12 +405,12 @@ export class WritePath {
     const first = firstLeaf * LEAF_BLOCKS;
     const count = (endLeaf - firstLeaf) * LEAF_BLOCKS;
     const marked = new Set<number>();
-    for (const blockNumber of this.#residentBlocks(first, count)) {
+    for (const blockNumber of resident.keysBetween(first, first + count)) {
       this.#superseded(open.slab, resident.delete(blockNumber), open.lastLsn);
       marked.add(Math.floor(blockNumber / LEAF_BLOCKS));
     }
     for (const leaf of map.leavesIn(first, count)) marked.add(leaf.index);
-    for (const leaf of zeroLeaves.keys()) if (leaf >= firstLeaf && leaf < endLeaf) marked.add(leaf);
+    for (const leaf of markedLeaves(zeroLeaves, firstLeaf, endLeaf)) marked.add(leaf);
     if (provisioned) for (let leaf = firstLeaf; leaf < endLeaf; leaf += 1) marked.add(leaf);
     for (const leaf of marked) zeroLeaves.set(leaf, mark);
     open.marks += marked.size;
@@ -450,4 +436,15 @@ export class WritePath {
     this.#beginRequest();
     this.#indexZero(this.#openForRange(), range, lsn);
   }
+}
+
+/** Leaves of a range that have a zero mark; by whichever is less, the range or the marks. */
+function markedLeaves(zeroLeaves: ReadonlyMap<number, number>, firstLeaf: number, endLeaf: number): number[] {
+  const found: number[] = [];
+  if (endLeaf - firstLeaf < zeroLeaves.size) {
+    for (let leaf = firstLeaf; leaf < endLeaf; leaf += 1) if (zeroLeaves.has(leaf)) found.push(leaf);
+  } else {
+    for (const leaf of zeroLeaves.keys()) if (leaf >= firstLeaf && leaf < endLeaf) found.push(leaf);
+  }
+  return found;
 }
