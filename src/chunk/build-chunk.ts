@@ -1,8 +1,8 @@
 /**
- * Building chunks: live blocks of sealed slabs, sorted by block number, with their checksums, become the bytes of objects.
- * Pure functions of shared memory, run on another thread.
+ * Building chunks: which blocks of sealed slabs stand where, sorted by block number, with their checksums. Pure functions of
+ * shared memory, run on another thread. The blocks themselves are not copied: they are written from the slabs.
  */
-import { CHUNK_HEADER_BYTES, type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail } from '../format/chunk-layout.ts';
+import { type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail } from '../format/chunk-layout.ts';
 
 export const SORT_PICKS_TASK = 'sortPicks';
 export const BUILD_CHUNK_TASK = 'buildChunk';
@@ -22,9 +22,8 @@ export function sortPicks({ blockNumbers, picks }: SortPicksJob): Uint32Array {
   return picks.slice().sort((a, b) => blockOf(a) - blockOf(b));
 }
 
-/** A slab as the worker sees it: views of shared memory. */
+/** The slot table of a slab: views of shared memory. */
 export interface ChunkSource {
-  readonly bytes: Uint8Array;
   readonly blockNumbers: Float64Array;
   readonly checksums: Uint32Array;
 }
@@ -35,38 +34,32 @@ export interface BuildChunkJob {
   /** What to take, in ascending order of block numbers, no block twice. */
   readonly picks: Uint32Array;
   readonly ranges: readonly ZeroRange[];
-  /** Shared memory of at least `chunkBytes(...)` bytes for the object. */
-  readonly output: Uint8Array;
 }
 
+/** A chunk without its blocks, which go from the slabs into the store as they are. */
 export interface BuiltChunk {
-  /** Bytes of `output` that are the object. */
-  readonly length: number;
+  readonly header: Uint8Array;
+  readonly tail: Uint8Array;
   /** Block number of each slot of the chunk, ascending. */
   readonly blockNumbers: Float64Array;
+  /** Neighbours in a slab that stay neighbours in the chunk: first pick, number of slots; and so on. */
+  readonly runs: Uint32Array;
 }
 
-export function buildChunk(job: BuildChunkJob): BuiltChunk {
-  const { identity, sources, output, picks } = job;
+export function buildChunk({ identity, sources, picks, ranges }: BuildChunkJob): BuiltChunk {
   const count = picks.length;
   const blockNumbers = new Float64Array(count);
   const checksums = new Uint32Array(count);
-  const blockBytes = identity.blockSizeBytes;
-  encodeChunkHeader(output, identity);
-  let run = 0;
+  const runs: number[] = [];
   for (let i = 0; i < count; i += 1) {
     const pick = picks[i];
     const source = sources[Math.floor(pick / PICK_SOURCE_FACTOR)];
     const slot = pick % PICK_SOURCE_FACTOR;
     blockNumbers[i] = source.blockNumbers[slot];
     checksums[i] = source.checksums[slot];
-    run += 1;
-    // Neighbours in the slab that stay neighbours in the chunk are copied in one go.
-    if (i + 1 < count && picks[i + 1] === pick + 1) continue;
-    const first = slot - run + 1;
-    output.set(source.bytes.subarray(first * blockBytes, (slot + 1) * blockBytes), CHUNK_HEADER_BYTES + (i - run + 1) * blockBytes);
-    run = 0;
+    if (i > 0 && picks[i - 1] === pick - 1) runs[runs.length - 1] += 1;
+    else runs.push(pick, 1);
   }
-  const length = encodeChunkTail(output, CHUNK_HEADER_BYTES + count * blockBytes, identity, { blockNumbers, checksums, count }, job.ranges);
-  return { length, blockNumbers };
+  const header = encodeChunkHeader(identity);
+  return { header, tail: encodeChunkTail(identity, header, { blockNumbers, checksums }, ranges), blockNumbers, runs: Uint32Array.from(runs) };
 }

@@ -85,12 +85,13 @@ export class ChunkReader {
 
   /**
    * Reads `count` blocks from consecutive slots of a chunk into `target` at `targetStart`; they must be the blocks from
-   * `blockNumber` on. Errors: `not-found` if the chunk is gone, `corrupt` naming block, chunk and byte, `io-error`.
+   * `blockNumber` on. Returns their checksums, borrowed for the turn. Errors: `not-found` if the chunk is gone, `corrupt` naming block, chunk and byte, `io-error`.
    */
-  async readBlocks(chunk: { readonly number: number; readonly epoch: number }, slot: number, count: number, blockNumber: number, target: Uint8Array, targetStart: number): Promise<void> {
+  async readBlocks(chunk: { readonly number: number; readonly epoch: number }, slot: number, count: number, blockNumber: number, target: Uint8Array, targetStart: number): Promise<Uint32Array> {
     const open = await this.#acquire(chunk.number, chunk.epoch);
     try {
       await this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart);
+      return open.tables.checksums.subarray(slot, slot + count);
     } catch (error) {
       throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);
     } finally {

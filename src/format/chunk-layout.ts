@@ -120,23 +120,19 @@ export interface ChunkFooter {
   readonly headerChecksum: number;
 }
 
-/** Bytes of a chunk of codec 0. */
-export function chunkBytes(blockCount: number, rangeCount: number, blockSizeBytes: number): number {
-  return CHUNK_HEADER_BYTES + blockCount * blockSizeBytes + tablesBytes(blockCount, blockCount === 0 ? 0 : 1, rangeCount) + CHUNK_FOOTER_BYTES;
-}
-
+/** Bytes of the tables. */
 export function tablesBytes(blockCount: number, frameCount: number, rangeCount: number): number {
   return blockCount * BLOCK_ENTRY_BYTES + frameCount * FRAME_ENTRY_BYTES + rangeCount * RANGE_ENTRY_BYTES;
 }
 
-/** Writes the header at the start of `target`; all 4096 bytes are set. */
-export function encodeChunkHeader(target: Uint8Array, identity: ChunkIdentity): void {
-  target.fill(0, 0, CHUNK_HEADER_BYTES);
-  const view = viewOf(target);
-  target.set(HEADER_MAGIC, 0);
+/** The header: 4096 bytes. */
+export function encodeChunkHeader(identity: ChunkIdentity): Uint8Array {
+  const bytes = new Uint8Array(CHUNK_HEADER_BYTES);
+  const view = viewOf(bytes);
+  bytes.set(HEADER_MAGIC, 0);
   view.setUint32(8, CHUNK_VERSION, true);
   view.setUint32(12, identity.blockSizeBytes, true);
-  target.set(identity.volumeId, 16);
+  bytes.set(identity.volumeId, 16);
   writeU64(view, 32, identity.epoch);
   writeU64(view, 40, identity.chunkNumber);
   writeU64(view, 48, identity.firstLsn);
@@ -144,7 +140,8 @@ export function encodeChunkHeader(target: Uint8Array, identity: ChunkIdentity): 
   writeU64(view, 64, identity.previousChunk);
   view.setUint32(72, identity.part, true);
   view.setUint32(76, identity.parts, true);
-  view.setUint32(HEADER_CRC_OFFSET, checksum(target.subarray(0, HEADER_CRC_OFFSET)), true);
+  view.setUint32(HEADER_CRC_OFFSET, checksum(bytes.subarray(0, HEADER_CRC_OFFSET)), true);
+  return bytes;
 }
 
 /** Decodes and checks a header against the volume and number that are expected. Error: `corrupt`. */
@@ -182,55 +179,52 @@ function checkVersion(version: number, name: string): void {
 }
 
 /**
- * Writes tables and footer of a chunk of codec 0 into `target` at `offset`, behind the data that begins at
- * CHUNK_HEADER_BYTES; returns the length of the object. `blockNumbers` ascend, `checksums` go with them.
+ * Tables and footer of a chunk of codec 0: what stands behind its blocks. `header` is the object's header; `blockNumbers`
+ * ascend, `checksums` go with them.
  */
 export function encodeChunkTail(
-  target: Uint8Array,
-  offset: number,
   identity: ChunkIdentity,
-  blocks: { readonly blockNumbers: Float64Array; readonly checksums: Uint32Array; readonly count: number },
+  header: Uint8Array,
+  blocks: { readonly blockNumbers: Float64Array; readonly checksums: Uint32Array },
   ranges: readonly ZeroRange[],
-): number {
-  const view = viewOf(target);
-  const frameCount = blocks.count === 0 ? 0 : 1;
-  let at = offset;
-  for (let i = 0; i < blocks.count; i += 1) {
+): Uint8Array {
+  const count = blocks.blockNumbers.length;
+  const frameCount = count === 0 ? 0 : 1;
+  const length = tablesBytes(count, frameCount, ranges.length);
+  const bytes = new Uint8Array(length + CHUNK_FOOTER_BYTES);
+  const view = viewOf(bytes);
+  let at = 0;
+  for (let i = 0; i < count; i += 1) {
     writeU64(view, at, blocks.blockNumbers[i]);
     view.setUint32(at + 8, blocks.checksums[i], true);
-    view.setUint16(at + 12, 0, true);
     view.setUint16(at + 14, i, true);
     at += BLOCK_ENTRY_BYTES;
   }
-  if (frameCount === 1) at = encodeRawFrame(target, view, at, blocks.count * identity.blockSizeBytes);
+  const dataBytes = count * identity.blockSizeBytes;
+  if (frameCount === 1) {
+    writeU64(view, at, CHUNK_HEADER_BYTES);
+    view.setUint32(at + 8, dataBytes, true);
+    view.setUint32(at + 12, dataBytes, true);
+    at += FRAME_ENTRY_BYTES;
+  }
   for (const range of ranges) {
     writeU64(view, at, range.blockNumber);
     writeU64(view, at + 8, range.blockCount);
     view.setUint32(at + 16, range.provisioned ? RANGE_FLAG_PROVISIONED : 0, true);
-    view.setUint32(at + 20, 0, true);
     at += RANGE_ENTRY_BYTES;
   }
-  target.fill(0, at, at + CHUNK_FOOTER_BYTES);
-  target.set(FOOTER_MAGIC, at);
+  bytes.set(FOOTER_MAGIC, at);
   view.setUint32(at + 8, CHUNK_VERSION, true);
-  view.setUint32(at + 12, blocks.count, true);
+  view.setUint32(at + 12, count, true);
   view.setUint32(at + 16, frameCount, true);
   view.setUint32(at + 20, ranges.length, true);
-  writeU64(view, at + 24, offset);
-  view.setUint32(at + 32, at - offset, true);
-  view.setUint32(at + 36, checksum(target.subarray(offset, at)), true);
+  writeU64(view, at + 24, CHUNK_HEADER_BYTES + dataBytes);
+  view.setUint32(at + 32, length, true);
+  view.setUint32(at + 36, checksum(bytes.subarray(0, length)), true);
   writeU64(view, at + 40, identity.chunkNumber);
-  view.setUint32(at + 48, checksum(target.subarray(0, HEADER_CRC_OFFSET)), true);
-  view.setUint32(at + FOOTER_CRC_OFFSET, checksum(target.subarray(at, at + FOOTER_CRC_OFFSET)), true);
-  return at + CHUNK_FOOTER_BYTES;
-}
-
-function encodeRawFrame(target: Uint8Array, view: DataView, at: number, length: number): number {
-  target.fill(0, at, at + FRAME_ENTRY_BYTES);
-  writeU64(view, at, CHUNK_HEADER_BYTES);
-  view.setUint32(at + 8, length, true);
-  view.setUint32(at + 12, length, true);
-  return at + FRAME_ENTRY_BYTES;
+  view.setUint32(at + 48, checksum(header.subarray(0, HEADER_CRC_OFFSET)), true);
+  view.setUint32(at + FOOTER_CRC_OFFSET, checksum(bytes.subarray(at, at + FOOTER_CRC_OFFSET)), true);
+  return bytes;
 }
 
 /** Decodes and checks the footer: the last 64 bytes of an object of `objectBytes`. Errors: `corrupt`, `unsupported`. */

@@ -231,7 +231,7 @@ export class BlockMap {
 
   /** Puts consecutive blocks into consecutive slots of a chunk (0: provisioned zeroes). Their leaves must be resident. */
   place(blockNumber: number, blockCount: number, chunk: number, slot: number): void {
-    assert(chunk <= MAX_CHUNK_NUMBER, `chunk number ${chunk} does not fit the map`);
+    assert(chunk <= MAX_CHUNK_NUMBER, 'a chunk number does not fit the map');
     let done = 0;
     while (done < blockCount) {
       const index = Math.floor((blockNumber + done) / LEAF_BLOCKS);

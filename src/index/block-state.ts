@@ -1,5 +1,5 @@
 /** The states of a block (DESIGN 2) and the only changes between them that there are. */
-import { assert } from '../base/assert.ts';
+import { AssertionFailure } from '../base/assert.ts';
 
 export type BlockState = 'empty' | 'hot' | 'pending' | 'persisted' | 'cached';
 
@@ -18,5 +18,5 @@ export function isTransition(source: BlockState, target: BlockState): boolean {
 
 /** Asserts that a block may go from `source` to `target`. */
 export function assertTransition(source: BlockState, target: BlockState, blockNumber: number): void {
-  assert(isTransition(source, target), `block ${blockNumber} cannot go from ${source} to ${target}`);
+  if (!isTransition(source, target)) throw new AssertionFailure(`block ${blockNumber} cannot go from ${source} to ${target}`);
 }

@@ -110,7 +110,7 @@ export class ChunkCatalogue {
   /** Some of a chunk's blocks are referred to no more. */
   displaced(chunk: number, blockCount: number): void {
     const { page, place } = this.#pageFor(chunk);
-    assert(page.epochs[place] !== 0 && page.liveBlocks[place] >= blockCount, `chunk ${chunk} has fewer than ${blockCount} live blocks`);
+    assert(page.epochs[place] !== 0 && page.liveBlocks[place] >= blockCount, 'a chunk has fewer live blocks than lose their place');
     page.liveBlocks[place] -= blockCount;
     this.#liveBlocks -= blockCount;
     if (page.liveBlocks[place] === 0) this.#dead.add(chunk);

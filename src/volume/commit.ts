@@ -76,7 +76,7 @@ function missingLeaves(map: BlockMap, ranges: readonly ZeroRange[], chunks: read
 export async function commitSet(core: VolumeCore, set: ChunkSet, chunks: readonly StagedChunk[]): Promise<void> {
   const { map, catalogue, counters, manifest } = core;
   await applySet(map, catalogue, set.ranges, chunks.map((chunk) => ({ ...chunk, epoch: manifest.epoch })));
-  for (const { picks } of chunks) for (const pick of picks) checkCommittable(core, set, pick);
+  for (const { picks } of chunks) checkCommittable(core, set, picks);
   for (const { slab, ranges } of set.slabs) {
     if (slab === null) continue; // it had no ranges
     for (const range of ranges) forgetMarks(core, slab, range);
@@ -89,12 +89,14 @@ export async function commitSet(core: VolumeCore, set: ChunkSet, chunks: readonl
 }
 
 /** A block goes to a chunk from `pending` only, never straight from `hot`: the log has it first. */
-function checkCommittable(core: VolumeCore, set: ChunkSet, pick: number): void {
-  const { slab } = set.slabs[Math.floor(pick / PICK_SOURCE_FACTOR)];
-  const slot = pick % PICK_SOURCE_FACTOR;
-  assert(slab !== null, 'a block was picked from a slab without memory');
-  const blockNumber = slab.blockNumbers[slot];
-  if (core.resident.get(blockNumber) === core.locationOf(slab, slot)) assertTransition(core.stateOf(blockNumber), 'cached', blockNumber);
+function checkCommittable(core: VolumeCore, set: ChunkSet, picks: Uint32Array): void {
+  const written = core.logIfOpen?.writtenLsn ?? Number.POSITIVE_INFINITY;
+  for (const pick of picks) {
+    const { slab } = set.slabs[Math.floor(pick / PICK_SOURCE_FACTOR)];
+    assert(slab !== null, 'a block was picked from a slab without memory');
+    const slot = pick % PICK_SOURCE_FACTOR;
+    assertTransition(slab.lsns[slot] <= written ? 'pending' : 'hot', 'persisted', slab.blockNumbers[slot]);
+  }
 }
 
 /** Drops the zero marks of a dirty slab: the map says it now. Marks of later slabs stay. */

@@ -6,10 +6,10 @@
 import { assert } from '../base/assert.ts';
 import { SerialQueue, forEachLimited } from '../base/async.ts';
 import { type VolumeError, toVolumeError } from '../base/errors.ts';
-import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
+import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, PICK_SOURCE_FACTOR, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
 import type { Timer } from '../env/env.ts';
-import { type ChunkIdentity, type ZeroRange, chunkBytes } from '../format/chunk-layout.ts';
+import { type ChunkIdentity, type ZeroRange } from '../format/chunk-layout.ts';
 import type { StagedObject } from '../store/object-store.ts';
 import { type ChunkSet, makeSet, setLength } from './chunk-set.ts';
 import { commitSet } from './commit.ts';
@@ -41,7 +41,6 @@ export class Flusher {
   readonly #core: VolumeCore;
   readonly #writes: WritePath;
   readonly #events: FlusherEvents;
-  readonly #outputs: Uint8Array[] = [];
   #busy = false;
   #nextChunk: number;
   #draining = 0;
@@ -178,7 +177,7 @@ export class Flusher {
   /** Builds and writes the parts of a set, durable but not yet published. */
   async #stageAll(set: ChunkSet): Promise<StagedChunk[]> {
     const { slotsPerSlab, manifest, blockSizeBytes, env, settings } = this.#core;
-    const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { bytes: slab.bytes, blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
+    const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
     const sorted: unknown = await env.workers.run(SORT_PICKS_TASK, { blockNumbers: sources.map((source) => source.blockNumbers), picks: set.picks });
     assert(sorted instanceof Uint32Array && sorted.length === set.picks.length, 'the worker answered with something else than picks');
     const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
@@ -203,25 +202,25 @@ export class Flusher {
           part: index + 1,
           parts,
         };
-        staged[index] = await this.#stage(identity, sources, picks.slice(), index === 0 ? set.ranges : []);
+        staged[index] = await this.#stage(identity, set, sources, picks.slice(), index === 0 ? set.ranges : []);
       },
     );
     return staged;
   }
 
-  async #stage(identity: ChunkIdentity, sources: BuildChunkJob['sources'], picks: Uint32Array, ranges: readonly ZeroRange[]): Promise<StagedChunk> {
-    const output = this.#takeOutput(chunkBytes(picks.length, ranges.length, identity.blockSizeBytes));
-    const job: BuildChunkJob = { identity, sources, picks, ranges, output };
+  async #stage(identity: ChunkIdentity, set: ChunkSet, sources: BuildChunkJob['sources'], picks: Uint32Array, ranges: readonly ZeroRange[]): Promise<StagedChunk> {
+    const job: BuildChunkJob = { identity, sources, picks, ranges };
     const built = asBuiltChunk(await this.#core.env.workers.run(BUILD_CHUNK_TASK, job));
-    const object = await this.#whileFull(() => this.#write(chunkKey(identity.epoch, identity.chunkNumber), output.subarray(0, built.length)));
-    if (this.#outputs.length < this.#core.settings.chunkConcurrency) this.#outputs.push(output);
-    return { chunk: identity.chunkNumber, object, blockNumbers: built.blockNumbers, picks, objectBytes: built.length };
+    const parts = [built.header, ...blockParts(set, built.runs, identity.blockSizeBytes), built.tail];
+    const object = await this.#whileFull(() => this.#write(chunkKey(identity.epoch, identity.chunkNumber), parts));
+    const objectBytes = built.header.length + picks.length * identity.blockSizeBytes + built.tail.length;
+    return { chunk: identity.chunkNumber, object, blockNumbers: built.blockNumbers, picks, objectBytes };
   }
 
-  async #write(key: string, bytes: Uint8Array): Promise<StagedObject> {
+  async #write(key: string, parts: readonly Uint8Array[]): Promise<StagedObject> {
     const object = await this.#core.store.stage(key);
     try {
-      await object.append([bytes]);
+      await object.append(parts);
       await object.seal();
       return object;
     } catch (error) {
@@ -262,22 +261,28 @@ export class Flusher {
     this.#core.room.wake();
     this.#core.progress.wake();
   }
-
-  /** Shared memory for an object's bytes; some pieces are kept. */
-  #takeOutput(length: number): Uint8Array {
-    const index = this.#outputs.findIndex((output) => output.length >= length);
-    if (index >= 0) return this.#outputs.splice(index, 1)[0];
-    this.#outputs.length = 0;
-    return new Uint8Array(new SharedArrayBuffer(length));
-  }
 }
 
 /** Stands for a slab whose memory is free: nothing is picked from it. */
-const NO_SOURCE = { bytes: new Uint8Array(0), blockNumbers: new Float64Array(0), checksums: new Uint32Array(0) };
+const NO_SOURCE = { blockNumbers: new Float64Array(0), checksums: new Uint32Array(0) };
+
+/** The blocks of a chunk as they stand in the slabs, which do not change before the set is committed. */
+function blockParts(set: ChunkSet, runs: Uint32Array, blockSizeBytes: number): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  for (let i = 0; i < runs.length; i += 2) {
+    const { slab } = set.slabs[Math.floor(runs[i] / PICK_SOURCE_FACTOR)];
+    assert(slab !== null, 'a block was picked from a slab without memory');
+    const slot = runs[i] % PICK_SOURCE_FACTOR;
+    parts.push(slab.bytes.subarray(slot * blockSizeBytes, (slot + runs[i + 1]) * blockSizeBytes));
+  }
+  return parts;
+}
 
 function asBuiltChunk(result: unknown): BuiltChunk {
-  assert(typeof result === 'object' && result !== null && 'length' in result && 'blockNumbers' in result, 'the worker answered with something else than a chunk');
-  const { length, blockNumbers } = result;
-  assert(typeof length === 'number' && blockNumbers instanceof Float64Array, 'the worker answered with wrong types');
-  return { length, blockNumbers };
+  const whole = typeof result === 'object' && result !== null && 'header' in result && 'tail' in result && 'blockNumbers' in result && 'runs' in result;
+  assert(whole, 'the worker answered with something else than a chunk');
+  const { header, tail, blockNumbers, runs } = result;
+  const typed = header instanceof Uint8Array && tail instanceof Uint8Array && blockNumbers instanceof Float64Array && runs instanceof Uint32Array;
+  assert(typed, 'the worker answered with wrong types');
+  return { header, tail, blockNumbers, runs };
 }

@@ -4,7 +4,6 @@
  */
 import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
-import { checksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import { LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
 import { NO_LOCATION, isZeroLocation } from '../index/resident-map.ts';
@@ -151,31 +150,31 @@ export class ReadPath {
     // A block that the request wants only part of is read aside: its checksum is over all of it.
     const bytes = whole ? target : new Uint8Array(length);
     const start = whole ? piece.targetStart : 0;
-    await this.#readFromChunk(piece.chunk, piece.slot, piece.blockCount, piece.blockNumber, bytes, start);
+    const checksums = await this.#readFromChunk(piece.chunk, piece.slot, piece.blockCount, piece.blockNumber, bytes, start);
     if (!whole) {
       const skip = Math.max(0, -piece.targetStart);
       const to = piece.targetStart + skip;
       target.set(bytes.subarray(skip, Math.min(length, skip + target.length - to)), to);
     }
-    if (fillCache) this.#fillCache(piece, bytes, start);
+    if (fillCache) this.#fillCache(piece, bytes, start, checksums);
   }
 
-  async #readFromChunk(chunk: number, slot: number, count: number, blockNumber: number, target: Uint8Array, start: number): Promise<void> {
+  /** Returns the checksums that the bytes were found to have. */
+  async #readFromChunk(chunk: number, slot: number, count: number, blockNumber: number, target: Uint8Array, start: number): Promise<Uint32Array> {
     const facts = this.#core.catalogue.get(chunk);
     if (facts === undefined) throw new VolumeError('not-found', `chunk ${chunk}, which held block ${blockNumber}, is gone`);
-    await this.#core.reader.readBlocks({ number: chunk, epoch: facts.epoch }, slot, count, blockNumber, target, start);
+    return this.#core.reader.readBlocks({ number: chunk, epoch: facts.epoch }, slot, count, blockNumber, target, start);
   }
 
   /** Keeps what was read, block by block, unless a write or another read was faster. */
-  #fillCache(piece: ChunkPiece, bytes: Uint8Array, start: number): void {
+  #fillCache(piece: ChunkPiece, bytes: Uint8Array, start: number, checksums: Uint32Array): void {
     const { map, blockSizeBytes } = this.#core;
     if (this.#core.closed) return;
     for (let i = 0; i < piece.blockCount; i += 1) {
       const blockNumber = piece.blockNumber + i;
       if (this.#core.residentLocation(blockNumber) !== NO_LOCATION) continue;
       const current = map.lookup(blockNumber) === LOOKUP.STORED && map.foundChunk === piece.chunk && map.foundSlot === piece.slot + i;
-      const at = start + i * blockSizeBytes;
-      if (current) this.#core.cacheBlock(blockNumber, bytes, at, checksum(bytes.subarray(at, at + blockSizeBytes)));
+      if (current) this.#core.cacheBlock(blockNumber, bytes, start + i * blockSizeBytes, checksums[i]);
     }
   }
 

@@ -264,7 +264,7 @@ export class WritePath {
 
   /** A block of which only part is written: the rest stays as `prepareWrite` found it. */
   #mergeBlock(blockNumber: number, within: number, part: Uint8Array): number {
-    assert(blockNumber === this.#headBlock || blockNumber === this.#tailBlock, `block ${blockNumber} is merged unprepared`);
+    assert(blockNumber === this.#headBlock || blockNumber === this.#tailBlock, 'a block is merged unprepared');
     const merged = blockNumber === this.#headBlock ? this.#head : this.#tail;
     merged.set(part, within);
     if (this.#isZero(merged, 0)) return this.#zero(blockNumber, 1, false);

@@ -95,7 +95,7 @@ export class LogRing {
   /** A record of `bytes` stands at `offset` of the current life now. */
   advance(bytes: number, lsn: number): void {
     const life = this.#current;
-    assert(life !== null && bytes <= this.remaining && lsn === life.lastLsn + 1, `record ${lsn} of ${bytes} bytes does not fit the log`);
+    assert(life !== null && bytes <= this.remaining && lsn === life.lastLsn + 1, 'a record does not fit the log, or comes out of order');
     this.#offset += bytes;
     life.lastLsn = lsn;
   }

@@ -147,7 +147,7 @@ export class LogWriter {
    * its checksums are `checksums[first ...]`. Room was asked for with `hasRoom`.
    */
   appendWrite(blockNumber: number, blockCount: number, payload: Uint8Array, checksums: Uint32Array, first: number): number {
-    assert(blockCount <= this.maxRecordBlocks, `a record of ${blockCount} blocks is too long`);
+    assert(blockCount <= this.maxRecordBlocks, 'a record is too long');
     const prefix = this.#begin(RECORD_KIND.WRITE, blockNumber, blockCount, false);
     const copy = payload.length <= COPY_LIMIT_BYTES;
     const { bytes, view, start } = this.#batch.reserve(prefix + (copy ? payload.length : 0));

@@ -1,6 +1,6 @@
 /** One of each structure of format version 1, with every field set to something of its own. */
 import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, encodeLeaf, encodeNode, encodeRoot } from '../../src/format/checkpoint-layout.ts';
-import { CHUNK_HEADER_BYTES, chunkBytes, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
+import { CHUNK_HEADER_BYTES, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
 import { RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes } from '../../src/format/log-record.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
 import { checksum } from '../../src/base/checksum.ts';
@@ -56,15 +56,10 @@ function record(fields: Readonly<RecordFields>): Uint8Array {
 
 /** A whole chunk object of three blocks, each full of its index + 1. */
 export function chunkObject(): Uint8Array {
-  const bytes = new Uint8Array(chunkBytes(CHUNK_BLOCKS.length, RANGES.length, BLOCK_BYTES));
-  const checksums = new Uint32Array(CHUNK_BLOCKS.length);
-  encodeChunkHeader(bytes, CHUNK);
-  for (let i = 0; i < CHUNK_BLOCKS.length; i += 1) {
-    const block = bytes.subarray(CHUNK_HEADER_BYTES + i * BLOCK_BYTES, CHUNK_HEADER_BYTES + (i + 1) * BLOCK_BYTES).fill(i + 1);
-    checksums[i] = checksum(block);
-  }
-  encodeChunkTail(bytes, CHUNK_HEADER_BYTES + CHUNK_BLOCKS.length * BLOCK_BYTES, CHUNK, { blockNumbers: CHUNK_BLOCKS, checksums, count: CHUNK_BLOCKS.length }, RANGES);
-  return bytes;
+  const blocks = [...CHUNK_BLOCKS].map((_, index) => Buffer.alloc(BLOCK_BYTES, index + 1));
+  const header = encodeChunkHeader(CHUNK);
+  const tail = encodeChunkTail(CHUNK, header, { blockNumbers: CHUNK_BLOCKS, checksums: Uint32Array.from(blocks, (block) => checksum(block)) }, RANGES);
+  return new Uint8Array(Buffer.concat([header, ...blocks, tail]));
 }
 
 /** Name of each structure and its bytes. */
