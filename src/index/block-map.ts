@@ -163,10 +163,10 @@ export class BlockMap {
   #fill(leaf: Leaf, runs: readonly Run[]): void {
     leaf.resident = true;
     leaf.used = true;
+    this.#residentBytes += UNIFORM_LEAF_BYTES;
     if (runs.length <= 1) {
       leaf.run = runs[0] ?? EMPTY_RUN;
       leaf.mapped = leaf.run.blockCount;
-      this.#residentBytes += UNIFORM_LEAF_BYTES;
       return;
     }
     const dense = this.#makeDense(leaf);
@@ -180,7 +180,7 @@ export class BlockMap {
     leaf.mapped = 0;
     leaf.run = EMPTY_RUN;
     this.#dense.add(leaf);
-    this.#residentBytes += DENSE_LEAF_BYTES;
+    this.#residentBytes += DENSE_LEAF_BYTES - UNIFORM_LEAF_BYTES;
     if (run.blockCount > 0) this.#writeRun(leaf, dense, run);
     return dense;
   }

@@ -1,0 +1,203 @@
+/** Hand-driven stand-ins for parts of the Env: a clock that moves when it is told to, a file whose calls end when they are told to. */
+import { type Deferred, deferred } from '../../src/base/async.ts';
+import type { Clock, File, LogFields, Logger, LogLevel, Timer, Workers } from '../../src/env/env.ts';
+import { realEngine } from '../sim/real-engine.ts';
+
+export function systemError(code: string): Error {
+  return Object.assign(new Error(`${code}: made by the test`), { code });
+}
+
+interface PendingTimer {
+  readonly dueMs: number;
+  readonly callback: () => void;
+}
+
+export class ManualClock implements Clock {
+  #nowMs = 0;
+  #timers: PendingTimer[] = [];
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return 1_790_000_000_000 + this.#nowMs;
+  }
+
+  get pendingTimers(): number {
+    return this.#timers.length;
+  }
+
+  setTimer(delayMs: number, callback: () => void): Timer {
+    const timer = { dueMs: this.#nowMs + delayMs, callback };
+    this.#timers.push(timer);
+    return {
+      cancel: () => {
+        this.#timers = this.#timers.filter((other) => other !== timer);
+      },
+    };
+  }
+
+  sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.setTimer(delayMs, resolve);
+    });
+  }
+
+  yield(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Lets time pass without running timers: what a slow call costs. */
+  spend(durationMs: number): void {
+    this.#nowMs += durationMs;
+  }
+
+  /** Lets time pass; timers that are due run in their order. */
+  advance(durationMs: number): void {
+    const endMs = this.#nowMs + durationMs;
+    for (;;) {
+      const due = this.#timers.filter((timer) => timer.dueMs <= endMs).toSorted((a, b) => a.dueMs - b.dueMs)[0];
+      if (due === undefined) break;
+      this.#timers = this.#timers.filter((other) => other !== due);
+      this.#nowMs = Math.max(this.#nowMs, due.dueMs);
+      due.callback();
+    }
+    this.#nowMs = endMs;
+  }
+}
+
+/** Lets every microtask that is queued now, and those they queue, run. */
+export async function settleMicrotasks(): Promise<void> {
+  for (let i = 0; i < 50; i += 1) await Promise.resolve();
+}
+
+export interface HeldCall {
+  readonly kind: 'write' | 'sync';
+  readonly end: Deferred<void>;
+}
+
+/** A file in memory. While `hold` is set, its promised writes and syncs end only when the test lets them. */
+export class FakeFile implements File {
+  readonly calls: string[] = [];
+  readonly held: HeldCall[] = [];
+  hold = false;
+  /** Thrown by the next calls of the kind, until it is null again. */
+  writeError: Error | null = null;
+  syncError: Error | null = null;
+  /** Run within each in-turn call: to let time pass. */
+  during: () => void = () => undefined;
+  #bytes = Buffer.alloc(0);
+  #synced = Buffer.alloc(0);
+
+  get bytes(): Buffer {
+    return this.#bytes;
+  }
+
+  /** Content as of the last sync that ended. */
+  get synced(): Buffer {
+    return this.#synced;
+  }
+
+  get writes(): number {
+    return this.calls.filter((call) => call.startsWith('write')).length;
+  }
+
+  get syncs(): number {
+    return this.calls.filter((call) => call.startsWith('sync')).length;
+  }
+
+  replace(bytes: Uint8Array): void {
+    this.#bytes = Buffer.from(bytes);
+  }
+
+  #put(parts: readonly Uint8Array[], offsetBytes: number): void {
+    const bytes = Buffer.concat(parts);
+    const length = Math.max(this.#bytes.length, offsetBytes + bytes.length);
+    const grown = Buffer.alloc(length);
+    this.#bytes.copy(grown);
+    bytes.copy(grown, offsetBytes);
+    this.#bytes = grown;
+  }
+
+  async #whenLet(kind: HeldCall['kind']): Promise<void> {
+    if (!this.hold) return;
+    const end = deferred<void>();
+    this.held.push({ kind, end });
+    await end.promise;
+  }
+
+  async write(parts: readonly Uint8Array[], offsetBytes: number): Promise<void> {
+    this.calls.push('write');
+    await this.#whenLet('write');
+    if (this.writeError !== null) throw this.writeError;
+    this.#put(parts, offsetBytes);
+  }
+
+  writeNow(parts: readonly Uint8Array[], offsetBytes: number): void {
+    this.calls.push('write now');
+    this.during();
+    if (this.writeError !== null) throw this.writeError;
+    this.#put(parts, offsetBytes);
+  }
+
+  async read(target: Uint8Array, offsetBytes: number): Promise<number> {
+    const length = Math.max(0, Math.min(target.length, this.#bytes.length - offsetBytes));
+    target.set(this.#bytes.subarray(offsetBytes, offsetBytes + length));
+    return Promise.resolve(length);
+  }
+
+  async sync(): Promise<void> {
+    this.calls.push('sync');
+    const covered = Buffer.from(this.#bytes);
+    await this.#whenLet('sync');
+    if (this.syncError !== null) throw this.syncError;
+    this.#synced = covered;
+  }
+
+  syncNow(): void {
+    this.calls.push('sync now');
+    this.during();
+    if (this.syncError !== null) throw this.syncError;
+    this.#synced = Buffer.from(this.#bytes);
+  }
+
+  sizeBytes(): Promise<number> {
+    return Promise.resolve(this.#bytes.length);
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Lets the oldest held call end. */
+  async release(): Promise<HeldCall['kind'] | null> {
+    const call = this.held.shift();
+    call?.end.resolve();
+    await settleMicrotasks();
+    return call?.kind ?? null;
+  }
+}
+
+/** The tasks of the worker threads, in this one. A job is cloned first, as it is on its way to a thread. */
+export const inlineWorkers: Workers = {
+  async run(task: string, job: unknown): Promise<unknown> {
+    const run = realEngine.tasks.get(task);
+    if (run === undefined) throw new Error(`no worker task is called ${task}`);
+    const copy: unknown = structuredClone(job);
+    return Promise.resolve(run(copy));
+  },
+  close: () => Promise.resolve(),
+};
+
+export class MemoryLogger implements Logger {
+  readonly lines: { readonly level: LogLevel; readonly event: string; readonly fields: LogFields }[] = [];
+
+  log(level: LogLevel, event: string, fields: LogFields = {}): void {
+    this.lines.push({ level, event, fields });
+  }
+
+  events(): string[] {
+    return this.lines.map((line) => line.event);
+  }
+}
