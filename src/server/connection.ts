@@ -111,6 +111,11 @@ export class Connection implements SessionHost {
     if (!this.#inputEnded && !this.#closed) this.#transport.resumeReading();
   }
 
+  /** Whether all was said and sent, and only the client's own end is missing. */
+  get onlyLingers(): boolean {
+    return this.#lingerTimer !== null && this.#unsent.length === 0;
+  }
+
   finish(broken: boolean): void {
     const { socket } = this.#transport;
     if (this.#closed) return;

@@ -16,6 +16,9 @@ const IDLE_SHARE = 4;
 /** Looks at stalled clients in the time after which one is dropped. */
 const CHECKS_PER_TIMEOUT = 8;
 
+/** While stopping: how often clients are dropped that have all their answers and keep their side open. */
+const LINGER_MS = 1000;
+
 export interface NbdServerOptions {
   readonly directory: DeviceDirectory;
   readonly settings: ServerSettings;
@@ -75,6 +78,7 @@ export class NbdServer {
     for (const server of this.#servers.splice(0)) server.close();
     for (const connection of this.#connections) connection.session.shutdown();
     const deadline = setTimeout(() => this.#dropAll(), graceMs);
+    const impatience = setInterval(() => this.#dropLingering(), LINGER_MS);
     // Requests that are in the sockets already get their refusal: one turn to read them, one to answer.
     for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
     for (const connection of this.#connections) connection.session.leaveIfIdle();
@@ -84,8 +88,14 @@ export class NbdServer {
       await this.#ended.wait();
     }
     clearTimeout(deadline);
+    clearInterval(impatience);
     if (this.#progressTimer !== null) clearInterval(this.#progressTimer);
     this.#progressTimer = null;
+  }
+
+  /** A client that has its last answer and does not close does not hold up the end. */
+  #dropLingering(): void {
+    for (const connection of this.#connections) if (connection.onlyLingers) connection.drop('server stopped');
   }
 
   #accept(accepted: net.Socket, listener: string): void {
