@@ -111,6 +111,7 @@ export class Checkpointer {
   #chunksSince = 0;
   #timer: Timer | null = null;
   #requested = false;
+  #stopped = false;
   /** Checkpoint objects that the newest root does not need. */
   #unused: CheckpointObject[] = [];
 
@@ -127,6 +128,7 @@ export class Checkpointer {
 
   /** Chunks were committed: cuts a checkpoint when it is time. `request` is called when the timer says so. */
   async chunksCommitted(chunkCount: number, request: () => void): Promise<void> {
+    if (this.#stopped) return;
     this.#chunksSince += chunkCount;
     const { checkpointChunks, checkpointIntervalMs } = this.#core.settings;
     if (this.#requested || this.#chunksSince >= checkpointChunks || this.#core.map.isOverLimit) {
@@ -140,7 +142,12 @@ export class Checkpointer {
     });
   }
 
+  /**
+   * No checkpoint begins from now on, nor a wait for one. A chunk set that is under way may still be committed; a checkpoint some
+   * time after it would overwrite the manifest of whoever has the volume by then.
+   */
   stop(): void {
+    this.#stopped = true;
     this.#timer?.cancel();
     this.#timer = null;
   }
@@ -148,7 +155,7 @@ export class Checkpointer {
   /** Writes a checkpoint; nobody may commit a chunk meanwhile. A full disk only postpones it. Rejects with anything else. */
   async run(): Promise<void> {
     this.#requested = false;
-    if (this.isCurrent) return;
+    if (this.#stopped || this.isCurrent) return;
     try {
       await this.#write();
     } catch (cause) {
