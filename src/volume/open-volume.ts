@@ -117,9 +117,7 @@ class Opening {
       logEnd: recovery.end,
       elapsedMs: Math.round(this.#env.clock.nowMs() - startMs),
     });
-    const closeFiles = async (): Promise<void> => {
-      for (const file of this.#logFiles) await file.close();
-    };
+    const closeFiles = (): Promise<void> => this.#closeLogFiles();
     return new Volume({ core, writes, flusher, checkpointer, log, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
   }
 
@@ -132,8 +130,14 @@ class Opening {
       await this.#core.reader.close();
       this.#core.releaseMemory();
     }
-    for (const file of this.#logFiles) await file.close();
+    await this.#closeLogFiles().catch((error: unknown) => this.#env.logger.log('warn', 'close-incomplete', { volume: this.#name, error }));
     await this.#lock.release();
+  }
+
+  /** Closes all, also behind one that fails. */
+  async #closeLogFiles(): Promise<void> {
+    const results = await Promise.allSettled(this.#logFiles.map((file) => file.close()));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
   async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState; chunks: RecoveredChunks }> {

@@ -299,7 +299,12 @@ export class Volume implements BlockDevice {
     core.closed = true;
     await this.#log.close();
     await core.reader.close();
-    await closeFiles();
+    try {
+      await closeFiles();
+    } catch (error) {
+      // The lock must go all the same: nobody could ever open the volume again.
+      failure ??= toVolumeError(error, `closing the log of volume ${this.name}`);
+    }
     core.room.wake();
     core.releaseMemory();
     await lock.release();
