@@ -78,6 +78,7 @@ export class ChunkReader {
   readonly #open = new Map<number, OpenChunk>();
   readonly #opening = new Map<number, Promise<OpenChunk>>();
   #tableBytes = 0;
+  #closed = false;
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
@@ -128,6 +129,7 @@ export class ChunkReader {
   }
 
   async #acquire(chunk: number, epoch: number): Promise<OpenChunk> {
+    if (this.#closed) throw new VolumeError('closed', `chunk ${chunk} is not read any more: its volume is closed`);
     const known = this.#open.get(chunk);
     if (known !== undefined) {
       this.#open.delete(chunk);
@@ -186,7 +188,9 @@ export class ChunkReader {
     await open.object.close().catch(() => undefined);
   }
 
+  /** Reads under way end; what they would open from now on is refused with `closed`. */
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.allSettled(this.#opening.values());
     for (const chunk of this.#open.keys()) this.forget(chunk);
   }

@@ -72,6 +72,8 @@ export class ReadPath {
     const release = this.#core.map.hold();
     try {
       await this.#loadLeaves(offsetBytes, target.length);
+      // A volume that was closed meanwhile has given its slabs back: what the index names may be another volume's by now.
+      if (this.#core.closed) throw new VolumeError('closed', `volume ${this.#core.name} is closed`);
       const pieces: ChunkPiece[] = [];
       const complete = this.#copyKnown(offsetBytes, target.length, target, 0, pieces);
       assert(complete, 'a leaf went away while it was held');
