@@ -16,7 +16,7 @@ export interface ServerOptions {
   readonly sizeBytes: number;
   /** basalt only. */
   readonly mode: Durability;
-  /** basalt only: its compiled command line, and options for node and for `serve`. */
+  /** basalt only: its compiled command line, options for node, and `--set` options for `create` and `serve`. */
   readonly basaltEntry: string;
   readonly nodeOptions?: readonly string[];
   readonly serveOptions?: readonly string[];
@@ -119,7 +119,8 @@ async function commandOf(options: ServerOptions, socketPath: string): Promise<[s
 async function basaltCommand(options: ServerOptions, socketPath: string): Promise<[string, string[]]> {
   const data = join(options.directory, 'data');
   await mkdir(data, { recursive: true });
-  const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, '--data', data];
+  // A new volume's log takes its size from the settings.
+  const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, '--data', data, ...(options.serveOptions ?? [])];
   await execute(process.execPath, [options.basaltEntry, ...create]);
   const serve = ['serve', '--data', data, '--socket', socketPath, '--log-level', 'warn', ...(options.serveOptions ?? [])];
   return [process.execPath, [...(options.nodeOptions ?? []), options.basaltEntry, ...serve]];
