@@ -110,45 +110,58 @@ class LogFileReader {
   }
 }
 
-interface FoundLife extends LogFileHeader {
+interface FoundFile {
+  readonly fileIndex: number;
   readonly file: File;
   readonly sizeBytes: number;
+}
+
+interface FoundLife extends LogFileHeader, FoundFile {}
+
+/** A file whose header cannot be read: which life its records are of is known from them alone. */
+interface HeadlessFile extends FoundFile {
+  readonly detail: string;
 }
 
 function isFault(header: LogFileHeader | HeaderFault): header is HeaderFault {
   return 'fault' in header;
 }
 
-async function readLives(options: LogRecoveryOptions): Promise<FoundLife[]> {
+async function readLives(options: LogRecoveryOptions): Promise<{ readonly lives: FoundLife[]; readonly headless: HeadlessFile[] }> {
   const lives: FoundLife[] = [];
+  const headless: HeadlessFile[] = [];
   for (const [fileIndex, file] of options.files.entries()) {
     const sizeBytes = await file.sizeBytes();
     const bytes = new Uint8Array(LOG_HEADER_BYTES);
     const got = await file.read(bytes, 0);
     const header = decodeLogHeader(bytes.subarray(0, got), { volumeId: options.volumeId, blockSizeBytes: options.blockSizeBytes, fileIndex });
     if (!isFault(header)) lives.push({ ...header, file, sizeBytes });
-    // A torn header is what a power cut leaves of a life that was never synced; the later lives tell whether it was.
     else if (header.fault === 'foreign') throw new VolumeError('corrupt', `log file ${fileIndex}: ${header.detail}, at byte 0; nothing was changed`);
+    // A torn header is what a power cut leaves of a life that was never synced; its records and the later lives tell whether it was.
+    else headless.push({ fileIndex, file, sizeBytes, detail: header.detail });
   }
-  return lives.toSorted((a, b) => a.generation - b.generation);
+  return { lives: lives.toSorted((a, b) => a.generation - b.generation), headless };
 }
 
 /** Finds and replays the unbroken run of records behind `chunkedLsn`. Errors: `corrupt` for damage, and what `apply` rejects with. */
 export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecovery> {
-  return new Replay(options, await readLives(options)).run();
+  const { lives, headless } = await readLives(options);
+  return new Replay(options, lives, headless).run();
 }
 
 class Replay {
   readonly #options: LogRecoveryOptions;
   readonly #lives: readonly FoundLife[];
+  readonly #headless: readonly HeadlessFile[];
   readonly #kept: LogLife[] = [];
   /** The next LSN of the run that is being read. */
   #next: number;
   #records = 0;
 
-  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[]) {
+  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[]) {
     this.#options = options;
     this.#lives = lives;
+    this.#headless = headless;
     this.#next = options.chunkedLsn + 1;
   }
 
@@ -248,13 +261,22 @@ class Replay {
       const life = this.#lives[index];
       const from = index === stopped.index ? stopped.offset : 0;
       if (from === 0) this.#checkClaim(life.durableLsn, life.fileIndex, 0, end);
-      const reader = new LogFileReader(life.file, life.sizeBytes, this.#options.blockSizeBytes);
-      let at = await reader.nextCandidate(Math.max(from, LOG_HEADER_BYTES));
-      while (at >= 0) {
-        const valid = (await reader.recordAt(at)) === 'valid' && reader.record.generation === life.generation;
-        if (valid) this.#checkClaim(reader.record.durableLsn, life.fileIndex, at, end);
-        at = await reader.nextCandidate(valid ? reader.endOffset : at + 8);
-      }
+      await this.#checkRecords(life, Math.max(from, LOG_HEADER_BYTES), life.generation, end);
+    }
+    for (const found of this.#headless) await this.#checkRecords(found, LOG_HEADER_BYTES, null, `${end}; the header of log file ${found.fileIndex}, byte 0, is not valid: ${found.detail}`);
+  }
+
+  /** Looks at the records of one life; without a header that of the first record is meant. */
+  async #checkRecords(found: FoundFile, from: number, life: number | null, end: string): Promise<void> {
+    const reader = new LogFileReader(found.file, found.sizeBytes, this.#options.blockSizeBytes);
+    let generation = life;
+    let at = await reader.nextCandidate(from);
+    while (at >= 0) {
+      const whole = (await reader.recordAt(at)) === 'valid';
+      if (whole) generation ??= reader.record.generation;
+      const valid = whole && reader.record.generation === generation;
+      if (valid) this.#checkClaim(reader.record.durableLsn, found.fileIndex, at, end);
+      at = await reader.nextCandidate(valid ? reader.endOffset : at + 8);
     }
   }
 

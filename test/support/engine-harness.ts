@@ -14,7 +14,7 @@ import type { CreateOptions } from '../../src/volume/volume-info.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { SimDisk } from '../sim/disk.ts';
 import { SimEnv } from '../sim/env.ts';
-import { type Fault, type FileCall, NO_FAULTS } from '../sim/faults.ts';
+import type { Fault, FileCall } from '../sim/faults.ts';
 import { SimLocks } from '../sim/file-system.ts';
 import { SimProcess } from '../sim/process.ts';
 import { SeededRandom } from '../sim/random.ts';
@@ -105,7 +105,7 @@ export class SimMachine {
   readonly disk = new SimDisk();
   readonly settings: EngineSettings;
   /** Asked at every call of the file system. */
-  fault: (call: FileCall) => Fault | null = () => NO_FAULTS.decide();
+  fault: (call: FileCall) => Fault | null = () => null;
   /** Every call of the file system so far. */
   readonly calls: FileCall[] = [];
   readonly #locks = new SimLocks();

@@ -1,0 +1,142 @@
+/** A log on fake files: written by the real writer, read back by the real recovery. */
+import { checksum } from '../../src/base/checksum.ts';
+import type { Durability } from '../../src/base/durability.ts';
+import type { VolumeError } from '../../src/base/errors.ts';
+import type { EngineSettings } from '../../src/base/settings-types.ts';
+import { RECORD_KIND } from '../../src/format/log-record.ts';
+import { type LogRecovery, recoverLog } from '../../src/wal/log-recovery.ts';
+import { type LogLife, LogRing } from '../../src/wal/log-ring.ts';
+import { LogWriter } from '../../src/wal/log-writer.ts';
+import type { Waiter } from '../../src/wal/waiters.ts';
+import { BLOCK_BYTES, pattern, smallSettings } from './engine-harness.ts';
+import { FakeFile, ManualClock } from './fake-world.ts';
+
+export const VOLUME_ID = Uint8Array.from({ length: 16 }, (_, index) => index + 1);
+export const VOLUME_BLOCKS = 4096;
+
+/** Remembers how a wait ended. */
+export class Ended implements Waiter {
+  state: 'waiting' | 'done' | VolumeError = 'waiting';
+
+  settle(error: VolumeError | null): void {
+    if (this.state !== 'waiting') throw new Error('a waiter was settled twice');
+    this.state = error ?? 'done';
+  }
+
+  get code(): string {
+    return typeof this.state === 'string' ? this.state : this.state.code;
+  }
+}
+
+export interface LogOptions {
+  readonly durability?: Durability;
+  readonly settings?: Partial<EngineSettings>;
+  readonly fileBytes?: number;
+  readonly fileCount?: number;
+  readonly files?: readonly FakeFile[];
+  readonly epoch?: number;
+  readonly lastLsn?: number;
+  readonly lives?: readonly LogLife[];
+  readonly chunkedLsn?: number;
+}
+
+export class LogHarness {
+  readonly clock = new ManualClock();
+  readonly files: readonly FakeFile[];
+  readonly ring: LogRing;
+  readonly log: LogWriter;
+  readonly failures: VolumeError[] = [];
+  rooms = 0;
+
+  constructor(options: LogOptions = {}) {
+    const { fileCount = 3, fileBytes = 128 * 1024, epoch = 1, lastLsn = 0, lives = [], chunkedLsn = 0 } = options;
+    this.files = options.files ?? Array.from({ length: fileCount }, () => new FakeFile());
+    this.ring = new LogRing({ fileCount, fileBytes, epoch, lives, chunkedLsn });
+    this.log = new LogWriter({
+      clock: this.clock,
+      files: this.files,
+      ring: this.ring,
+      volumeId: VOLUME_ID,
+      blockSizeBytes: BLOCK_BYTES,
+      epoch,
+      lastLsn,
+      durability: options.durability ?? 'relaxed',
+      settings: smallSettings(options.settings),
+      events: {
+        written: () => undefined,
+        room: () => {
+          this.rooms += 1;
+        },
+        failed: (error) => this.failures.push(error),
+      },
+    });
+  }
+
+  /** Appends a write of `blockCount` blocks whose content says which record it is. */
+  append(blockNumber = 0, blockCount = 1): number {
+    const payload = pattern(1000 + this.log.lastLsn + 1, blockCount);
+    const checksums = Uint32Array.from({ length: blockCount }, (_, index) => checksum(payload.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES)));
+    return this.log.appendWrite(blockNumber, blockCount, payload, checksums, 0);
+  }
+
+  written(lsn: number): Ended {
+    const ended = new Ended();
+    this.log.whenWritten(lsn, ended);
+    return ended;
+  }
+
+  durable(lsn: number): Ended {
+    const ended = new Ended();
+    this.log.whenDurable(lsn, ended);
+    return ended;
+  }
+
+  /** Appends and submits `count` records, one write each. */
+  writeRecords(count: number): void {
+    for (let i = 0; i < count; i += 1) {
+      this.append(i);
+      this.log.submit();
+    }
+  }
+
+  /** Makes all records durable; the next ones say so. */
+  async sync(): Promise<void> {
+    const ended = new Ended();
+    this.log.force(ended);
+    for (let i = 0; i < 100 && ended.state === 'waiting'; i += 1) await Promise.resolve();
+    if (ended.state !== 'done') throw new Error(`the sync ended with ${ended.code}`);
+  }
+}
+
+export interface Replayed {
+  readonly lsn: number;
+  readonly kind: number;
+  readonly blockNumber: number;
+  readonly blockCount: number;
+  readonly payload: Buffer;
+}
+
+/** Recovers the log in `files`; checks that each record has the content that the harness gave it. */
+export async function recover(files: readonly FakeFile[], options: { readonly chunkedLsn?: number; readonly cut?: { epoch: number; lsn: number } } = {}): Promise<LogRecovery & { replayed: Replayed[] }> {
+  const { chunkedLsn = 0, cut = { epoch: 0, lsn: 0 } } = options;
+  const replayed: Replayed[] = [];
+  const recovery = await recoverLog({
+    files,
+    volumeId: VOLUME_ID,
+    blockSizeBytes: BLOCK_BYTES,
+    volumeBlocks: VOLUME_BLOCKS,
+    chunkedLsn,
+    cut,
+    apply: ({ record, bytes }) => {
+      const { lsn, kind, blockNumber, blockCount } = record;
+      const payload = Buffer.from(bytes.subarray(record.payloadOffset, record.endOffset));
+      if (kind === RECORD_KIND.WRITE && Buffer.compare(payload, pattern(1000 + lsn, blockCount)) !== 0) throw new Error(`record ${lsn} has the bytes of another one`);
+      replayed.push({ lsn, kind, blockNumber, blockCount, payload });
+      return Promise.resolve();
+    },
+  });
+  return { ...recovery, replayed };
+}
+
+/** Bytes of a record of one block in the log. */
+export const ONE_BLOCK_RECORD_BYTES = 64 + 8 + BLOCK_BYTES;
