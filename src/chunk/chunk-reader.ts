@@ -97,7 +97,7 @@ export class ChunkReader {
       throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);
     } finally {
       open.users -= 1;
-      if (open.evicted && open.users === 0) await open.object.close();
+      if (open.evicted && open.users === 0) await this.#closeQuietly(open.object);
     }
   }
 
@@ -161,7 +161,7 @@ export class ChunkReader {
       this.#evict(chunk);
       return open;
     } catch (error) {
-      await object.close();
+      await this.#closeQuietly(object);
       throw toVolumeError(error, `opening ${key}`);
     }
   }
@@ -180,12 +180,12 @@ export class ChunkReader {
     this.#open.delete(chunk);
     this.#tableBytes -= open.tables.blockNumbers.length * TABLE_BYTES_PER_BLOCK;
     open.evicted = true;
-    if (open.users === 0) void this.#closeQuietly(open);
+    if (open.users === 0) void this.#closeQuietly(open.object);
   }
 
   /** A descriptor that was only read from has nothing to lose when its close fails. */
-  async #closeQuietly(open: OpenChunk): Promise<void> {
-    await open.object.close().catch(() => undefined);
+  async #closeQuietly(object: StoredObject): Promise<void> {
+    await object.close().catch(() => undefined);
   }
 
   /** Reads under way end; what they would open from now on is refused with `closed`. */

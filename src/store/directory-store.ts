@@ -138,7 +138,12 @@ export class DirectoryStore implements ObjectStore {
       if (systemCode(error) === 'ENOENT') throw new VolumeError('not-found', `object ${key} is missing`, { cause: error, context: { key } });
       throw toVolumeError(error, `opening object ${key}`);
     }
-    return new DirectoryStoredObject(file, key, await file.sizeBytes());
+    try {
+      return new DirectoryStoredObject(file, key, await file.sizeBytes());
+    } catch (error) {
+      await file.close().catch(() => undefined); // the first error is the one to report
+      throw toVolumeError(error, `opening object ${key}`);
+    }
   }
 
   async list(folder: string): Promise<string[]> {

@@ -50,8 +50,9 @@ class PageReader {
     return { bytes: await readPage(object, reference, name), name };
   }
 
+  /** Descriptors that were only read from have nothing to lose when their close fails. */
   async close(): Promise<void> {
-    for (const object of this.#open.values()) await object.close();
+    await Promise.allSettled([...this.#open.values()].map((object) => object.close()));
   }
 }
 

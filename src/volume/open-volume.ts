@@ -48,7 +48,6 @@ const LOCK_PAUSE_MS = 50;
 export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
   const { env, directory } = options;
   const name = options.name ?? directory.slice(directory.lastIndexOf('/') + 1);
-  if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}`);
   const lock = await takeLock(env, directory, name);
   const opening = new Opening(options, name, lock);
   try {
@@ -60,11 +59,17 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
 }
 
 async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
-  for (let attempt = 1; ; attempt += 1) {
-    const lock = await env.files.lock(lockPath(directory));
-    if (lock !== null) return lock;
-    if (attempt === LOCK_ATTEMPTS) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that one first`);
-    await env.clock.sleep(LOCK_PAUSE_MS);
+  try {
+    if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}`);
+    for (let attempt = 1; ; attempt += 1) {
+      const lock = await env.files.lock(lockPath(directory));
+      if (lock !== null) return lock;
+      if (attempt === LOCK_ATTEMPTS) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that one first`);
+      await env.clock.sleep(LOCK_PAUSE_MS);
+    }
+  } catch (error) {
+    // A directory without permissions, say: that is its owner's mistake, and ends no server.
+    throw toVolumeError(error, `locking volume ${name}`);
   }
 }
 

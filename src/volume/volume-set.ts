@@ -5,7 +5,7 @@
 import { Arena } from '../base/arena.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
-import type { Env, Timer } from '../env/env.ts';
+import type { Env, FileLock, Timer } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
@@ -76,6 +76,12 @@ export class VolumeSet implements DeviceDirectory {
   /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */
   async describe(name: string): Promise<VolumeInfo> {
     const directory = this.#pathOf(name);
+    return this.#describe(name, directory).catch((error: unknown) => {
+      throw toVolumeError(error, `looking at volume ${name}`);
+    });
+  }
+
+  async #describe(name: string, directory: string): Promise<VolumeInfo> {
     if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
     const manifest = await readManifest(this.#env.files, directory);
     return {
@@ -119,7 +125,10 @@ export class VolumeSet implements DeviceDirectory {
     }
     const names: string[] = [];
     for (const name of entries) {
-      if (nameProblem(name) === null && (await this.#env.files.exists(manifestPath(`${this.#directory}/${name}`)))) names.push(name);
+      if (nameProblem(name) !== null) continue;
+      // What cannot be looked at (no permission) may be a volume: whoever opens it is told why.
+      const isThere = await this.#env.files.exists(manifestPath(`${this.#directory}/${name}`)).catch(() => true);
+      if (isThere) names.push(name);
     }
     return names;
   }
@@ -134,8 +143,9 @@ export class VolumeSet implements DeviceDirectory {
   /** Deletes a volume and all its data. Errors: `not-found`, `in-use`, `io-error`. */
   async remove(name: string): Promise<void> {
     const directory = this.#pathOf(name);
-    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
-    const lock = this.#open.has(name) ? null : await this.#env.files.lock(lockPath(directory));
+    const lock = await this.#lockForRemoval(name, directory).catch((error: unknown) => {
+      throw toVolumeError(error, `deleting volume ${name}`);
+    });
     if (lock === null) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
     try {
       // Out of sight first: a deletion that is interrupted leaves no volume with half its files.
@@ -150,6 +160,11 @@ export class VolumeSet implements DeviceDirectory {
     } finally {
       await lock.release();
     }
+  }
+
+  async #lockForRemoval(name: string, directory: string): Promise<FileLock | null> {
+    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    return this.#open.has(name) ? null : this.#env.files.lock(lockPath(directory));
   }
 
   async list(): Promise<DeviceSummary[]> {
