@@ -1,0 +1,109 @@
+/**
+ * Makes the small volume of format version 1 that is kept in `volumes/sample`, and says what is in it. It is made once a
+ * format version and must stay readable for ever; to make it again:
+ *
+ *     BASALT_WRITE_SAMPLE=1 npx vitest run test/unit/sample.test.ts
+ *
+ * It was copied away while it was open, as a killed process leaves it: a checkpoint, chunks that it covers, chunks behind it,
+ * ranges of zeroes in both, and records in the log that are in no chunk.
+ */
+import { cpSync, rmSync } from 'node:fs';
+import type { EngineSettings } from '../../src/base/settings-types.ts';
+import { KIB, MIB } from '../../src/base/units.ts';
+import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { createVolume } from '../../src/volume/create-volume.ts';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { SeededRandom } from '../sim/random.ts';
+import { BLOCK_BYTES, Scratch, smallArena, smallSettings } from './engine-harness.ts';
+import { ManualClock, MemoryLogger, inlineWorkers } from './fake-world.ts';
+
+export const SAMPLE_BYTES = MIB;
+const AGE_MS = 1000;
+
+export const SAMPLE_SETTINGS: EngineSettings = smallSettings({ logFileBytes: 64 * KIB, flushIntervalMs: AGE_MS });
+
+type Operation =
+  | { readonly kind: 'write'; readonly offsetBytes: number; readonly text: string; readonly lengthBytes: number }
+  | { readonly kind: 'zero' | 'trim'; readonly offsetBytes: number; readonly lengthBytes: number };
+
+function write(blockNumber: number, blockCount: number, text: string): Operation {
+  return { kind: 'write', offsetBytes: blockNumber * BLOCK_BYTES, text, lengthBytes: blockCount * BLOCK_BYTES };
+}
+
+function empty(kind: 'zero' | 'trim', blockNumber: number, blockCount: number): Operation {
+  return { kind, offsetBytes: blockNumber * BLOCK_BYTES, lengthBytes: blockCount * BLOCK_BYTES };
+}
+
+/** What the checkpoint covers. */
+const CHECKPOINTED: readonly Operation[] = [write(0, 3, 'first'), write(100, 2, 'second'), empty('zero', 40, 4), write(255, 1, 'last block')];
+/** In chunks behind the checkpoint: one list a set. */
+const CHUNKED: readonly (readonly Operation[])[] = [
+  [write(1, 1, 'overwritten'), empty('trim', 100, 1), write(42, 1, 'in the middle of zeroes')],
+  [{ kind: 'write', offsetBytes: 2 * BLOCK_BYTES + 100, text: 'part of a block', lengthBytes: 500 }],
+];
+/** In the log only: synced, and then what was never synced. */
+const SYNCED: readonly Operation[] = [write(7, 2, 'in the log'), empty('zero', 255, 1)];
+const UNSYNCED: readonly Operation[] = [write(8, 1, 'in the log again'), write(200, 1, 'the newest')];
+
+function apply(content: Buffer, operation: Operation): void {
+  const { offsetBytes, lengthBytes } = operation;
+  if (operation.kind === 'write') content.fill(`${operation.text}, `, offsetBytes, offsetBytes + lengthBytes);
+  else content.fill(0, offsetBytes, offsetBytes + lengthBytes);
+}
+
+/** What the volume holds: after all that was synced, and then after each further record. The last one is what it holds undamaged. */
+export function sampleStates(): Buffer[] {
+  const content = Buffer.alloc(SAMPLE_BYTES);
+  for (const operation of [...CHECKPOINTED, ...CHUNKED.flat(), ...SYNCED]) apply(content, operation);
+  const states = [Buffer.from(content)];
+  for (const operation of UNSYNCED) {
+    apply(content, operation);
+    states.push(Buffer.from(content));
+  }
+  return states;
+}
+
+async function perform(volume: Volume, operations: readonly Operation[]): Promise<void> {
+  for (const operation of operations) {
+    const { offsetBytes, lengthBytes } = operation;
+    if (operation.kind === 'write') await volume.write(offsetBytes, Buffer.alloc(lengthBytes, `${operation.text}, `), false);
+    else if (operation.kind === 'zero') await volume.zero(offsetBytes, lengthBytes, { provisioned: true, fua: false });
+    else await volume.trim(offsetBytes, lengthBytes, false);
+  }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let i = 0; i < 100_000 && !condition(); i += 1) await new Promise((resolve) => setImmediate(resolve));
+  if (!condition()) throw new Error('what the sample waits for did not happen');
+}
+
+/** Makes the sample in `target`, which is replaced. `seed` gives it its volume id; all else is the same for every seed. */
+export async function makeSample(target: string, seed = 1): Promise<void> {
+  const scratch = new Scratch();
+  const directory = `${scratch.path}/sample`;
+  const clock = new ManualClock();
+  const env = { clock, files: new NodeFileSystem(), random: new SeededRandom(seed), workers: inlineWorkers, logger: new MemoryLogger() };
+  const settings = SAMPLE_SETTINGS;
+  const open = (): Promise<Volume> => openVolume({ env, directory, settings, arena: smallArena(settings) });
+  try {
+    await createVolume({ env, directory, settings, create: { sizeBytes: SAMPLE_BYTES, blockSizeBytes: BLOCK_BYTES, durability: 'relaxed' } });
+    const first = await open();
+    await perform(first, CHECKPOINTED);
+    await first.close();
+    const second = await open();
+    for (const [index, operations] of CHUNKED.entries()) {
+      await perform(second, operations);
+      clock.advance(AGE_MS);
+      await until(() => second.stats().chunksWritten === index + 1);
+    }
+    await perform(second, SYNCED);
+    await second.flush();
+    await perform(second, UNSYNCED);
+    rmSync(target, { recursive: true, force: true });
+    cpSync(directory, target, { recursive: true });
+    await second.close();
+  } finally {
+    scratch.remove();
+  }
+}

@@ -1,0 +1,41 @@
+import { cpSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { Scratch, nodeEnv, readAll, smallArena, snapshot } from '../support/engine-harness.ts';
+import { SAMPLE_SETTINGS, makeSample, sampleStates } from '../support/make-sample.ts';
+
+const SAMPLE = fileURLToPath(new URL('../../volumes/sample', import.meta.url));
+
+if (process.env.BASALT_WRITE_SAMPLE === '1') await makeSample(SAMPLE);
+
+let scratch: Scratch;
+beforeEach(() => {
+  scratch = new Scratch();
+});
+afterEach(() => scratch.remove());
+
+function open(directory: string): Promise<Volume> {
+  return openVolume({ env: nodeEnv(), directory, settings: SAMPLE_SETTINGS, arena: smallArena(SAMPLE_SETTINGS) });
+}
+
+describe('the volume of format version 1 in volumes/sample', () => {
+  test('has every kind of file, and is small', () => {
+    const files = snapshot(SAMPLE);
+    const kinds = ['manifest', 'checkpoints/', 'chunks/', 'log/'].map((kind) => [...files.keys()].filter((name) => name.startsWith(kind)).length);
+    expect(kinds).toEqual([1, 1, 3, 3]);
+    expect([...files.values()].reduce((sum, bytes) => sum + bytes.length, 0)).toBeLessThan(200 * 1024);
+  });
+
+  test('opens and holds what it always held, before and after it was closed', async () => {
+    const directory = `${scratch.path}/sample`;
+    cpSync(SAMPLE, directory, { recursive: true });
+    for (let opening = 0; opening < 2; opening += 1) {
+      const volume = await open(directory);
+      const content = await readAll(volume);
+      await volume.close();
+      expect(content.equals(sampleStates().at(-1) ?? Buffer.alloc(0)), `opening ${opening}`).toBe(true);
+    }
+  });
+});
