@@ -54,7 +54,7 @@ function pickNewest(core: VolumeCore, slabs: readonly DirtySlab[]): Uint32Array 
   const picks: number[] = [];
   // Blocks whose newest version is behind the set, and the zero ranges between: few, so they may cost more.
   const coveredBehind = new Set<number>();
-  const laterRanges: ZeroRange[] = [];
+  const laterRanges = new RangeUnion();
   for (let source = slabs.length - 1; source >= 0; source -= 1) {
     const { slab, ranges } = slabs[source];
     for (let slot = 0; slab !== null && slot < slab.slotCount; slot += 1) {
@@ -63,16 +63,46 @@ function pickNewest(core: VolumeCore, slabs: readonly DirtySlab[]): Uint32Array 
       const location = core.residentLocation(blockNumber);
       if (location !== core.locationOf(slab, slot)) {
         const newest = isZeroLocation(location) ? zeroSlab(location) : core.slabAt(location).index;
-        if (inSet.has(newest) || coveredBehind.has(blockNumber) || isInRanges(blockNumber, laterRanges)) continue;
+        if (inSet.has(newest) || coveredBehind.has(blockNumber) || laterRanges.has(blockNumber)) continue;
         coveredBehind.add(blockNumber);
       }
       picks.push(source * PICK_SOURCE_FACTOR + slot);
     }
-    laterRanges.push(...ranges);
+    laterRanges.add(ranges);
   }
   return Uint32Array.from(picks);
 }
 
-function isInRanges(blockNumber: number, ranges: readonly ZeroRange[]): boolean {
-  return ranges.some((range) => blockNumber >= range.blockNumber && blockNumber < range.blockNumber + range.blockCount);
+/** Ranges as one sorted list without overlaps: thousands of trims stand against thousands of blocks in one turn. */
+class RangeUnion {
+  #firsts: number[] = [];
+  #ends: number[] = [];
+
+  add(ranges: readonly ZeroRange[]): void {
+    if (ranges.length === 0) return;
+    const all = ranges.map(({ blockNumber, blockCount }) => ({ first: blockNumber, end: blockNumber + blockCount }));
+    for (let i = 0; i < this.#firsts.length; i += 1) all.push({ first: this.#firsts[i], end: this.#ends[i] });
+    all.sort((a, b) => a.first - b.first);
+    this.#firsts = [];
+    this.#ends = [];
+    for (const { first, end } of all) {
+      const last = this.#ends.length - 1;
+      if (last >= 0 && first <= this.#ends[last]) this.#ends[last] = Math.max(this.#ends[last], end);
+      else {
+        this.#firsts.push(first);
+        this.#ends.push(end);
+      }
+    }
+  }
+
+  has(blockNumber: number): boolean {
+    let low = 0;
+    let high = this.#firsts.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#firsts[middle] <= blockNumber) low = middle + 1;
+      else high = middle;
+    }
+    return low > 0 && blockNumber < this.#ends[low - 1];
+  }
 }
