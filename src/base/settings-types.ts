@@ -58,6 +58,8 @@ export interface ServerSettings {
   readonly maxRequestsInFlight: number;
   /** Reply bytes of one connection that the client has not taken yet; beyond it the socket is paused. */
   readonly maxReplyBytes: number;
+  /** Memory for replies that clients have not taken yet, all connections together; beyond it only small reads go on. */
+  readonly replyBytes: number;
   /** Largest READ or WRITE; advertised as the maximum block size. */
   readonly maxRequestBytes: number;
   /** Memory for write payloads that have not arrived whole, all connections together. */

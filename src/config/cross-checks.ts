@@ -41,6 +41,12 @@ const RELATIONS: readonly Relation[] = [
       `server.max_request_bytes (${formatSize(server.maxRequestBytes)}) must not exceed server.payload_bytes (${formatSize(server.payloadBytes)})`,
   },
   {
+    // One connection alone may not need more than there is.
+    holds: ({ server }) => server.maxReplyBytes <= server.replyBytes,
+    problem: ({ server }) =>
+      `server.max_reply_bytes (${formatSize(server.maxReplyBytes)}) must not exceed server.reply_bytes (${formatSize(server.replyBytes)})`,
+  },
+  {
     // The reply to the largest read must fit.
     holds: ({ server }) => server.maxRequestBytes <= server.maxReplyBytes,
     problem: ({ server }) =>

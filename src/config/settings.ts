@@ -91,6 +91,7 @@ const SERVER: Table<ServerSettings> = {
   maxOptionBytes: size([64 * KIB, 8 * KIB, 64 * MIB], 'Longest data of one handshake option; a longer one closes the connection.'),
   maxRequestsInFlight: count([256, 1, 65_536], 'Unanswered requests of one connection; beyond it the socket is paused.'),
   maxReplyBytes: size([40 * MIB, MIB, 16 * GIB], 'Reply bytes of one connection that the client has not taken yet; beyond it the socket is paused.'),
+  replyBytes: size([128 * MIB, MIB, TIB], 'Memory for replies that clients have not taken yet, all connections together; beyond it only small reads go on.'),
   maxRequestBytes: size([32 * MIB, MIB, 64 * MIB], 'Largest READ or WRITE; clients are told.', 64 * KIB),
   payloadBytes: size([64 * MIB, MIB, TIB], 'Memory for write payloads that have not arrived whole, all connections together.'),
   payloadTimeoutMs: milliseconds([60 * SECOND, 100, 24 * HOUR], 'A client that stops in the middle of a request is dropped after this time.'),

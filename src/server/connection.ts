@@ -50,6 +50,8 @@ export class Connection implements SessionHost {
   #progressBytes = 0;
   #progressRequests = 0;
   #stalledMs = 0;
+  #takenBytes = 0;
+  #untakenMs = 0;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
@@ -77,6 +79,7 @@ export class Connection implements SessionHost {
 
   /** Looks whether the client still gets on; called every `intervalMs`. */
   checkProgress(intervalMs: number): void {
+    this.#checkReplies(intervalMs);
     const { receivedBytes, counters, awaitsRest, usesPayloadMemory } = this.session;
     const gotOn = counters.requestCount !== this.#progressRequests || receivedBytes - this.#progressBytes >= PROGRESS_BYTES;
     if (!awaitsRest || gotOn) {
@@ -90,6 +93,19 @@ export class Connection implements SessionHost {
     const contended = usesPayloadMemory && budget.contended;
     const limitMs = contended ? settings.payloadTimeoutMs / CONTENDED_SHARE : settings.payloadTimeoutMs;
     if (this.#stalledMs >= limitMs) this.drop('stopped in the middle of a request');
+  }
+
+  /** Replies that a client does not take are its own affair, until others wait for the memory. */
+  #checkReplies(intervalMs: number): void {
+    const { settings, replyBudget } = this.#options.resources;
+    const { sentBytes } = this.session;
+    if (this.#unsent.length === 0 || sentBytes !== this.#takenBytes || !replyBudget.contended) {
+      this.#takenBytes = sentBytes;
+      this.#untakenMs = 0;
+      return;
+    }
+    this.#untakenMs += intervalMs;
+    if (this.#untakenMs >= settings.payloadTimeoutMs) this.drop('did not take its replies');
   }
 
   send(batch: ReplyBatch): void {

@@ -4,6 +4,7 @@ import { WaitList } from '../base/async.ts';
 import type { ServerSettings } from '../base/settings-types.ts';
 import type { Logger } from '../env/env.ts';
 import { BufferPool, PIECE_BYTES } from '../session/buffer-pool.ts';
+import { ReplyBudget } from '../session/reply-budget.ts';
 import type { SessionResources } from '../session/host.ts';
 import { PayloadBudget } from '../session/payload-budget.ts';
 import type { DeviceDirectory } from '../volume/block-device.ts';
@@ -45,6 +46,7 @@ export class NbdServer {
       directory,
       pool: new BufferPool(settings.payloadBytes / IDLE_SHARE),
       budget: new PayloadBudget(settings.payloadBytes),
+      replyBudget: new ReplyBudget(settings.replyBytes),
       scratch: new Uint8Array(PIECE_BYTES),
     };
   }
@@ -57,6 +59,11 @@ export class NbdServer {
   /** Bytes of buffers that connections hold now. */
   get bufferBytes(): number {
     return this.#resources.pool.leasedBytes;
+  }
+
+  /** Bytes of replies that clients have not taken. */
+  get replyBytes(): number {
+    return this.#resources.replyBudget.usedBytes;
   }
 
   /** Starts to accept clients at `address`. Rejects with `in-use` or `io-error`. */

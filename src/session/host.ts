@@ -4,6 +4,7 @@ import type { ServerSettings } from '../base/settings-types.ts';
 import type { DeviceDirectory } from '../volume/block-device.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { PayloadBudget } from './payload-budget.ts';
+import type { ReplyBudget } from './reply-budget.ts';
 import type { ReplyBatch } from './reply-queue.ts';
 
 /** Shared by all sessions of one server. */
@@ -12,6 +13,7 @@ export interface SessionResources {
   readonly directory: DeviceDirectory;
   readonly pool: BufferPool;
   readonly budget: PayloadBudget;
+  readonly replyBudget: ReplyBudget;
   /** PIECE_BYTES long. Input lands behind its first SMALL_BUFFER_BYTES, and is consumed before the next socket is read. */
   readonly scratch: Uint8Array;
 }

@@ -6,6 +6,7 @@
  */
 import { encodeSimpleReply, SIMPLE_REPLY_BYTES } from '../protocol/transmission.ts';
 import { type BufferPool, PIECE_BYTES } from './buffer-pool.ts';
+import type { ReplyBudget } from './reply-budget.ts';
 
 /** Buffers to send back to back, each up to its length. The session's until `sent`. */
 export interface ReplyBatch {
@@ -18,6 +19,7 @@ const NOTHING = new Uint8Array(0);
 
 export class ReplyQueue {
   readonly #pool: BufferPool;
+  readonly #budget: ReplyBudget;
   readonly #send: (batch: ReplyBatch) => void;
   #gather: Uint8Array = NOTHING;
   #gathered = 0;
@@ -25,14 +27,26 @@ export class ReplyQueue {
   #lengths: number[] = [];
   #partBytes = 0;
   #queuedBytes = 0;
+  #sentBytes = 0;
 
-  constructor(pool: BufferPool, send: (batch: ReplyBatch) => void) {
+  constructor(pool: BufferPool, budget: ReplyBudget, send: (batch: ReplyBatch) => void) {
     this.#pool = pool;
+    this.#budget = budget;
     this.#send = send;
   }
 
   get queuedBytes(): number {
     return this.#queuedBytes;
+  }
+
+  /** Bytes that the kernel has taken so far. */
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  #count(byteCount: number): void {
+    this.#queuedBytes += byteCount;
+    this.#budget.count(byteCount);
   }
 
   /** The buffer that `room` gave a place in. */
@@ -52,7 +66,7 @@ export class ReplyQueue {
   /** The bytes at the last `room` are written. */
   commit(byteCount: number): void {
     this.#gathered += byteCount;
-    this.#queuedBytes += byteCount;
+    this.#count(byteCount);
   }
 
   /** A reply without data. */
@@ -81,12 +95,12 @@ export class ReplyQueue {
     this.#buffers.push(buffer);
     this.#lengths.push(byteCount);
     this.#partBytes += byteCount;
-    this.#queuedBytes += byteCount;
+    this.#count(byteCount);
   }
 
   /** Counts bytes of a reply that is still being made; a negative count takes them back. */
   promise(byteCount: number): void {
-    this.#queuedBytes += byteCount;
+    this.#count(byteCount);
   }
 
   /** Hands everything over in one batch. */
@@ -102,7 +116,8 @@ export class ReplyQueue {
 
   /** The kernel has the batch, or the socket is dead. */
   sent(batch: ReplyBatch): void {
-    this.#queuedBytes -= batch.byteCount;
+    this.#sentBytes += batch.byteCount;
+    this.#count(-batch.byteCount);
     for (const buffer of batch.buffers) this.#pool.give(buffer);
   }
 

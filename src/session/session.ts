@@ -54,7 +54,7 @@ export class Session {
     this.#resources = resources;
     this.#host = host;
     const wake = (): void => this.#wake();
-    this.#replies = new ReplyQueue(resources.pool, (batch) => this.#host.send(batch));
+    this.#replies = new ReplyQueue(resources.pool, resources.replyBudget, (batch) => this.#host.send(batch));
     this.#window = new InputWindow(resources, wake);
     this.#handshake = new Handshake({
       resources,
@@ -86,6 +86,11 @@ export class Session {
   /** Whether this connection's payload takes, or waits for, memory that others may be waiting for. */
   get usesPayloadMemory(): boolean {
     return this.#window.usesBudget;
+  }
+
+  /** Bytes that the kernel has taken so far. */
+  get sentBytes(): number {
+    return this.#replies.sentBytes;
   }
 
   /** Bytes that have arrived so far. */
@@ -211,13 +216,14 @@ export class Session {
   }
 
   #negotiated(device: BlockDevice): void {
-    const { settings, pool, budget } = this.#resources;
+    const { settings, pool, budget, replyBudget } = this.#resources;
     this.#transmission = new Transmission({
       device,
       settings,
       replies: this.#replies,
       pool,
       budget,
+      replyBudget,
       wake: () => this.#wake(),
       report: (event) => this.#host.report(event),
     });

@@ -38,6 +38,7 @@ import { nbdErrorOf } from './errno.ts';
 import { BLOCKED, BROKEN, LEAVING, type SessionEvent } from './host.ts';
 import type { InputWindow, PayloadLease } from './input-window.ts';
 import type { PayloadBudget, Reservation } from './payload-budget.ts';
+import type { ReplyBudget } from './reply-budget.ts';
 import type { ReplyQueue } from './reply-queue.ts';
 import { Request, type RequestOwner } from './request.ts';
 
@@ -52,6 +53,7 @@ export interface TransmissionOptions {
   readonly replies: ReplyQueue;
   readonly pool: BufferPool;
   readonly budget: PayloadBudget;
+  readonly replyBudget: ReplyBudget;
   /** Asks for a turn: replies are ready, or `parse` may get on. */
   readonly wake: () => void;
   readonly report: (event: SessionEvent) => void;
@@ -68,6 +70,7 @@ export class Transmission implements RequestOwner {
   readonly #replies: ReplyQueue;
   readonly #pool: BufferPool;
   readonly #budget: PayloadBudget;
+  readonly #replyBudget: ReplyBudget;
   readonly #wake: () => void;
   readonly #report: (event: SessionEvent) => void;
   readonly #idleRequests: Request[] = [];
@@ -96,6 +99,7 @@ export class Transmission implements RequestOwner {
     this.#replies = options.replies;
     this.#pool = options.pool;
     this.#budget = options.budget;
+    this.#replyBudget = options.replyBudget;
     this.#wake = options.wake;
     this.#report = options.report;
   }
@@ -119,6 +123,7 @@ export class Transmission implements RequestOwner {
   disconnected(): void {
     this.#gone = true;
     this.#dropReservation();
+    this.#replyBudget.leave(this.#wake);
   }
 
   /** Consumes requests; returns how many bytes the next one takes, or BLOCKED, LEAVING or BROKEN. */
@@ -384,6 +389,7 @@ export class Transmission implements RequestOwner {
     const replies = this.#replies;
     const replyBytes = SIMPLE_REPLY_BYTES + lengthBytes;
     if (replies.queuedBytes > 0 && replies.queuedBytes + replyBytes > this.#settings.maxReplyBytes) return BLOCKED;
+    if (!this.#replyBudget.admits(replies.queuedBytes, replyBytes, this.#wake)) return BLOCKED;
     const room = replies.room(replyBytes);
     const gathered = room >= 0;
     const buffer = gathered ? replies.gather : this.#pool.take(replyBytes);

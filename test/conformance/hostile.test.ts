@@ -98,6 +98,34 @@ describe.each(['ipv4', 'unix'] as const)('over %s', (listening) => {
     expect(harness.server.bufferBytes).toBe(0);
   });
 
+  test('clients that take no replies share one limit, give way to others that need it, and stop no small reads', async () => {
+    const settings = { maxReplyBytes: 4 * MIB, replyBytes: 8 * MIB, payloadTimeoutMs: 400 };
+    const harness = await start({ listening, settings });
+    const check = await bystander(harness);
+    const hoarders = await Promise.all(Array.from({ length: 12 }, () => NbdClient.open(harness.address)));
+    for (const hoarder of hoarders) {
+      hoarder.socket.pause();
+      for (let count = 0; count < 4; count += 1) hoarder.send(requestBytes({ command: NBD_CMD_READ, cookie: Buffer.alloc(8, count), length: 2 * MIB }));
+    }
+    await settled();
+    for (let round = 0; round < 5; round += 1) {
+      await check();
+      expect(harness.server.replyBytes).toBeLessThanOrEqual(8 * MIB);
+    }
+    const reader = await NbdClient.open(harness.address);
+    const reply = await reader.request({ command: NBD_CMD_READ, length: 4 * MIB });
+    expect(reply.error).toBe(0);
+    const dropped = await harness.logger.first('client-disconnected');
+    expect(dropped.fields).toMatchObject({ reason: 'did not take its replies' });
+    await reader.cut();
+    for (const hoarder of hoarders) await hoarder.cut();
+    await disconnected(harness, 13);
+    await check();
+    await settled();
+    expect(harness.server.replyBytes).toBe(0);
+    expect(harness.server.bufferBytes).toBe(0);
+  });
+
   test('a client that dies in the middle of its replies leaves nothing behind', async () => {
     const harness = await start({ listening });
     const check = await bystander(harness);

@@ -7,6 +7,7 @@ import { NBD_CMD_READ, NBD_OPT_GO } from '../../src/protocol/constants.ts';
 import { BufferPool, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
 import type { SessionEvent, SessionHost, SessionResources } from '../../src/session/host.ts';
 import { PayloadBudget } from '../../src/session/payload-budget.ts';
+import { ReplyBudget } from '../../src/session/reply-budget.ts';
 import type { ReplyBatch } from '../../src/session/reply-queue.ts';
 import { Session } from '../../src/session/session.ts';
 import type { DeviceDirectory } from '../../src/volume/block-device.ts';
@@ -30,6 +31,7 @@ export const TEST_SETTINGS: ServerSettings = {
   maxOptionBytes: 16 * 1024,
   maxRequestsInFlight: 64,
   maxReplyBytes: 4 * 1024 * 1024,
+  replyBytes: 16 * 1024 * 1024,
   maxRequestBytes: 32 * 1024 * 1024,
   payloadBytes: 64 * 1024 * 1024,
   payloadTimeoutMs: 30_000,
@@ -54,6 +56,7 @@ export function testResources(directory: DeviceDirectory, settings: Partial<Serv
     directory,
     pool: new PoisonedPool(all.payloadBytes),
     budget: new PayloadBudget(all.payloadBytes),
+    replyBudget: new ReplyBudget(all.replyBytes),
     scratch: new Uint8Array(PIECE_BYTES),
   };
 }
