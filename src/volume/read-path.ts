@@ -24,11 +24,14 @@ interface ChunkPiece {
 const PIECES_AT_ONCE = 16;
 /** Longer reads do not fill the cache: they would push everything else out. */
 const CACHE_READ_BYTES = 1024 * 1024;
+/** Ranges brought into the cache at the same time, one volume. */
+const CACHED_AT_ONCE = 4;
 /** A chunk may be removed between look-up and read; each time the map says where the blocks are now. */
 const ATTEMPTS = 8;
 
 export class ReadPath {
   readonly #core: VolumeCore;
+  #caching = 0;
 
   constructor(core: VolumeCore) {
     this.#core = core;
@@ -46,11 +49,24 @@ export class ReadPath {
     await this.#readAll(offsetBytes, target, target.length <= CACHE_READ_BYTES);
   }
 
-  /** Brings a range into the cache, piece by piece. */
+  /**
+   * Brings a range into the cache, piece by piece: no more of it than fits. It is a hint: while enough others are carried out, it is
+   * passed over, so that a client that asks for everything at once takes neither memory nor time from the others.
+   */
   async cache(offsetBytes: number, lengthBytes: number): Promise<void> {
-    const scratch = new Uint8Array(Math.min(lengthBytes, CACHE_READ_BYTES));
-    for (let done = 0; done < lengthBytes; done += scratch.length) {
-      await this.#readAll(offsetBytes + done, scratch.subarray(0, Math.min(scratch.length, lengthBytes - done)), true);
+    if (this.#caching >= CACHED_AT_ONCE) return;
+    const { arena, env } = this.#core;
+    const length = Math.min(lengthBytes, (arena.maxSlabs - arena.maxDirtySlabs) * arena.slabBytes);
+    const scratch = new Uint8Array(Math.min(length, CACHE_READ_BYTES));
+    this.#caching += 1;
+    try {
+      for (let done = 0; done < length && !this.#core.closed; done += scratch.length) {
+        await this.#readAll(offsetBytes + done, scratch.subarray(0, Math.min(scratch.length, length - done)), true);
+        // Where nothing is stored nothing is waited for.
+        await env.clock.yield();
+      }
+    } finally {
+      this.#caching -= 1;
     }
   }
 
