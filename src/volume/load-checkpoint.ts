@@ -101,6 +101,8 @@ export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map
       await object.close();
     }
   } catch (error) {
+    // A volume of which a part is missing is damaged; `not-found` would say that there is no volume.
+    if (error instanceof VolumeError && error.code === 'not-found') throw new VolumeError('corrupt', `${error.message}; the block map needs it. Nothing was changed`, { cause: error });
     throw toVolumeError(error, `reading checkpoint ${name}`);
   } finally {
     await pages.close();

@@ -60,7 +60,7 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
 
 async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
   try {
-    if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}`);
+    if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}: ${manifestPath(directory)} is missing`);
     for (let attempt = 1; ; attempt += 1) {
       const lock = await env.files.lock(lockPath(directory));
       if (lock !== null) return lock;
@@ -98,7 +98,7 @@ class Opening {
     const found = await readManifest(this.#env.files, directory);
     await this.#store.prepare(OBJECT_FOLDERS);
     const manifest = { ...found, epoch: found.epoch + 1 };
-    const { core, state, chunks } = await this.#loadStored(manifest);
+    const { core, state, chunks, oldCheckpoints } = await this.#loadStored(manifest);
     // The new epoch is durable before anything is written under it.
     await writeManifest(this.#env.files, directory, manifest);
     const { writes, flusher, checkpointer } = this.#makeParts(core, state, chunks.largestChunk + 1);
@@ -108,7 +108,7 @@ class Opening {
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
-    for (const key of chunks.unused) await this.#store.remove(key);
+    for (const key of [...oldCheckpoints, ...chunks.unused]) await this.#store.remove(key);
     const log = this.#makeLog(core, flusher, recovery);
     core.log = log;
     flusher.poke();
@@ -145,7 +145,7 @@ class Opening {
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
-  async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState; chunks: RecoveredChunks }> {
+  async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState; chunks: RecoveredChunks; oldCheckpoints: string[] }> {
     const { settings, directory, observer } = this.#options;
     const store = this.#store;
     const catalogue = new ChunkCatalogue();
@@ -168,17 +168,16 @@ class Opening {
     this.#core = core;
     core.chunkedLsn = manifest.checkpoint.lastLsn;
     core.lastChunk = manifest.checkpoint.lastChunk;
-    await this.#removeOldCheckpoints(manifest, state);
-    return { core, state, chunks: await recoverChunks(core, store, this.#env.logger) };
+    const oldCheckpoints = await this.#findOldCheckpoints(manifest, state);
+    return { core, state, chunks: await recoverChunks(core, store, this.#env.logger), oldCheckpoints };
   }
 
-  /** Removes checkpoints that an interrupted one left: the manifest, and what it refers to, are the only roots. */
-  async #removeOldCheckpoints(manifest: Manifest, state: CheckpointState): Promise<void> {
+  /** Keys of checkpoints that an interrupted one left: the manifest, and what it refers to, are the only roots. */
+  async #findOldCheckpoints(manifest: Manifest, state: CheckpointState): Promise<string[]> {
     const used = new Set([...state.objects.values()].map((object) => checkpointName(object.epoch, object.number)));
     used.add(checkpointName(manifest.checkpoint.epoch, manifest.checkpoint.number));
-    for (const name of await this.#store.list(CHECKPOINT_FOLDER)) {
-      if (/^k\d+-e\d+$/.test(name) && !used.has(name)) await this.#store.remove(`${CHECKPOINT_FOLDER}/${name}`);
-    }
+    const names = await this.#store.list(CHECKPOINT_FOLDER);
+    return names.filter((name) => /^k\d+-e\d+$/.test(name) && !used.has(name)).map((name) => `${CHECKPOINT_FOLDER}/${name}`);
   }
 
   #makeParts(core: VolumeCore, state: CheckpointState, nextChunk: number): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer } {

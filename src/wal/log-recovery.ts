@@ -257,6 +257,8 @@ class Replay {
 
   /** Reads on behind the end of the run: a record there that calls the missing one durable means damage. */
   async #lookForDamage(stopped: { index: number; offset: number }, end: string): Promise<void> {
+    const { cut } = this.#options;
+    if (cut.lsn >= this.#next) throw damaged(end, `the manifest, written when the volume was opened in epoch ${cut.epoch},`, { expectedLsn: this.#next, durableLsn: cut.lsn });
     for (let index = stopped.index; index < this.#lives.length; index += 1) {
       const life = this.#lives[index];
       const from = index === stopped.index ? stopped.offset : 0;
@@ -282,11 +284,11 @@ class Replay {
 
   #checkClaim(durableLsn: number, fileIndex: number, offset: number, end: string): void {
     if (durableLsn < this.#next) return;
-    throw new VolumeError(
-      'corrupt',
-      `the log is damaged: ${end}; but log file ${fileIndex}, byte ${offset}, says that records up to LSN ${durableLsn} had been synced. ` +
-        'Synced records are missing; nothing was changed',
-      { context: { expectedLsn: this.#next, durableLsn, fileIndex, offsetBytes: offset } },
-    );
+    throw damaged(end, `log file ${fileIndex}, byte ${offset},`, { expectedLsn: this.#next, durableLsn, fileIndex, offsetBytes: offset });
   }
+}
+
+/** Records are missing that had been synced; `witness` says so. */
+function damaged(end: string, witness: string, context: { readonly expectedLsn: number; readonly durableLsn: number; readonly [key: string]: number }): VolumeError {
+  return new VolumeError('corrupt', `the log is damaged: ${end}; but ${witness} says that records up to LSN ${context.durableLsn} had been synced. Synced records are missing; nothing was changed`, { context });
 }

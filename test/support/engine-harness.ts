@@ -158,6 +158,23 @@ export class SimMachine {
     return [...this.disk.findDirectory(directory).entries.keys()].toSorted();
   }
 
+  /** Puts the files of a snapshot below `directory`, which is made. */
+  load(directory: string, files: ReadonlyMap<string, Buffer>): void {
+    const folders = new Set(['', 'chunks', 'checkpoints', 'log']);
+    for (const folder of folders) this.disk.makeDirectory(`${directory}/${folder}`);
+    for (const [name, bytes] of files) this.disk.write(this.disk.createFile(`${directory}/${name}`), bytes, 0);
+  }
+
+  /** As `snapshot`, of a simulated directory. */
+  snapshot(directory: string): Map<string, Buffer> {
+    const found = new Map<string, Buffer>();
+    for (const [name, node] of this.disk.findDirectory(directory).entries) {
+      if (node.kind === 'file') found.set(name, this.bytesOf(`${directory}/${name}`));
+      else for (const [inner, bytes] of this.snapshot(`${directory}/${name}`)) found.set(`${name}/${inner}`, bytes);
+    }
+    return found;
+  }
+
   bytesOf(path: string): Buffer {
     const node = this.disk.findFile(path);
     const bytes = Buffer.alloc(node.sizeBytes);

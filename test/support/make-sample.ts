@@ -52,12 +52,13 @@ function apply(content: Buffer, operation: Operation): void {
   else content.fill(0, offsetBytes, offsetBytes + lengthBytes);
 }
 
-/** What the volume holds: after all that was synced, and then after each further record. The last one is what it holds undamaged. */
-export function sampleStates(): Buffer[] {
+/** What the volume holds: after all that was `since`, and then after each further record. The last one is what it holds undamaged. */
+export function sampleStates(since: 'chunked' | 'synced' = 'synced'): Buffer[] {
   const content = Buffer.alloc(SAMPLE_BYTES);
-  for (const operation of [...CHECKPOINTED, ...CHUNKED.flat(), ...SYNCED]) apply(content, operation);
+  const stored = [...CHECKPOINTED, ...CHUNKED.flat(), ...(since === 'synced' ? SYNCED : [])];
+  for (const operation of stored) apply(content, operation);
   const states = [Buffer.from(content)];
-  for (const operation of UNSYNCED) {
+  for (const operation of since === 'synced' ? UNSYNCED : [...SYNCED, ...UNSYNCED]) {
     apply(content, operation);
     states.push(Buffer.from(content));
   }
