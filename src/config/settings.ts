@@ -68,7 +68,7 @@ const ENGINE: Table<EngineSettings> = {
   chunkTableBytes: size([16 * MIB, MIB, 64 * GIB], 'Block tables of chunks kept in memory, one volume.'),
   openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
-  logFileCount: count([4, 2, 64], 'Log files in the ring of a new volume.'),
+  logFileCount: count([4, 3, 64], 'Log files in the ring of a new volume.'),
   logInlineBytes: size([256 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
   logInlineSyncLatencyMs: milliseconds([0.5, 0, 1000], 'Log syncs as fast as this are done on the main thread; 0: never.'),

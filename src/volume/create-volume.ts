@@ -3,7 +3,7 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { Env } from '../env/env.ts';
-import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
+import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath } from './volume-files.ts';
 import type { CreateOptions } from './volume-info.ts';
@@ -41,6 +41,8 @@ function checkOptions({ sizeBytes, blockSizeBytes }: CreateOptions): void {
 export async function createVolume(options: CreateVolumeOptions): Promise<void> {
   const { env, directory } = options;
   checkOptions(options.create);
+  const { logFileCount } = options.settings;
+  if (logFileCount < MIN_LOG_FILES) throw new VolumeError('invalid-argument', `${logFileCount} log files; a volume needs at least ${MIN_LOG_FILES}`);
   if (await env.files.exists(directory)) throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`);
   const slash = directory.lastIndexOf('/');
   const parent = slash < 0 ? '.' : directory.slice(0, slash) || '/';
