@@ -175,7 +175,7 @@ export class Client {
 
   #someBlock(): number {
     const { model, plan } = this.#life.world;
-    if (this.#random.chance(plan.hotChance)) return this.#random.below(Math.min(8, model.blockCount));
+    if (this.#random.chance(plan.hotChance)) return this.#random.below(Math.min(plan.hotBlocks, model.blockCount));
     const region = this.#random.pick(plan.regions);
     return region.firstBlock + this.#random.below(region.blockCount);
   }

@@ -38,8 +38,9 @@ export interface WorldPlan {
   readonly clients: number;
   readonly weights: ReadonlyMap<Operation, number>;
   readonly maxRequestBlocks: number;
-  /** Part of the requests that go to a few hot blocks. */
+  /** Part of the requests that go to the first few blocks, and how many these are. */
   readonly hotChance: number;
+  readonly hotBlocks: number;
   /** Groups of neighbouring blocks that the other requests go to; a large volume is mostly empty. */
   readonly regions: readonly Region[];
   readonly fuaChance: number;
@@ -55,6 +56,8 @@ export interface WorldPlan {
   readonly powerCutChance: number;
   readonly crashInCreateChance: number;
   readonly crashInOpenChance: number;
+  /** Part of the other crashes that come in a quiet time after all clients have ended. */
+  readonly quietCrashChance: number;
   readonly diskFullChance: number;
   readonly secondOpenerChance: number;
 }
@@ -64,27 +67,33 @@ export function drawPlan(random: SeededRandom): WorldPlan {
   const blockCount = drawBlockCount(random, blockSizeBytes);
   const profile = random.pick(IO_PROFILES);
   // Records of one length: after a crash new ones lie exactly where old ones lay.
-  const isUniform = random.chance(0.2);
+  const isUniform = random.chance(0.25);
+  const { settings, slabBytes } = drawSettings(random, blockSizeBytes);
+  // Chunks that are durable long before the log is: what one has and the other lost must fit together.
+  const isEager = random.chance(isUniform ? 0.6 : 0.1);
   return {
-    create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick(DURABILITY_MODES) },
-    ...drawSettings(random, blockSizeBytes),
+    create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick(isEager ? LAZY_MODES : DURABILITY_MODES) },
+    settings: isEager ? { ...settings, flushBytes: 0, flushIntervalMs: 5, batchBlocks: 1024, batchMs: 1000, asyncIntervalMs: 1000 } : settings,
+    slabBytes,
     profile,
-    lives: isUniform ? random.between(6, 12) : random.between(3, 8),
+    lives: isEager || isUniform ? random.between(6, 12) : random.between(3, 8),
     operationsPerLife: random.skewed(20, 400),
     clients: random.between(1, 6),
     weights: isUniform ? UNIFORM_WEIGHTS : drawWeights(random),
     maxRequestBlocks: isUniform ? 1 : random.skewed(1, 32),
     hotChance: random.pick([0, 0.5, 0.9]),
+    hotBlocks: random.pick([1, 3, 8]),
     regions: drawRegions(random, blockCount),
     fuaChance: random.pick([0, 0.1, 0.5]),
     promisedChance: random.pick([0, 0.2, 1]),
     thinkMs: random.pick([0, 0.1, 1, 20]),
     pauseMs: random.pick([1, 100, 5000]),
-    shortLifeChance: isUniform ? 0.5 : 0.2,
-    exitChance: isUniform ? 0.1 : 0.25,
-    powerCutChance: random.pick([0.2, 0.5, 0.9]),
+    shortLifeChance: isEager || isUniform ? 0.5 : 0.2,
+    exitChance: isEager || isUniform ? 0.1 : 0.25,
+    powerCutChance: isEager ? 0.9 : random.pick([0.2, 0.5, 0.9]),
     crashInCreateChance: 0.1,
-    crashInOpenChance: 0.25,
+    crashInOpenChance: isEager ? 0.1 : 0.25,
+    quietCrashChance: isEager ? 0.5 : 0.3,
     diskFullChance: random.chance(0.3) ? 0.4 : 0,
     secondOpenerChance: 0.05,
   };
@@ -97,6 +106,8 @@ function drawBlockCount(random: SeededRandom, blockSizeBytes: number): number {
   if (kind < 0.3) return random.skewed(2000, 1_000_000);
   return random.skewed(32, Math.max(64, (4 * MIB) / blockSizeBytes));
 }
+
+const LAZY_MODES = ['batched', 'relaxed', 'async'] as const;
 
 /** Small volumes are used all over; of a large one some hundred blocks. */
 function drawRegions(random: SeededRandom, blockCount: number): Region[] {
@@ -150,7 +161,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     batchMs: random.pick([1, 20, 200]),
     asyncIntervalMs: random.pick([5, 100, 1000]),
     flushBytes: random.pick([0, slabBytes, 4 * slabBytes]),
-    flushIntervalMs: random.pick([20, 500, 5000]),
+    flushIntervalMs: random.pick([20, 500, 5000, 60_000]),
     chunkConcurrency: random.between(1, 3),
     checkpointChunks: random.pick([1, 4, 32]),
     checkpointIntervalMs: random.pick([50, 1000, 10_000]),

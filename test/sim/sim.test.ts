@@ -3,8 +3,8 @@ import { realEngine } from './real-engine.ts';
 import { runWorld } from './world.ts';
 
 /** A short list; `make sim` runs thousands. */
-const SEEDS = 120;
-const SEEDS_PER_TEST = 20;
+const SEEDS = 80;
+const SEEDS_PER_TEST = 10;
 
 describe('the engine in simulated worlds', () => {
   test.each(Array.from({ length: SEEDS / SEEDS_PER_TEST }, (_none, index) => 1 + index * SEEDS_PER_TEST))(

@@ -59,8 +59,8 @@ export async function runWorld(options: WorldOptions): Promise<WorldReport> {
 /** How a life is to end. */
 interface Ending {
   readonly death: Death;
-  /** Where the crash falls: into the opening (or creation) of the volume, or into its use. */
-  readonly stage: 'opening' | 'use';
+  /** Where the crash falls: into the opening (or creation) of the volume, its use, its closing, or a quiet time after all clients have ended. */
+  readonly stage: 'opening' | 'use' | 'closing' | 'quiet';
   /** Calls of the file system from the start of the stage to the crash; null: not at a certain call. */
   readonly atCall: number | null;
   /** Milliseconds from the start of the stage to the crash; null: not at a certain time. */
@@ -198,12 +198,12 @@ class World {
     if (random.chance(this.#plan.secondOpenerChance)) await this.#openTwice(life);
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
     if (random.chance(0.3)) await this.#checkAll(life.volume, this.#state.model.lastLsn, 'when all clients had ended');
-    if (ending.death !== 'exit' && random.chance(0.5)) {
-      // Not every crash waits for a certain call: some come when all is quiet.
-      await life.process.sleep(random.unit() * this.#plan.pauseMs);
+    if (ending.stage === 'quiet') {
+      await life.process.sleep(this.#drawQuietMs(random));
       life.process.die();
       return;
     }
+    if (ending.stage === 'closing') arm();
     await this.#close(life);
     const left = life.env.simFiles.openPaths();
     if (left.length > 0) throw new SimulationFailure(`a closed volume still has files open: ${left.join(', ')}`);
@@ -291,8 +291,18 @@ class World {
     if (random.chance(exitChance)) return NO_CRASH;
     const death = random.chance(powerCutChance) ? 'power' : 'process';
     if (random.chance(crashInOpenChance)) return { death, stage: 'opening', atCall: random.skewed(1, 120), afterMs: null };
-    if (random.chance(0.3)) return { death, stage: 'use', atCall: null, afterMs: random.unit() * this.#plan.pauseMs };
+    const kind = random.unit();
+    if (random.chance(this.#plan.quietCrashChance)) return { death, stage: 'quiet', atCall: null, afterMs: null };
+    if (kind < 0.15) return { death, stage: 'closing', atCall: random.skewed(1, 100), afterMs: null };
+    if (kind < 0.4) return { death, stage: 'use', atCall: null, afterMs: random.unit() * this.#plan.pauseMs };
     return { death, stage: 'use', atCall: random.skewed(1, 50 + 4 * operationsPerLife), afterMs: null };
+  }
+
+  /** From nothing to longer than anything in the engine waits for; often just longer than unsynced data may be old. */
+  #drawQuietMs(random: SeededRandom): number {
+    const ageMs = ageLimit(this.#plan);
+    if (ageMs !== null && random.chance(0.4)) return ageMs * (1 + random.unit());
+    return random.skewed(1, 20_000) - 1;
   }
 
   #boot(ending: Ending): Machine {
