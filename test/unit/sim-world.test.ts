@@ -3,11 +3,22 @@ import type { WorldPlan } from '../sim/plan.ts';
 import { TOY_FLAWS, toyEngine, type ToyFlaw } from '../sim/toy-engine.ts';
 import { runWorld } from '../sim/world.ts';
 
-/** The toy syncs only when it is asked to, so it suits only the modes that promise no more, and it cannot stand a full disk. */
+/**
+ * The toy syncs only when it is asked to, so it suits only the modes that promise no more; it holds the whole volume in
+ * memory; and it cannot stand a full disk.
+ */
 function forToy(plan: WorldPlan): WorldPlan {
   const durability = plan.create.durability === 'strict' ? 'strict' : 'relaxed';
-  const operationsPerLife = Math.min(80, plan.operationsPerLife);
-  return { ...plan, create: { ...plan.create, durability }, operationsPerLife, diskFullChance: 0, secondOpenerChance: 0.2 };
+  const { blockSizeBytes } = plan.create;
+  const blockCount = Math.min(plan.create.sizeBytes / blockSizeBytes, 64);
+  return {
+    ...plan,
+    create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability },
+    regions: [{ firstBlock: 0, blockCount }],
+    operationsPerLife: Math.min(80, plan.operationsPerLife),
+    diskFullChance: 0,
+    secondOpenerChance: 0.2,
+  };
 }
 
 /** The first seed of `count` whose world fails, and the message. */
@@ -33,7 +44,10 @@ describe('a simulated world', () => {
   });
 
   test('finds a batched engine that never syncs on its own', async () => {
-    const failure = await firstFailure(null, 60, (plan) => ({ ...forToy(plan), create: { ...plan.create, durability: 'batched' } }));
+    const failure = await firstFailure(null, 60, (plan) => {
+      const toy = forToy(plan);
+      return { ...toy, create: { ...toy.create, durability: 'batched' } };
+    });
     expect(failure?.message).toMatch(/was answered at .* before the crash/);
   });
 
