@@ -39,6 +39,8 @@ export class Slab {
   currentCount = 0;
   coverLsn = 0;
   state: SlabState = 'free';
+  /** While dirty: its volume failed, so it stays as it is until that is closed. */
+  isStuck = false;
   owner: SlabOwner | null = null;
   /** Arena tick of the last hit, for the choice of what to take back. */
   lastUse = 0;
@@ -88,6 +90,7 @@ export class Arena {
   readonly #roomListeners = new Set<() => void>();
   readonly #pressureListeners = new Set<() => void>();
   #dirty = 0;
+  #stuck = 0;
   #clean = 0;
   #evictions = 0;
   #tick = 0;
@@ -104,7 +107,7 @@ export class Arena {
 
   /** A slab for new data; there must be room (`dirtyRoom`). */
   takeDirty(owner: SlabOwner): Slab {
-    assert(this.#dirty < this.maxDirtySlabs, 'a dirty slab is taken beyond the limit');
+    assert(this.#dirty < this.dirtyLimit, 'a dirty slab is taken beyond the limit');
     const slab = this.#takeAny();
     slab.state = 'dirty';
     slab.owner = owner;
@@ -114,9 +117,31 @@ export class Arena {
     return slab;
   }
 
+  /** Slabs that may be dirty, without those of failed volumes: these are lost to the cache first, and to writers only then. */
+  get dirtyLimit(): number {
+    return Math.min(this.maxDirtySlabs, this.maxSlabs - 1 - this.#stuck);
+  }
+
   /** How many dirty slabs can be taken now. */
   dirtyRoom(): number {
-    return this.maxDirtySlabs - this.#dirty;
+    return Math.max(0, this.dirtyLimit - this.#dirty);
+  }
+
+  /** The dirty slabs of `owner` will not become clean any more: other owners need not wait for that. Readers still use them. */
+  giveUp(owner: SlabOwner): void {
+    for (const slab of this.slabs) {
+      if (slab.owner !== owner || slab.state !== 'dirty' || slab.isStuck) continue;
+      slab.isStuck = true;
+      this.#dirty -= 1;
+      this.#stuck += 1;
+    }
+    this.#announceRoom();
+  }
+
+  #leaveDirty(slab: Slab): void {
+    if (slab.isStuck) this.#stuck -= 1;
+    else this.#dirty -= 1;
+    slab.isStuck = false;
   }
 
   /** A slab for copies of stored blocks. There always is one: the limit of dirty slabs is below the number of slabs. */
@@ -134,7 +159,7 @@ export class Arena {
     assert(slab.state === 'dirty', `slab ${slab.index} is ${slab.state}, not dirty`);
     slab.state = 'clean';
     slab.lastUse = ++this.#tick;
-    this.#dirty -= 1;
+    this.#leaveDirty(slab);
     this.#clean += 1;
     this.#announceRoom();
   }
@@ -142,7 +167,7 @@ export class Arena {
   /** Gives a slab back; nobody may refer to its slots any more. */
   free(slab: Slab): void {
     assert(slab.state !== 'free', `slab ${slab.index} is freed twice`);
-    if (slab.state === 'dirty') this.#dirty -= 1;
+    if (slab.state === 'dirty') this.#leaveDirty(slab);
     else this.#clean -= 1;
     slab.state = 'free';
     slab.owner = null;
@@ -175,7 +200,7 @@ export class Arena {
   }
 
   stats(): ArenaStats {
-    return { slabBytes: this.slabBytes, slabs: this.slabs.length, dirtySlabs: this.#dirty, cleanSlabs: this.#clean, evictions: this.#evictions };
+    return { slabBytes: this.slabBytes, slabs: this.slabs.length, dirtySlabs: this.#dirty + this.#stuck, cleanSlabs: this.#clean, evictions: this.#evictions };
   }
 
   #announceRoom(): void {

@@ -136,6 +136,7 @@ export class VolumeCore implements SlabOwner {
     if (this.failure !== null) return;
     this.failure = error;
     this.env.logger.log('error', 'volume-failed', { volume: this.name, error });
+    this.arena.giveUp(this);
     this.room.wake();
     this.progress.wake();
   }

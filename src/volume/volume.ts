@@ -36,7 +36,6 @@ export class Volume implements BlockDevice {
   readonly #writes: WritePath;
   readonly #log: LogWriter;
   readonly #reads: ReadPath;
-  readonly #maxBlocksAtOnce: number;
   readonly #stopListening: (() => void)[];
   #durability: Durability;
   #submitQueued = false;
@@ -53,8 +52,7 @@ export class Volume implements BlockDevice {
     this.blockSizeBytes = parts.core.blockSizeBytes;
     this.recoveredLsn = parts.recoveredLsn;
     this.#durability = parts.core.manifest.durability;
-    const { arena, room, slotsPerSlab } = parts.core;
-    this.#maxBlocksAtOnce = Math.min(this.#log.maxBlocksAtOnce, (arena.maxDirtySlabs - 1) * slotsPerSlab);
+    const { arena, room } = parts.core;
     this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.urge())];
   }
 
@@ -73,6 +71,12 @@ export class Volume implements BlockDevice {
 
   stats(): VolumeStats {
     return { ...this.#core.counters, ...this.#log.stats };
+  }
+
+  /** The largest write that can fit at once; what failed volumes hold of the arena makes it smaller. */
+  get #maxBlocksAtOnce(): number {
+    const { arena, slotsPerSlab } = this.#core;
+    return Math.max(1, Math.min(this.#log.maxBlocksAtOnce, (arena.dirtyLimit - 1) * slotsPerSlab));
   }
 
   #checkRange(offsetBytes: number, lengthBytes: number): void {
@@ -112,11 +116,14 @@ export class Volume implements BlockDevice {
     return this.#tryWrite(offsetBytes, lengthBytes, source, sourceStart, fua, completion, NO_EDGES);
   }
 
+  #blocksTouched(offsetBytes: number, lengthBytes: number): number {
+    return Math.floor((offsetBytes + lengthBytes - 1) / this.blockSizeBytes) - Math.floor(offsetBytes / this.blockSizeBytes) + 1;
+  }
+
   #tryWrite(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceStart: number, fua: boolean, completion: Completion, edges: EdgeBlocks): Admission {
     this.#checkWritable();
     this.#checkRange(offsetBytes, lengthBytes);
-    const { blockSizeBytes } = this;
-    const blockCount = Math.floor((offsetBytes + lengthBytes - 1) / blockSizeBytes) - Math.floor(offsetBytes / blockSizeBytes) + 1;
+    const blockCount = this.#blocksTouched(offsetBytes, lengthBytes);
     if (blockCount > this.#maxBlocksAtOnce) return 'partial';
     if (!this.#hasRoom(blockCount, blockCount)) return 'full';
     if (!this.#writes.prepareWrite(offsetBytes, lengthBytes, edges)) return 'partial';
@@ -146,22 +153,29 @@ export class Volume implements BlockDevice {
     this.#checkWritable();
     this.#checkRange(offsetBytes, source.length);
     // What can never fit at once goes in parts; each of them changes the volume at once.
-    const most = Math.max(1, this.#maxBlocksAtOnce - 1) * this.blockSizeBytes;
     let done = 0;
     while (done < source.length) {
+      const most = Math.max(1, this.#maxBlocksAtOnce - 1) * this.blockSizeBytes;
       // A cut within a block would make two records of it, and between them a block that is half new.
       const length = Math.min(source.length - done, most - ((offsetBytes + done) % this.blockSizeBytes));
-      await this.#writePart(offsetBytes + done, source.subarray(done, done + length), fua);
-      done += length;
+      if (await this.#writePart(offsetBytes + done, source.subarray(done, done + length), fua)) done += length;
     }
   }
 
-  async #writePart(offsetBytes: number, source: Uint8Array, fua: boolean): Promise<void> {
+  /** False if what fits at once became less while it waited for room: nothing was written. */
+  async #writePart(offsetBytes: number, source: Uint8Array, fua: boolean): Promise<boolean> {
     const edges = new Map<number, EdgeBlock>();
+    let fits = true;
     await this.#admitted(
-      (completion) => this.#tryWrite(offsetBytes, source.length, source, 0, fua, completion, edges),
+      (completion) => {
+        fits = this.#blocksTouched(offsetBytes, source.length) <= this.#maxBlocksAtOnce;
+        if (fits) return this.#tryWrite(offsetBytes, source.length, source, 0, fua, completion, edges);
+        completion.settle(null);
+        return 'accepted';
+      },
       () => this.#readEdges(offsetBytes, source.length, edges),
     );
+    return fits;
   }
 
   /** Repeats `attempt` until it is accepted, waiting for room or reading what it needs in between; resolves when it is settled. */
