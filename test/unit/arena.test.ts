@@ -1,0 +1,93 @@
+import { describe, expect, test } from 'vitest';
+import { Arena, type Slab, type SlabOwner } from '../../src/base/arena.ts';
+import { KIB } from '../../src/base/units.ts';
+
+const SLAB = 16 * KIB;
+
+class Owner implements SlabOwner {
+  readonly evicted: number[] = [];
+
+  evict(slab: Slab): void {
+    this.evicted.push(slab.index);
+  }
+}
+
+function arena(slabs: number, dirty: number): Arena {
+  return new Arena({ arenaBytes: slabs * SLAB, dirtyBytes: dirty * SLAB, slabBytes: SLAB });
+}
+
+describe('the arena', () => {
+  test('gives no more dirty slabs than allowed, and always has one for the cache', () => {
+    const memory = arena(4, 4);
+    const owner = new Owner();
+    expect(memory.maxDirtySlabs).toBe(3);
+    for (let i = 0; i < 3; i += 1) memory.takeDirty(owner);
+    expect(memory.dirtyRoom()).toBe(0);
+    expect(() => memory.takeDirty(owner)).toThrow(/beyond the limit/);
+    for (let i = 0; i < 5; i += 1) memory.takeClean(owner);
+    expect(memory.stats()).toMatchObject({ slabs: 4, dirtySlabs: 3, cleanSlabs: 1, evictions: 4 });
+  });
+
+  test('takes back the clean slab that was used least recently, and tells its owner first', () => {
+    const memory = arena(4, 3);
+    const owner = new Owner();
+    const slabs = [memory.takeClean(owner), memory.takeClean(owner), memory.takeClean(owner), memory.takeClean(owner)];
+    memory.touch(slabs[0]);
+    const next = memory.takeClean(owner);
+    expect(owner.evicted).toEqual([slabs[1].index]);
+    expect(next.index).toBe(slabs[1].index);
+    expect([next.slotCount, next.liveCount]).toEqual([0, 0]);
+  });
+
+  test('never takes back a dirty slab', () => {
+    const memory = arena(3, 2);
+    const owner = new Owner();
+    const dirty = [memory.takeDirty(owner), memory.takeDirty(owner)];
+    for (let i = 0; i < 10; i += 1) memory.takeClean(owner);
+    expect(owner.evicted.every((index) => !dirty.some((slab) => slab.index === index))).toBe(true);
+    memory.becomeClean(dirty[0]);
+    expect(memory.dirtyRoom()).toBe(1);
+    expect(() => memory.becomeClean(dirty[0])).toThrow(/not dirty/);
+  });
+
+  test('says when there is room again, and who needs some', () => {
+    const memory = arena(4, 2);
+    const owner = new Owner();
+    let rooms = 0;
+    let pressure = 0;
+    const stop = memory.onRoom(() => (rooms += 1));
+    memory.onPressure(() => (pressure += 1));
+    const slab = memory.takeDirty(owner);
+    memory.requestRoom();
+    memory.becomeClean(slab);
+    memory.free(slab);
+    expect([rooms, pressure]).toEqual([2, 1]);
+    expect(() => memory.free(slab)).toThrow(/freed twice/);
+    stop();
+    memory.free(memory.takeDirty(owner));
+    expect(rooms).toBe(2);
+  });
+
+  test('lies in one shared buffer, slab beside slab, none of them over another', () => {
+    const memory = arena(4, 3);
+    const owner = new Owner();
+    const slabs = Array.from({ length: 4 }, () => memory.takeClean(owner));
+    slabs.forEach((slab, index) => slab.put(new Uint8Array(SLAB).fill(index + 1), 0));
+    slabs.forEach((slab, index) => expect(slab.bytes.every((byte) => byte === index + 1)).toBe(true));
+    expect(new Set(slabs.map((slab) => slab.bytes.buffer)).size).toBe(1);
+    expect(slabs[0].bytes.buffer).toBeInstanceOf(SharedArrayBuffer);
+  });
+
+  test('copies bytes of any alignment as they are', () => {
+    const slab = arena(3, 2).takeClean(new Owner());
+    const source = Uint8Array.from({ length: 300 }, (_, index) => index);
+    for (let start = 0; start < 9; start += 1) {
+      slab.put(source.subarray(start, start + 100), 50);
+      expect([...slab.bytes.subarray(50, 150)]).toEqual([...source.subarray(start, start + 100)]);
+    }
+  });
+
+  test('that is too small to work with is refused', () => {
+    expect(() => arena(2, 2)).toThrow(/too small/);
+  });
+});

@@ -1,0 +1,117 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { DirectoryStore } from '../../src/store/directory-store.ts';
+import type { StagedObject } from '../../src/store/object-store.ts';
+import { Scratch, SimMachine, snapshot } from '../support/engine-harness.ts';
+
+let scratch: Scratch;
+let store: DirectoryStore;
+beforeEach(() => {
+  scratch = new Scratch();
+  mkdirSync(`${scratch.path}/chunks`);
+  store = new DirectoryStore(new NodeFileSystem(), scratch.path);
+});
+afterEach(() => scratch.remove());
+
+async function sealed(target: DirectoryStore, key: string, ...parts: string[]): Promise<StagedObject> {
+  const object = await target.stage(key);
+  for (const part of parts) await object.append([Buffer.from(part)]);
+  await object.seal();
+  return object;
+}
+
+async function content(key: string): Promise<string> {
+  const object = await store.open(key);
+  try {
+    const bytes = Buffer.alloc(object.sizeBytes);
+    await object.read(bytes, 0);
+    return bytes.toString();
+  } finally {
+    await object.close();
+  }
+}
+
+describe('an object', () => {
+  test('is not there until it is published, and then whole', async () => {
+    const object = await sealed(store, 'chunks/a', 'one ', 'two');
+    await expect(store.open('chunks/a')).rejects.toMatchObject({ code: 'not-found' });
+    expect(await store.list('chunks')).toEqual([]);
+    await store.publish([object]);
+    expect(await content('chunks/a')).toBe('one two');
+    expect(await store.list('chunks')).toEqual(['a']);
+  });
+
+  test('is never overwritten: a key that is taken is refused, and what is there stays', async () => {
+    await store.publish([await sealed(store, 'chunks/a', 'first')]);
+    const second = await sealed(store, 'chunks/a', 'second');
+    await expect(store.publish([second])).rejects.toMatchObject({ code: 'already-exists' });
+    await second.abandon();
+    expect(await content('chunks/a')).toBe('first');
+    expect([...snapshot(scratch.path).keys()]).toEqual(['chunks/a']);
+  });
+
+  test('cannot be staged twice at a time', async () => {
+    const first = await store.stage('chunks/a');
+    await expect(store.stage('chunks/a')).rejects.toThrow();
+    await first.abandon();
+    await (await store.stage('chunks/a')).abandon();
+  });
+
+  test('that was published stays when it is abandoned afterwards', async () => {
+    const object = await sealed(store, 'chunks/a', 'kept');
+    await store.publish([object]);
+    await object.abandon();
+    expect(await content('chunks/a')).toBe('kept');
+  });
+
+  test('is never padded: a read past its end is damage', async () => {
+    await store.publish([await sealed(store, 'chunks/a', '12345')]);
+    const object = await store.open('chunks/a');
+    await expect(object.read(new Uint8Array(4), 3)).rejects.toMatchObject({ code: 'corrupt', message: 'chunks/a: ends at byte 5, expected at least 7' });
+    await object.close();
+  });
+
+  test('stays readable while it is open, though it was removed', async () => {
+    await store.publish([await sealed(store, 'chunks/a', 'still')]);
+    const object = await store.open('chunks/a');
+    await store.remove('chunks/a');
+    await store.remove('chunks/a'); // no error
+    const bytes = Buffer.alloc(5);
+    await object.read(bytes, 0);
+    expect(bytes.toString()).toBe('still');
+    await object.close();
+  });
+});
+
+test('preparing removes what a dead writer staged, and nothing else', async () => {
+  writeFileSync(`${scratch.path}/chunks/.stage-b`, 'half');
+  writeFileSync(`${scratch.path}/chunks/other`, 'mine');
+  await store.prepare(['chunks']);
+  expect([...snapshot(scratch.path).keys()]).toEqual(['chunks/other']);
+});
+
+describe('publishing', () => {
+  test('syncs the bytes before the name, and the directory before it answers', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.env.files.makeDirectory('/s');
+      await machine.env.files.makeDirectory('/s/chunks');
+      const simulated = new DirectoryStore(machine.env.files, '/s');
+      await simulated.publish([await sealed(simulated, 'chunks/a', 'x'), await sealed(simulated, 'chunks/b', 'y')]);
+    });
+    const kinds = machine.calls.map((call) => call.kind).filter((kind) => ['sync', 'rename', 'sync-directory'].includes(kind));
+    expect(kinds).toEqual(['sync', 'sync', 'rename', 'rename', 'sync-directory']);
+  });
+
+  test('whose directory cannot be synced has failed for good, even if the system says that space was lacking', async () => {
+    const machine = new SimMachine();
+    machine.fault = (call) => (call.kind === 'sync-directory' ? { kind: 'error', code: 'ENOSPC' } : null);
+    await machine.run(async () => {
+      await machine.env.files.makeDirectory('/s');
+      await machine.env.files.makeDirectory('/s/chunks');
+      const simulated = new DirectoryStore(machine.env.files, '/s');
+      await expect(simulated.publish([await sealed(simulated, 'chunks/a', 'x')])).rejects.toMatchObject({ code: 'failed' });
+    });
+  });
+});
