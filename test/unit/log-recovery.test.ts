@@ -4,6 +4,7 @@ import { LOG_HEADER_BYTES, RECORD_KIND, encodeLogHeader } from '../../src/format
 import { BLOCK_BYTES } from '../support/engine-harness.ts';
 import type { FakeFile } from '../support/fake-world.ts';
 import { LogHarness, ONE_BLOCK_RECORD_BYTES, recover } from '../support/log-harness.ts';
+import { text } from '../support/text.ts';
 
 const FILE_BYTES = LOG_HEADER_BYTES + 4 * ONE_BLOCK_RECORD_BYTES;
 
@@ -115,7 +116,7 @@ describe('damage', () => {
     flip(files[0], recordOffset(1) + 200);
     await expect(recover(files)).rejects.toMatchObject({
       code: 'corrupt',
-      message: expect.stringMatching(new RegExp(`log file 0, byte ${recordOffset(1)}, expected LSN 2: wrong block checksum; but log file 0, byte ${recordOffset(2)}, says.*up to LSN 2 had been synced`)),
+      message: text(new RegExp(`log file 0, byte ${recordOffset(1)}, expected LSN 2: wrong block checksum; but log file 0, byte ${recordOffset(2)}, says.*up to LSN 2 had been synced`)),
       context: { expectedLsn: 2, durableLsn: 2, fileIndex: 0, offsetBytes: recordOffset(2) },
     });
   });
@@ -130,7 +131,7 @@ describe('damage', () => {
   test('is found when the first file that is needed is empty', async () => {
     const harness = await twoPhases(4, 6);
     harness.files[0].replace(new Uint8Array(0));
-    await expect(recover(harness.files)).rejects.toMatchObject({ code: 'corrupt', message: expect.stringContaining('no log file begins at or before the first record') });
+    await expect(recover(harness.files)).rejects.toMatchObject({ code: 'corrupt', message: text('no log file begins at or before the first record') });
   });
 
   test('of records that the chunks hold does not matter', async () => {
@@ -144,7 +145,7 @@ describe('damage', () => {
     flip(files[0], at);
     await expect(recover(files)).rejects.toMatchObject({
       code: 'corrupt',
-      message: expect.stringMatching(/the header of log file 0, byte 0, is not valid: (wrong magic|checksum [0-9a-f]{8}, expected [0-9a-f]{8})/),
+      message: text(/the header of log file 0, byte 0, is not valid: (wrong magic|checksum [0-9a-f]{8}, expected [0-9a-f]{8})/),
       context: { expectedLsn: 1, durableLsn: 2, fileIndex: 0, offsetBytes: recordOffset(2) },
     });
   });
@@ -171,14 +172,14 @@ describe('damage', () => {
 
   test('a file in the wrong place of the ring is refused with its number', async () => {
     const [a, b, c] = (await twoPhases(4, 6)).files;
-    await expect(recover([b, a, c])).rejects.toMatchObject({ code: 'corrupt', message: expect.stringMatching(/log file 0: is file 1 of the ring, expected 0, at byte 0/) });
+    await expect(recover([b, a, c])).rejects.toMatchObject({ code: 'corrupt', message: text(/log file 0: is file 1 of the ring, expected 0, at byte 0/) });
   });
 
   test('a file of another volume is refused with its number', async () => {
     const { files } = await twoPhases(4, 6);
     const header = { blockSizeBytes: BLOCK_BYTES, generation: 2 ** 24, firstLsn: 1, durableLsn: 0, epoch: 1, fileIndex: 2, volumeId: new Uint8Array(16) };
     files[2].replace(encodeLogHeader(header));
-    await expect(recover(files)).rejects.toMatchObject({ code: 'corrupt', message: expect.stringMatching(/log file 2: belongs to another volume, at byte 0/) });
+    await expect(recover(files)).rejects.toMatchObject({ code: 'corrupt', message: text(/log file 2: belongs to another volume, at byte 0/) });
   });
 });
 

@@ -84,17 +84,17 @@ describe('what is unsynced', () => {
   });
 });
 
+function gathered(batch: LogBatch): { fileIndex: number; offsetBytes: number; bytes: number[] }[] {
+  batch.finish();
+  return batch.segments.map(({ fileIndex, offsetBytes, parts }) => ({ fileIndex, offsetBytes, bytes: [...Buffer.concat(parts)] }));
+}
+
+function put(batch: LogBatch, ...values: number[]): void {
+  const { bytes, start } = batch.reserve(values.length);
+  bytes.set(values, start);
+}
+
 describe('a batch', () => {
-  function gathered(batch: LogBatch): { fileIndex: number; offsetBytes: number; bytes: number[] }[] {
-    batch.finish();
-    return batch.segments.map(({ fileIndex, offsetBytes, parts }) => ({ fileIndex, offsetBytes, bytes: [...Buffer.concat(parts)] }));
-  }
-
-  function put(batch: LogBatch, ...values: number[]): void {
-    const { bytes, start } = batch.reserve(values.length);
-    bytes.set(values, start);
-  }
-
   test('keeps own and borrowed bytes in their order, file by file', () => {
     const batch = new LogBatch();
     batch.beginSegment(0, 100);
