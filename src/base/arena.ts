@@ -44,6 +44,8 @@ export class Slab {
   owner: SlabOwner | null = null;
   /** Arena tick of the last hit, for the choice of what to take back. */
   lastUse = 0;
+  readonly #views: Uint8Array[] = [];
+  #viewBytes = 0;
 
   constructor(index: number, bytes: Buffer) {
     const slots = Math.max(1, Math.floor(bytes.length / SMALLEST_SLOT_BYTES));
@@ -53,6 +55,15 @@ export class Slab {
     this.lsns = new Float64Array(slots);
     this.checksums = new Uint32Array(new SharedArrayBuffer(slots * 4));
     this.live = new Uint8Array(new SharedArrayBuffer(slots));
+  }
+
+  /** The bytes of a slot. Views are kept: making one costs as much as the checksum of a block. */
+  block(slot: number, blockSizeBytes: number): Uint8Array {
+    if (this.#viewBytes !== blockSizeBytes) {
+      this.#views.length = 0;
+      this.#viewBytes = blockSizeBytes;
+    }
+    return (this.#views[slot] ??= this.bytes.subarray(slot * blockSizeBytes, (slot + 1) * blockSizeBytes));
   }
 
   /**

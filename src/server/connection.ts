@@ -39,7 +39,7 @@ export class Connection implements SessionHost {
     if (batch !== undefined) this.session.sent(batch);
   };
   readonly #runDeferred = (): void => this.session.deferred();
-  #handshakeTimer: NodeJS.Timeout | null;
+  #handshakeTimer: NodeJS.Timeout | null = null;
   #lingerTimer: NodeJS.Timeout | null = null;
   #reason = 'client left';
   #exportName = '';
@@ -65,7 +65,7 @@ export class Connection implements SessionHost {
     socket.on('close', () => this.#onClosed());
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    this.#handshakeTimer = setTimeout(() => this.drop('handshake timeout'), resources.settings.handshakeTimeoutMs).unref();
+    this.#startHandshakeTimer();
     this.#log('info', 'client-connected', { receivePath: this.#transport.path });
     this.session.start();
   }
@@ -157,6 +157,13 @@ export class Connection implements SessionHost {
         this.#exportName = event.exportName;
         this.#log('info', 'client-negotiated', { export: event.exportName, sizeBytes: event.sizeBytes, readOnly: event.readOnly });
         break;
+      case 'opening':
+        // A long recovery is the server's time, not the client's.
+        this.#clearHandshakeTimer();
+        break;
+      case 'opened':
+        this.#startHandshakeTimer();
+        break;
       case 'export-refused':
         this.#log('warn', 'client-refused', { export: event.exportName, code: event.error.code, message: event.error.message });
         break;
@@ -202,6 +209,11 @@ export class Connection implements SessionHost {
     this.#log('info', 'client-disconnected', { reason: this.#reason, export: this.#exportName, ...countersOf(this.session) });
     this.session.disconnected();
     this.#endWhenDone();
+  }
+
+  #startHandshakeTimer(): void {
+    if (this.#closed) return;
+    this.#handshakeTimer = setTimeout(() => this.drop('handshake timeout'), this.#options.resources.settings.handshakeTimeoutMs).unref();
   }
 
   #clearHandshakeTimer(): void {

@@ -289,7 +289,12 @@ export class Handshake {
       }
       description = volumes.find((volume) => volume.name === name)?.description ?? '';
     }
-    return { name, device: await directory.acquire(name), description };
+    this.#options.report({ kind: 'opening', exportName: name });
+    try {
+      return { name, device: await directory.acquire(name), description };
+    } finally {
+      this.#options.report({ kind: 'opened', exportName: name });
+    }
   }
 }
 

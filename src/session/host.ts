@@ -21,6 +21,8 @@ export interface SessionResources {
 /** What a session has to tell to whoever keeps the log. */
 export type SessionEvent =
   | { readonly kind: 'negotiated'; readonly exportName: string; readonly sizeBytes: number; readonly readOnly: boolean }
+  /** The server opens a volume, which may take time that is not the client's; then it has ended, either way. */
+  | { readonly kind: 'opening' | 'opened'; readonly exportName: string }
   | { readonly kind: 'export-refused'; readonly exportName: string; readonly error: VolumeError }
   | { readonly kind: 'protocol-error'; readonly message: string }
   | {

@@ -18,6 +18,8 @@ import type { DirtySlab, WritePath } from './write-path.ts';
 
 /** Slabs that a set takes when only their number is the reason: small sets give room back early. */
 const SMALL_SET_SLABS = 4;
+/** Part of the log that may be behind the oldest data: the rest is room for what is written while the flush lasts. */
+const LOG_PART = 5 / 8;
 const ALL_SLABS = Number.MAX_SAFE_INTEGER;
 
 /** A chunk on its way into the store. */
@@ -132,9 +134,9 @@ export class Flusher {
     const oldest = sealed[0];
     if (oldest === undefined) return 0;
     if (this.#draining > 0 || this.#ageMs(oldest) >= settings.flushIntervalMs) return ALL_SLABS;
-    // Half the log is behind the oldest data: all goes, so that what was overwritten in between is written once.
+    // Much of the log is behind the oldest data: all goes, so that what was overwritten in between is written once.
     const distance = (this.#core.logIfOpen?.appendedBytes ?? 0) - oldest.logBytes;
-    if (distance >= (manifest.logFileBytes * manifest.logFileCount) / 2) return ALL_SLABS;
+    if (distance >= manifest.logFileBytes * manifest.logFileCount * LOG_PART) return ALL_SLABS;
     if (this.#urgent) return SMALL_SET_SLABS;
     const dirtyBytes = sealed.reduce((sum, { slab }) => sum + (slab === null ? 0 : arena.slabBytes), 0);
     return dirtyBytes >= settings.flushBytes ? SMALL_SET_SLABS : 0;

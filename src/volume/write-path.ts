@@ -278,8 +278,7 @@ export class WritePath {
     const { slab } = open;
     const first = slab.slotCount;
     for (let i = 0; i < count; i += 1) {
-      const start = (first + i) * blockSizeBytes;
-      slab.checksums[first + i] = checksum(slab.bytes.subarray(start, start + blockSizeBytes));
+      slab.checksums[first + i] = checksum(slab.block(first + i, blockSizeBytes));
     }
     const payload = slab.bytes.subarray(first * blockSizeBytes, (first + count) * blockSizeBytes);
     const lsn = log.appendWrite(blockNumber, count, payload, slab.checksums, first);

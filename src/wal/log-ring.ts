@@ -107,6 +107,12 @@ export class LogRing {
     return this.freeFiles() > before;
   }
 
+  /** Whether a file holds records behind `durableLsn`: only then is there a reason to sync it. */
+  holdsBehind(fileIndex: number, durableLsn: number): boolean {
+    const life = this.#lives[fileIndex];
+    return life !== null && life.lastLsn > durableLsn;
+  }
+
   /** Share of the ring's files that hold records still needed. */
   fillRatio(): number {
     return 1 - this.freeFiles() / this.#lives.length;

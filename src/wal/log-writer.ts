@@ -404,7 +404,8 @@ export class LogWriter {
     const wanted = this.#durable.firstLsn <= this.#writtenLsn;
     if (!wanted && !this.#syncRequested) return;
     const target = this.#writtenLsn;
-    const indexes = [...this.#dirtyFiles];
+    // Files whose records all went into chunks in the meantime hold nothing that a crash could take.
+    const indexes = [...this.#dirtyFiles].filter((index) => this.#options.ring.holdsBehind(index, this.#durableLsn));
     // A file whose write is still under way stays dirty: this sync need not cover that write.
     if (this.#writing === null) this.#dirtyFiles.clear();
     this.#syncRequested = false;

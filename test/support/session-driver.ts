@@ -76,7 +76,9 @@ export interface TestRequest {
 
 export class SessionDriver implements SessionHost {
   readonly session: Session;
+  /** What the log is told; that a volume is being opened only concerns the clock of the handshake. */
   readonly events: SessionEvent[] = [];
+  readonly openings: SessionEvent[] = [];
   /** How often `send` was called. */
   sendCount = 0;
   /** Batches are taken by the kernel as soon as they are sent; off: when the test calls `takeUnsent`. */
@@ -132,7 +134,8 @@ export class SessionDriver implements SessionHost {
   }
 
   report(event: SessionEvent): void {
-    this.events.push(event);
+    if (event.kind === 'opening' || event.kind === 'opened') this.openings.push(event);
+    else this.events.push(event);
   }
 
   // What a test does

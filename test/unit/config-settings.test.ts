@@ -117,8 +117,8 @@ describe('bad input', () => {
       ['arena_bytes = "many"', 'engine.arena_bytes: size "many" is not understood'],
       ['arena_bytes = true', 'engine.arena_bytes: must be a size such as 64M, not boolean true'],
       ['log_file_count = 2.5', 'engine.log_file_count: 2.5 is not a whole number below 2^53'],
-      ['log_file_count = "4s"', 'engine.log_file_count: "4s" is not a whole number: from 2 to 64'],
-      ['log_file_count = -4', 'engine.log_file_count: -4 is out of range: from 2 to 64'],
+      ['log_file_count = "4s"', 'engine.log_file_count: "4s" is not a whole number: from 3 to 64'],
+      ['log_file_count = -4', 'engine.log_file_count: -4 is out of range: from 3 to 64'],
       ['batch_ms = "soon"', 'engine.batch_ms: "soon" is not a time such as 500ms, 2s or 1min'],
       ['batch_ms = nan', 'engine.batch_ms: NaN is not a whole number'],
       ['batch_ms = 2024-01-01', 'engine.batch_ms: must be a time such as 500ms, 2s or 1min, not a date'],
@@ -145,6 +145,7 @@ describe('bad input', () => {
   test('settings that do not fit together are all named', () => {
     const flags = [
       { flag: '--set', key: 'engine.dirty_bytes', value: '160M' },
+      { flag: '--set', key: 'engine.log_file_count', value: '4' },
       { flag: '--set', key: 'server.payload_bytes', value: '1M' },
     ];
     const message = messageOf({ flags });
