@@ -207,6 +207,18 @@ describe('an older life of a file', () => {
 });
 
 describe('a dead timeline', () => {
+  test('gives no record to a later life that began with the same LSN and lost its own', async () => {
+    const first = new LogHarness({ fileBytes: FILE_BYTES });
+    first.writeRecords(2);
+    const second = new LogHarness({ fileBytes: FILE_BYTES, epoch: 2 });
+    second.writeRecords(1);
+    const [file] = first.files;
+    file.replace(Buffer.concat([second.files[0].bytes.subarray(0, LOG_HEADER_BYTES), file.bytes.subarray(LOG_HEADER_BYTES)]));
+    const { lastLsn, end } = await recover(first.files, { cut: { epoch: 2, lsn: 0 } });
+    expect(lastLsn).toBe(0);
+    expect(end).toMatch(/record of generation 16777216, not 33554432/);
+  });
+
   test('ends where a later epoch began, whatever valid records stand behind', async () => {
     const first = new LogHarness({ fileBytes: FILE_BYTES });
     first.writeRecords(7);

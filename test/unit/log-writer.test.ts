@@ -88,6 +88,7 @@ describe('one sync', () => {
     harness.log.submit();
     await file.release();
     expect(second.code).toBe('done');
+    expect(file.synced.length).toBe(LOG_HEADER_BYTES + 2 * ONE_BLOCK_RECORD_BYTES);
     expect((await recover([Object.assign(file, { hold: false }), harness.files[1], harness.files[2]])).lastLsn).toBe(2);
   });
 
