@@ -47,13 +47,16 @@ interface Place {
   readonly name: string;
 }
 
+/** The capacity of a disk that never runs full. */
+export const UNLIMITED = Number.MAX_SAFE_INTEGER;
+
 export class SimDisk {
   readonly #root = new DirectoryNode();
   #changes: NameChange[] = [];
   #sequence = 0;
   #nextFileId = 1;
   /** Bytes that all files together may take. */
-  capacityBytes = Number.MAX_SAFE_INTEGER;
+  capacityBytes = UNLIMITED;
 
   /** The place of the next change in the order of all changes: what a sync that begins now covers is below it. */
   get sequence(): number {
@@ -141,7 +144,7 @@ export class SimDisk {
   /** Writes as much as there is room for; ENOSPC when that is not all. */
   write(node: FileNode, bytes: Uint8Array, offsetBytes: number): void {
     let fits = bytes.length;
-    if (offsetBytes + bytes.length > node.sizeBytes) {
+    if (this.capacityBytes !== UNLIMITED && offsetBytes + bytes.length > node.sizeBytes) {
       const room = this.capacityBytes - this.usedBytes();
       if (offsetBytes + bytes.length - node.sizeBytes > room) fits = Math.max(0, node.sizeBytes + Math.max(0, room) - offsetBytes);
     }

@@ -5,7 +5,7 @@
  */
 import { VolumeError } from '../../src/base/errors.ts';
 import { Client } from './client.ts';
-import { SimDisk } from './disk.ts';
+import { SimDisk, UNLIMITED } from './disk.ts';
 import type { EngineOptions, SimEngine, SimVolume } from './engine.ts';
 import { SimEnv } from './env.ts';
 import { CrashAtCall } from './faults.ts';
@@ -180,7 +180,7 @@ class World {
     env.process.onDeath(() => this.#noteDurable(life));
     await Promise.race([this.#work(life, { operationCount, ending, arm }), life.failure, env.process.death]);
     this.#countWork(life);
-    this.#disk.capacityBytes = Number.MAX_SAFE_INTEGER;
+    this.#disk.capacityBytes = UNLIMITED;
     if (!life.isOpen) this.#state.counts.earlyCrashes += 1;
     if (ending.death === 'exit') {
       this.#leave(env.process);
@@ -265,7 +265,7 @@ class World {
       life.mayRefuseForSpace = true;
       this.#state.obligations.suspendAgeRule();
       process.after(random.skewed(1, 2000), () => {
-        this.#disk.capacityBytes = Number.MAX_SAFE_INTEGER;
+        this.#disk.capacityBytes = UNLIMITED;
         this.#trace.event('disk has room', HOME);
       });
     });
