@@ -33,10 +33,13 @@
  * | 40 | 8 | number of blocks |
  * | 48 | 4 | stored length of the payload in bytes (kind 2: 0) |
  * | 52 | 8 | zero |
- * | 60 | 4 | CRC-32 of bytes 0 to 59 and of the table that follows |
+ * | 60 | 4 | CRC-32 of the volume id, of bytes 0 to 59 and of the table that follows |
  * | 64 | 4n | kind 1: CRC-32 of each of the n blocks |
  * | 64 + 4n | 0 or 4 | zero, to a multiple of 8 |
  * | then | stored length | payload: the blocks |
+ *
+ * The volume id in the CRC keeps data of the volume's users, who do not know it, from passing for records: a reader looks for records behind
+ * damage, also within payloads.
  *
  * A header is valid if and only if magic, version, volume id, block size, place and CRC are right.
  * A record is valid if and only if it lies whole inside the file, its magic, kind, codec and CRC are right, its generation is
@@ -140,6 +143,18 @@ export function recordBytes(kind: number, blockCount: number, blockSizeBytes: nu
   return recordPrefixBytes(kind, blockCount) + payload;
 }
 
+/** What the records of a volume have in common. */
+export interface RecordContext {
+  readonly blockSizeBytes: number;
+  /** `recordSeed` of the volume id. */
+  readonly seed: number;
+}
+
+/** Where the CRCs of a volume's records begin. */
+export function recordSeed(volumeId: Uint8Array): number {
+  return checksum(volumeId);
+}
+
 export interface RecordFields {
   kind: number;
   provisioned: boolean;
@@ -159,7 +174,7 @@ export function encodeRecordPrefix(
   view: DataView,
   offset: number,
   record: Readonly<RecordFields>,
-  blockSizeBytes: number,
+  context: RecordContext,
   checksums: Uint32Array,
   first: number,
 ): number {
@@ -175,19 +190,19 @@ export function encodeRecordPrefix(
   writeU64(view, offset + 24, record.durableLsn);
   writeU64(view, offset + 32, record.blockNumber);
   writeU64(view, offset + 40, record.blockCount);
-  view.setUint32(offset + 48, isWrite ? record.blockCount * blockSizeBytes : 0, true);
+  view.setUint32(offset + 48, isWrite ? record.blockCount * context.blockSizeBytes : 0, true);
   view.setUint32(offset + 52, 0, true);
   view.setUint32(offset + 56, 0, true);
   if (isWrite) {
     view.setUint32(offset + length - 4, 0, true); // the padding, if there is any; else overwritten below
     for (let i = 0; i < record.blockCount; i += 1) view.setUint32(offset + RECORD_HEADER_BYTES + i * 4, checksums[first + i], true);
   }
-  view.setUint32(offset + RECORD_CRC_OFFSET, prefixChecksum(target, offset, length), true);
+  view.setUint32(offset + RECORD_CRC_OFFSET, prefixChecksum(target, offset, length, context.seed), true);
   return length;
 }
 
-function prefixChecksum(bytes: Uint8Array, offset: number, prefixLength: number): number {
-  const head = checksum(bytes.subarray(offset, offset + RECORD_CRC_OFFSET));
+function prefixChecksum(bytes: Uint8Array, offset: number, prefixLength: number, seed: number): number {
+  const head = checksum(bytes.subarray(offset, offset + RECORD_CRC_OFFSET), seed);
   return prefixLength === RECORD_HEADER_BYTES ? head : checksum(bytes.subarray(offset + RECORD_HEADER_BYTES, offset + prefixLength), head);
 }
 
@@ -214,7 +229,7 @@ export class DecodedRecord implements RecordFields {
  * Decodes the record at `offset` of `bytes` into `record`, all but its payload's checksums (`firstBadBlock` tells those).
  * `short` when the bytes end before the record does.
  */
-export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, blockSizeBytes: number, record: DecodedRecord): RecordOutcome {
+export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, { blockSizeBytes, seed }: RecordContext, record: DecodedRecord): RecordOutcome {
   if (offset + RECORD_HEADER_BYTES > bytes.length) return 'short';
   if (view.getUint32(offset, true) !== RECORD_MAGIC) return invalid(record, 'no record (wrong magic)');
   const kind = bytes[offset + 4];
@@ -227,7 +242,7 @@ export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, 
   if (storedLength !== (isWrite ? blockCount * blockSizeBytes : 0)) return invalid(record, `payload of ${storedLength} bytes for ${blockCount} blocks`);
   const prefix = recordPrefixBytes(kind, blockCount);
   if (offset + prefix > bytes.length) return 'short';
-  if (view.getUint32(offset + RECORD_CRC_OFFSET, true) !== prefixChecksum(bytes, offset, prefix)) return invalid(record, 'wrong header checksum');
+  if (view.getUint32(offset + RECORD_CRC_OFFSET, true) !== prefixChecksum(bytes, offset, prefix, seed)) return invalid(record, 'wrong header checksum');
   record.kind = kind;
   record.provisioned = (bytes[offset + 5] & RECORD_FLAG_PROVISIONED) !== 0;
   record.generation = readU64(view, offset + 8);

@@ -7,7 +7,7 @@
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
 import { viewOf } from '../format/bytes.ts';
-import { DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, type LogFileHeader, RECORD_MAGIC_BYTES, type RecordOutcome, decodeLogHeader, decodeRecord, firstBadBlock } from '../format/log-record.ts';
+import { DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, type LogFileHeader, RECORD_MAGIC_BYTES, type RecordContext, type RecordOutcome, decodeLogHeader, decodeRecord, firstBadBlock, recordSeed } from '../format/log-record.ts';
 import type { LogLife } from './log-ring.ts';
 
 const WINDOW_BYTES = 2 * 1024 * 1024;
@@ -46,7 +46,7 @@ export interface LogRecovery {
 class LogFileReader {
   readonly #file: File;
   readonly #sizeBytes: number;
-  readonly #blockSizeBytes: number;
+  readonly #context: RecordContext;
   #window: Uint8Array = new Uint8Array(WINDOW_BYTES);
   #base = 0;
   #length = 0;
@@ -54,16 +54,16 @@ class LogFileReader {
   view: DataView = viewOf(this.bytes);
   readonly record = new DecodedRecord();
 
-  constructor(file: File, sizeBytes: number, blockSizeBytes: number) {
+  constructor(file: File, sizeBytes: number, context: RecordContext) {
     this.#file = file;
     this.#sizeBytes = sizeBytes;
-    this.#blockSizeBytes = blockSizeBytes;
+    this.#context = context;
   }
 
   /** Decodes the record at `offset` of the file, payload checksums and all. `record` has offsets within `bytes`. */
   async recordAt(offset: number): Promise<Exclude<RecordOutcome, 'short'>> {
     if (offset < this.#base || offset > this.#base + this.#length) await this.#load(offset, this.#window.length);
-    let outcome = decodeRecord(this.bytes, this.view, offset - this.#base, this.#blockSizeBytes, this.record);
+    let outcome = decodeRecord(this.bytes, this.view, offset - this.#base, this.#context, this.record);
     while (outcome === 'short') {
       if (this.#base + this.#length >= this.#sizeBytes) {
         this.record.reason = 'the file ends within the record';
@@ -71,9 +71,9 @@ class LogFileReader {
       }
       // The window moves to the record; one that is longer than the window makes it grow, up to the file.
       await this.#load(offset, this.#base === offset ? this.#window.length * 2 : this.#window.length);
-      outcome = decodeRecord(this.bytes, this.view, 0, this.#blockSizeBytes, this.record);
+      outcome = decodeRecord(this.bytes, this.view, 0, this.#context, this.record);
     }
-    if (outcome === 'valid' && firstBadBlock(this.bytes, this.view, this.record, this.#blockSizeBytes) >= 0) {
+    if (outcome === 'valid' && firstBadBlock(this.bytes, this.view, this.record, this.#context.blockSizeBytes) >= 0) {
       this.record.reason = 'wrong block checksum';
       return 'invalid';
     }
@@ -158,8 +158,11 @@ class Replay {
   #next: number;
   #records = 0;
 
+  readonly #context: RecordContext;
+
   constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[]) {
     this.#options = options;
+    this.#context = { blockSizeBytes: options.blockSizeBytes, seed: recordSeed(options.volumeId) };
     this.#lives = lives;
     this.#headless = headless;
     this.#next = options.chunkedLsn + 1;
@@ -198,7 +201,7 @@ class Replay {
 
   async #replayLife(life: FoundLife, lastLsn: number): Promise<{ offset: number; end: string }> {
     const { chunkedLsn } = this.#options;
-    const reader = new LogFileReader(life.file, life.sizeBytes, this.#options.blockSizeBytes);
+    const reader = new LogFileReader(life.file, life.sizeBytes, this.#context);
     let offset = LOG_HEADER_BYTES;
     for (;;) {
       const reason = this.#next > lastLsn ? 'what follows was cut off earlier' : await this.#recordFault(reader, life, offset);
@@ -270,7 +273,7 @@ class Replay {
 
   /** Looks at the records of one life; without a header that of the first record is meant. */
   async #checkRecords(found: FoundFile, from: number, life: number | null, end: string): Promise<void> {
-    const reader = new LogFileReader(found.file, found.sizeBytes, this.#options.blockSizeBytes);
+    const reader = new LogFileReader(found.file, found.sizeBytes, this.#context);
     let generation = life;
     let at = await reader.nextCandidate(from);
     while (at >= 0) {

@@ -11,7 +11,7 @@ import type { Durability } from '../base/durability.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Clock, File, Timer } from '../env/env.ts';
-import { LOG_HEADER_BYTES, MAX_RECORD_BLOCKS, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordBytes, recordPrefixBytes } from '../format/log-record.ts';
+import { LOG_HEADER_BYTES, MAX_RECORD_BLOCKS, RECORD_HEADER_BYTES, RECORD_KIND, type RecordContext, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordBytes, recordPrefixBytes, recordSeed } from '../format/log-record.ts';
 import { LatencyPolicy } from './latency-policy.ts';
 import { COPY_LIMIT_BYTES, LogBatch } from './log-batch.ts';
 import type { LogRing } from './log-ring.ts';
@@ -60,6 +60,7 @@ export class LogWriter {
   readonly #dirtyFiles = new Set<number>();
   readonly #unsynced = new Unsynced();
   readonly #record: RecordFields;
+  readonly #context: RecordContext;
   #batch = new LogBatch();
   #spare = new LogBatch();
   #lastLsn: number;
@@ -80,6 +81,7 @@ export class LogWriter {
 
   constructor(options: LogWriterOptions) {
     this.#options = options;
+    this.#context = { blockSizeBytes: options.blockSizeBytes, seed: recordSeed(options.volumeId) };
     this.#policy = new LatencyPolicy({ writeMs: options.settings.logInlineLatencyMs, syncMs: options.settings.logInlineSyncLatencyMs });
     this.#lastLsn = options.lastLsn;
     this.#writtenLsn = options.lastLsn;
@@ -151,7 +153,7 @@ export class LogWriter {
     const prefix = this.#begin(RECORD_KIND.WRITE, blockNumber, blockCount, false);
     const copy = payload.length <= COPY_LIMIT_BYTES;
     const { bytes, view, start } = this.#batch.reserve(prefix + (copy ? payload.length : 0));
-    encodeRecordPrefix(bytes, view, start, this.#record, this.#options.blockSizeBytes, checksums, first);
+    encodeRecordPrefix(bytes, view, start, this.#record, this.#context, checksums, first);
     if (copy) bytes.set(payload, start + prefix);
     else this.#batch.appendBorrowed(payload);
     return this.#end(prefix + payload.length, blockCount);
@@ -161,7 +163,7 @@ export class LogWriter {
   appendZero(blockNumber: number, blockCount: number, provisioned: boolean): number {
     const prefix = this.#begin(RECORD_KIND.ZERO, blockNumber, blockCount, provisioned);
     const { bytes, view, start } = this.#batch.reserve(prefix);
-    encodeRecordPrefix(bytes, view, start, this.#record, this.#options.blockSizeBytes, NO_CHECKSUMS, 0);
+    encodeRecordPrefix(bytes, view, start, this.#record, this.#context, NO_CHECKSUMS, 0);
     return this.#end(prefix, 1);
   }
 

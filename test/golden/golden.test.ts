@@ -49,7 +49,7 @@ describe('format version 1', () => {
     for (const [name, fields] of [['write-record-prefix', golden.WRITE_RECORD], ['zero-record', golden.ZERO_RECORD]] as const) {
       const bytes = Buffer.concat([bytesOf(name), Buffer.alloc(3 * golden.BLOCK_BYTES)]);
       const record = new DecodedRecord();
-      expect(decodeRecord(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, golden.BLOCK_BYTES, record)).toBe('valid');
+      expect(decodeRecord(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, golden.RECORD_CONTEXT, record)).toBe('valid');
       expect(record).toMatchObject(fields);
     }
   });

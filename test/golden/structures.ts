@@ -1,13 +1,14 @@
 /** One of each structure of format version 1, with every field set to something of its own. */
 import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, encodeLeaf, encodeNode, encodeRoot } from '../../src/format/checkpoint-layout.ts';
 import { CHUNK_HEADER_BYTES, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
-import { RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes } from '../../src/format/log-record.ts';
+import { RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes, recordSeed } from '../../src/format/log-record.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
 import { checksum } from '../../src/base/checksum.ts';
 
 export const VOLUME_ID = Uint8Array.from({ length: 16 }, (_, index) => 0xa0 + index);
 const REFERENCE = { number: 7, epoch: 3, offset: 2 ** 40 + 96, length: 4242, checksum: 0xdeadbeef };
 export const BLOCK_BYTES = 4096;
+export const RECORD_CONTEXT = { blockSizeBytes: BLOCK_BYTES, seed: recordSeed(VOLUME_ID) };
 
 export const MANIFEST = {
   volumeId: VOLUME_ID,
@@ -50,7 +51,7 @@ export const CATALOGUE = [{ place: 41, liveBlocks: 2, blockCount: 3, objectBytes
 
 function record(fields: Readonly<RecordFields>): Uint8Array {
   const bytes = new Uint8Array(recordPrefixBytes(fields.kind, fields.blockCount));
-  encodeRecordPrefix(bytes, new DataView(bytes.buffer), 0, fields, BLOCK_BYTES, BLOCK_CHECKSUMS, 1);
+  encodeRecordPrefix(bytes, new DataView(bytes.buffer), 0, fields, RECORD_CONTEXT, BLOCK_CHECKSUMS, 1);
   return bytes;
 }
 
