@@ -72,6 +72,7 @@ class Run {
   #done = 0;
   #digest = 0;
   #shownMs = 0;
+  #hasFailed = false;
 
   constructor(options: { firstSeed: number; seeds: number; end: (isGood: boolean) => void }) {
     this.#nextSeed = options.firstSeed;
@@ -130,6 +131,8 @@ class Run {
   }
 
   #fail(failure: string, seed: number | null): void {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
     for (const child of this.#children) child.kill('SIGKILL');
     console.log(`\n${failure}`);
     if (seed !== null) console.log(`\nafter ${this.#progress()}; replay it with: make sim SEED=${seed}`);
