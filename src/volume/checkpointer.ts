@@ -39,6 +39,9 @@ const LEAVES_PER_TURN = 64;
 /** Old checkpoint objects may take this many times the bytes of the pages in use, and this much more, before pages move. */
 const SLACK_FACTOR = 2;
 const SLACK_BYTES = 4 * 1024 * 1024;
+/** Chunks removed before waiting commits get their turn, and the pause until the next ones. */
+const REMOVED_AT_ONCE = 256;
+const REMOVAL_PAUSE_MS = 10;
 /** Leaves that one checkpoint moves out of an old object, so that their memory stays bounded. */
 const MOVED_LEAVES_MAX = 4096;
 
@@ -46,6 +49,8 @@ const MOVED_LEAVES_MAX = 4096;
 export interface CheckpointState {
   readonly nodes: Map<number, PageReference>;
   readonly objects: Map<number, CheckpointObject>;
+  /** Chunks that had no live block when it was written. */
+  readonly dead: readonly number[];
 }
 
 /** Appends pages to a staged object and says where each stands. */
@@ -114,10 +119,17 @@ export class Checkpointer {
   #stopped = false;
   /** Checkpoint objects that the newest root does not need. */
   #unused: CheckpointObject[] = [];
+  /** Chunks without a live block as of the newest checkpoint. One that died since is still referred to by it. */
+  #removable: number[];
+  readonly #queue: (task: () => Promise<void>) => void;
+  #removalTimer: Timer | null = null;
 
-  constructor(core: VolumeCore, state: CheckpointState) {
+  /** `queue` runs a task when no commit is under way. */
+  constructor(core: VolumeCore, state: CheckpointState, queue: (task: () => Promise<void>) => void) {
     this.#core = core;
     this.#state = state;
+    this.#queue = queue;
+    this.#removable = [...state.dead];
     this.#nextNumber = core.manifest.checkpoint.number + 1;
   }
 
@@ -126,8 +138,8 @@ export class Checkpointer {
     return this.#core.manifest.checkpoint.lastChunk === this.#core.lastChunk;
   }
 
-  /** Chunks were committed: cuts a checkpoint when it is time. `request` is called when the timer says so. */
-  async chunksCommitted(chunkCount: number, request: () => void): Promise<void> {
+  /** Chunks were committed: cuts a checkpoint when it is time. */
+  async chunksCommitted(chunkCount: number): Promise<void> {
     if (this.#stopped) return;
     this.#chunksSince += chunkCount;
     const { checkpointChunks, checkpointIntervalMs } = this.#core.settings;
@@ -135,11 +147,13 @@ export class Checkpointer {
       await this.run();
       return;
     }
-    this.#timer ??= this.#core.env.clock.setTimer(checkpointIntervalMs, () => {
-      this.#timer = null;
-      this.#requested = true;
-      request();
-    });
+    this.#timer ??= this.#core.env.clock.setTimer(checkpointIntervalMs, () => this.#timeIsUp());
+  }
+
+  #timeIsUp(): void {
+    this.#timer = null;
+    this.#requested = true;
+    this.#queue(() => this.run());
   }
 
   /**
@@ -150,14 +164,17 @@ export class Checkpointer {
     this.#stopped = true;
     this.#timer?.cancel();
     this.#timer = null;
+    this.#removalTimer?.cancel();
+    this.#removalTimer = null;
   }
 
   /** Writes a checkpoint; nobody may commit a chunk meanwhile. A full disk only postpones it. Rejects with anything else. */
   async run(): Promise<void> {
     this.#requested = false;
-    if (this.#stopped || this.isCurrent) return;
+    if (this.#stopped) return;
     try {
-      await this.#write();
+      if (!this.isCurrent) await this.#write();
+      await this.#removeSome();
     } catch (cause) {
       const error = toVolumeError(cause, 'writing a checkpoint');
       if (error.code !== 'no-space') throw error;
@@ -197,7 +214,7 @@ export class Checkpointer {
     this.#chunksSince = 0;
     this.#timer?.cancel();
     this.#timer = null;
-    await this.#removeUnused(identity.lastChunk);
+    this.#removable = [...this.#core.catalogue.deadChunks].filter((chunk) => chunk <= identity.lastChunk);
   }
 
   async #writePages(writer: PageWriter, identity: CheckpointIdentity): Promise<Outcome> {
@@ -324,19 +341,23 @@ export class Checkpointer {
     map.trimMemory();
   }
 
-  async #removeUnused(lastChunk: number): Promise<void> {
-    const { store, catalogue, reader, counters } = this.#core;
-    for (const chunk of [...catalogue.deadChunks]) {
+  /** Removes some of what no root refers to; the rest when commits had their turn: after a large trim there is much. */
+  async #removeSome(): Promise<void> {
+    const { store, catalogue, reader, counters, env } = this.#core;
+    if (this.#stopped) return;
+    for (const chunk of this.#removable.splice(0, REMOVED_AT_ONCE)) {
       const facts = catalogue.get(chunk);
-      // A chunk behind the checkpoint is part of the run that recovery reads.
-      if (facts === undefined || chunk > lastChunk) continue;
+      if (facts === undefined) continue;
       await store.remove(chunkKey(facts.epoch, chunk));
       reader.forget(chunk);
       catalogue.remove(chunk);
       counters.chunksRemoved += 1;
     }
-    const unused = this.#unused;
-    this.#unused = [];
-    for (const object of unused) await store.remove(checkpointKey(object.epoch, object.number));
+    for (const object of this.#unused.splice(0)) await store.remove(checkpointKey(object.epoch, object.number));
+    if (this.#removable.length === 0 || this.#stopped) return;
+    this.#removalTimer ??= env.clock.setTimer(REMOVAL_PAUSE_MS, () => {
+      this.#removalTimer = null;
+      this.#queue(() => this.#removeSome());
+    });
   }
 }

@@ -71,7 +71,8 @@ export async function readLeaf(store: ObjectStore, index: number, reference: Pag
 
 /** Fills `map` and `catalogue` from the checkpoint that the manifest names; empty without one. */
 export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map: BlockMap, catalogue: ChunkCatalogue): Promise<CheckpointState> {
-  const state: CheckpointState = { nodes: new Map(), objects: new Map() };
+  const dead: number[] = [];
+  const state: CheckpointState = { nodes: new Map(), objects: new Map(), dead };
   const { number, epoch, lastChunk, lastLsn } = manifest.checkpoint;
   if (number === 0) return state;
   const name = checkpointKey(epoch, number);
@@ -97,6 +98,7 @@ export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map
         const page = await pages.read(at);
         catalogue.restore(index, at, decodeCataloguePage(page.bytes, index, at, page.name));
       }
+      dead.push(...catalogue.deadChunks);
     } finally {
       await object.close();
     }

@@ -181,12 +181,11 @@ class Opening {
   }
 
   #makeParts(core: VolumeCore, state: CheckpointState, nextChunk: number): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer } {
-    const checkpointer = new Checkpointer(core, state);
-    const request = (): void => {
-      flusher.serial.run(() => checkpointer.run()).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
-    };
+    const checkpointer: Checkpointer = new Checkpointer(core, state, (task) => {
+      flusher.serial.run(task).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
+    });
     const writes: WritePath = new WritePath(core, core.chunkedLsn);
-    const flusher: Flusher = new Flusher(core, writes, nextChunk, { committed: (chunkCount) => checkpointer.chunksCommitted(chunkCount, request) });
+    const flusher: Flusher = new Flusher(core, writes, nextChunk, { committed: (chunkCount) => checkpointer.chunksCommitted(chunkCount) });
     this.#flusher = flusher;
     this.#checkpointer = checkpointer;
     return { writes, flusher, checkpointer };
