@@ -5,7 +5,7 @@ import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { Env } from '../env/env.ts';
 import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
-import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath } from './volume-files.ts';
+import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath, parentPath } from './volume-files.ts';
 import type { CreateOptions } from './volume-info.ts';
 
 export interface CreateVolumeOptions {
@@ -44,8 +44,7 @@ export async function createVolume(options: CreateVolumeOptions): Promise<void> 
   const { logFileCount } = options.settings;
   if (logFileCount < MIN_LOG_FILES) throw new VolumeError('invalid-argument', `${logFileCount} log files; a volume needs at least ${MIN_LOG_FILES}`);
   if (await env.files.exists(directory)) throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`);
-  const slash = directory.lastIndexOf('/');
-  const parent = slash < 0 ? '.' : directory.slice(0, slash) || '/';
+  const parent = parentPath(directory);
   const token = new Uint8Array(6);
   env.random.fill(token);
   const staged = `${parent}/.creating-${hexOf(token)}`;

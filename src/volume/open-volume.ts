@@ -20,7 +20,7 @@ import { Flusher } from './flusher.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { VolumeCore } from './volume-core.ts';
-import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockPath, logPath, manifestPath, readManifest, writeManifest } from './volume-files.ts';
+import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockPath, logPath, manifestPath, parentPath, readManifest, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -97,6 +97,8 @@ class Opening {
     const startMs = this.#env.clock.nowMs();
     const found = await readManifest(this.#env.files, directory);
     await this.#store.prepare(OBJECT_FOLDERS);
+    // The process that made the volume may have died between the rename to this name and its sync.
+    await this.#env.files.syncDirectory(parentPath(directory));
     const manifest = { ...found, epoch: found.epoch + 1 };
     const { core, state, chunks, oldCheckpoints } = await this.#loadStored(manifest);
     // The new epoch is durable before anything is written under it.

@@ -14,6 +14,12 @@ export function manifestPath(directory: string): string {
   return `${directory}/${MANIFEST_NAME}`;
 }
 
+/** The directory that a volume's directory stands in. */
+export function parentPath(directory: string): string {
+  const slash = directory.lastIndexOf('/');
+  return slash < 0 ? '.' : directory.slice(0, slash) || '/';
+}
+
 export function lockPath(directory: string): string {
   return `${directory}/lock`;
 }
