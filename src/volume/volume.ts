@@ -255,7 +255,7 @@ export class Volume implements BlockDevice {
     if (this.#core.failure !== null) throw this.#core.failure;
     if (this.#durability === 'async') completion.settle(null);
     // What was answered is with the kernel, so it is no newer than `writtenLsn`.
-    else this.#log.whenDurable(this.#log.writtenLsn, completion);
+    else this.#log.flush(completion);
   }
 
   async flush(): Promise<void> {

@@ -12,6 +12,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Clock, File, Timer } from '../env/env.ts';
 import { LOG_HEADER_BYTES, MAX_RECORD_BLOCKS, RECORD_HEADER_BYTES, RECORD_KIND, type RecordContext, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordBytes, recordPrefixBytes, recordSeed } from '../format/log-record.ts';
+import { FlushHabit } from './flush-habit.ts';
 import { LatencyPolicy } from './latency-policy.ts';
 import { COPY_LIMIT_BYTES, LogBatch } from './log-batch.ts';
 import type { LogRing } from './log-ring.ts';
@@ -59,6 +60,7 @@ export class LogWriter {
   readonly #durable = new WaitQueue();
   readonly #dirtyFiles = new Set<number>();
   readonly #unsynced = new Unsynced();
+  readonly #habit = new FlushHabit();
   readonly #record: RecordFields;
   readonly #context: RecordContext;
   #batch = new LogBatch();
@@ -223,6 +225,12 @@ export class LogWriter {
     else this.#durable.push(lsn, waiter);
   }
 
+  /** Settles `waiter` when all that is with the kernel now is durable; that takes a `submit`. */
+  flush(waiter: Waiter): void {
+    this.#habit.flushed();
+    this.whenDurable(this.#writtenLsn, waiter);
+  }
+
   /** Ends the turn: what was appended is written, and synced if somebody waits for that. */
   submit(): void {
     if (this.#durability === 'async' && this.#batch.bytes < this.#options.settings.logInlineBytes && this.#durable.isEmpty) {
@@ -331,6 +339,7 @@ export class LogWriter {
     this.#written.settleTo(this.#writtenLsn);
     this.#options.events.written();
     this.#limitUnsynced();
+    if (this.#habit.wrote() && this.#durable.isEmpty && this.#durability !== 'async') queueMicrotask(() => this.#anticipate());
   }
 
   /** batched mode: what is unsynced stays within its limits of blocks and time; async mode: within its interval. */
@@ -404,7 +413,10 @@ export class LogWriter {
     }
     // Strict: the written are waited for by their writers. Else only who asked for durability, or the batch limits.
     const wanted = this.#durable.firstLsn <= this.#writtenLsn;
-    if (!wanted && !this.#syncRequested) return;
+    if (wanted || this.#syncRequested) this.#startSync(wanted);
+  }
+
+  #startSync(wanted: boolean): void {
     const target = this.#writtenLsn;
     // Files whose records all went into chunks in the meantime hold nothing that a crash could take.
     const indexes = [...this.#dirtyFiles].filter((index) => this.#options.ring.holdsBehind(index, this.#durableLsn));
@@ -413,6 +425,15 @@ export class LogWriter {
     this.#syncRequested = false;
     if (wanted && this.#policy.maySyncNow()) this.#syncNow(indexes, target);
     else this.#syncInBackground(indexes, target);
+  }
+
+  /**
+   * A client that flushes after every write will do so again: the sync begins when the write was answered, while the answer
+   * and the FLUSH are on their way (4 KiB, write and flush in turn: a fifth faster). One that stops doing so costs one sync.
+   */
+  #anticipate(): void {
+    if (this.#syncing !== null || this.#failure !== null || this.#durableLsn >= this.#writtenLsn) return;
+    this.#startSync(true);
   }
 
   #syncNow(indexes: readonly number[], target: number): void {
