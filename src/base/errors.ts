@@ -2,6 +2,7 @@
  * The one error type for failures that are expected: bad input, a full or failing disk, damage.
  * A mistake of our own is an assertion instead (`assert.ts`).
  */
+import { AssertionFailure } from './assert.ts';
 
 /** Stable codes. Scripts and the NBD errno table depend on them: never rename one. */
 export type ErrorCode =
@@ -47,8 +48,12 @@ export function systemCode(error: unknown): string | undefined {
 
 const NO_SPACE_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-/** Turns whatever an operation threw into a VolumeError; one that is one already passes unchanged. */
+/**
+ * Turns whatever an operation threw into a VolumeError; one that is one already passes unchanged. A broken assertion is thrown
+ * on: it is no failure of the operation, and ends the process.
+ */
 export function toVolumeError(error: unknown, what: string): VolumeError {
+  if (error instanceof AssertionFailure) throw error;
   if (error instanceof VolumeError) return error;
   const code = systemCode(error);
   const text = error instanceof Error ? error.message : String(error);
