@@ -26,6 +26,8 @@ const MAX_NAME_BYTES = 255;
 interface OpenEntry {
   readonly opening: Promise<Volume>;
   users: number;
+  /** Set when it is open. */
+  volume: Volume | null;
   idleTimer: Timer | null;
 }
 
@@ -198,12 +200,17 @@ export class VolumeSet implements DeviceDirectory {
 
   #startOpening(name: string, directory: string): OpenEntry {
     const opening = openVolume({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena });
-    const entry: OpenEntry = { opening, users: 0, idleTimer: null };
+    const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
-    opening.catch((error: unknown) => {
-      this.#open.delete(name);
-      this.#env.logger.log('warn', 'volume-not-opened', { volume: name, error });
-    });
+    opening.then(
+      (volume) => {
+        entry.volume = volume;
+      },
+      (error: unknown) => {
+        this.#open.delete(name);
+        this.#env.logger.log('warn', 'volume-not-opened', { volume: name, error });
+      },
+    );
     return entry;
   }
 
@@ -214,7 +221,9 @@ export class VolumeSet implements DeviceDirectory {
     entry.users -= 1;
     if (entry.users > 0 || this.#closed) return;
     entry.idleTimer = this.#env.clock.setTimer(this.#settings.idleCloseMs, () => {
-      if (entry.users === 0) this.#closeEntry(name, entry).catch((error: unknown) => this.#env.logger.log('error', 'close-failed', { volume: name, error }));
+      // A failed volume stays open, for reading, until the process ends: opened anew it would take what the page cache has for
+      // what is on the disk, and a failed sync may have parted the two (I4).
+      if (entry.users === 0 && (entry.volume?.failure ?? null) === null) this.#closeEntry(name, entry).catch((error: unknown) => this.#env.logger.log('error', 'close-failed', { volume: name, error }));
     });
   }
 

@@ -69,6 +69,11 @@ export class Volume implements BlockDevice {
     return this.#log.durableLsn;
   }
 
+  /** Why the volume takes no more writes, for good; null while it does. */
+  get failure(): VolumeError | null {
+    return this.#core.failure;
+  }
+
   stats(): VolumeStats {
     return { ...this.#core.counters, ...this.#log.stats };
   }

@@ -36,6 +36,29 @@ describe('a set of volumes', () => {
     });
   });
 
+  test('does not open a volume anew whose log could not be synced: it stays readable and takes no writes', async () => {
+    const { machine, open } = machineWithSet();
+    await machine.run(async () => {
+      const set = open();
+      await set.create('a', CREATE);
+      const volume = await set.acquire('a');
+      await volume.write(0, pattern(1), true);
+      machine.fault = (call) => (call.kind === 'sync' && call.path.endsWith('.log') ? { kind: 'error', code: 'EIO' } : null);
+      await expect(volume.write(BLOCK_BYTES, pattern(2), true)).rejects.toMatchObject({ code: 'failed' });
+      machine.fault = () => null;
+      set.release(volume);
+      await machine.process.sleep(3 * IDLE_MS);
+      const again = await set.acquire('a');
+      expect(again).toBe(volume);
+      await expect(again.write(0, pattern(3), false)).rejects.toMatchObject({ code: 'failed' });
+      await expect(again.flush()).rejects.toMatchObject({ code: 'failed' });
+      const target = new Uint8Array(BLOCK_BYTES);
+      await again.read(0, target);
+      expect(target).toEqual(new Uint8Array(pattern(1)));
+      await expect(set.close()).rejects.toMatchObject({ code: 'failed' });
+    });
+  });
+
   test('that is used again in time stays open', async () => {
     const { machine, open } = machineWithSet();
     await machine.run(async () => {
