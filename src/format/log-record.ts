@@ -45,7 +45,7 @@
  * A record is valid if and only if it lies whole inside the file, its magic, kind, codec and CRC are right, its generation is
  * the header's, its LSN is the expected one, a write has 1 to 65535 blocks and a payload of just their size, and each block has its CRC.
  */
-import { checksum, formatChecksum } from '../base/checksum.ts';
+import { checksum, formatChecksum, shortChecksum } from '../base/checksum.ts';
 import { readU64, viewOf, writeU64 } from './bytes.ts';
 
 export const LOG_HEADER_BYTES = 4096;
@@ -63,6 +63,8 @@ const HEADER_CRC_OFFSET = 68;
 /** A generation is `epoch * GENERATIONS_PER_EPOCH + count`. */
 export const GENERATIONS_PER_EPOCH = 2 ** 24;
 const RECORD_CRC_OFFSET = 60;
+/** A table in a prefix up to this long is checksummed in place. */
+const SHORT_PREFIX_BYTES = 128;
 
 export interface LogFileHeader {
   readonly volumeId: Uint8Array;
@@ -202,8 +204,10 @@ export function encodeRecordPrefix(
 }
 
 function prefixChecksum(bytes: Uint8Array, offset: number, prefixLength: number, seed: number): number {
-  const head = checksum(bytes.subarray(offset, offset + RECORD_CRC_OFFSET), seed);
-  return prefixLength === RECORD_HEADER_BYTES ? head : checksum(bytes.subarray(offset + RECORD_HEADER_BYTES, offset + prefixLength), head);
+  const head = shortChecksum(bytes, offset, offset + RECORD_CRC_OFFSET, seed);
+  const table = offset + RECORD_HEADER_BYTES;
+  if (prefixLength <= SHORT_PREFIX_BYTES) return shortChecksum(bytes, table, offset + prefixLength, head);
+  return checksum(bytes.subarray(table, offset + prefixLength), head);
 }
 
 /** Result of looking for a record at an offset: it is there, there is none, or more bytes are needed to tell. */

@@ -16,14 +16,14 @@ export const COPY_LIMIT_BYTES = 16 * 1024;
 
 /** A piece of memory that record headers and small payloads are gathered in. */
 class Staging {
-  readonly bytes: Uint8Array;
+  readonly bytes: Buffer;
   readonly view: DataView;
   used = 0;
   /** Start of the bytes that are not in a part yet. */
   partStart = 0;
 
   constructor(length: number) {
-    this.bytes = new Uint8Array(length);
+    this.bytes = Buffer.alloc(length);
     this.view = viewOf(this.bytes);
   }
 }
@@ -47,7 +47,7 @@ export class LogBatch {
   }
 
   /** Makes room for `length` bytes behind the ones gathered so far; they are written with `view` at `start`. */
-  reserve(length: number): { readonly bytes: Uint8Array; readonly view: DataView; readonly start: number } {
+  reserve(length: number): { readonly bytes: Buffer; readonly view: DataView; readonly start: number } {
     if (this.#staging.used + length > this.#staging.bytes.length) {
       this.#closePart();
       this.#staging = new Staging(Math.max(STAGING_BYTES, length));

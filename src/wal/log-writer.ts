@@ -156,7 +156,8 @@ export class LogWriter {
     const copy = payload.length <= COPY_LIMIT_BYTES;
     const { bytes, view, start } = this.#batch.reserve(prefix + (copy ? payload.length : 0));
     encodeRecordPrefix(bytes, view, start, this.#record, this.#context, checksums, first);
-    if (copy) bytes.set(payload, start + prefix);
+    // Not `set`: from shared memory that copies word by word (see `Slab.put`).
+    if (copy) bytes.fill(payload, start + prefix, start + prefix + payload.length);
     else this.#batch.appendBorrowed(payload);
     return this.#end(prefix + payload.length, blockCount);
   }
