@@ -69,7 +69,7 @@ const ENGINE: Table<EngineSettings> = {
   openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
-  logInlineBytes: size([512 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
+  logInlineBytes: size([192 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
   logInlineSyncLatencyMs: milliseconds([0.5, 0, 1000], 'Log syncs as fast as this are done on the main thread; 0: never.'),
   batchBlocks: count([131_072, 1, 16_777_216], 'Mode batched: sync the log when this many blocks are unsynced...'),
