@@ -195,7 +195,7 @@ class ChangeCall {
     this.#life = life;
     this.#request = request;
     this.#provisioned = provisioned;
-    this.#source = request.payload === null ? new Uint8Array(0) : request.payload.slice();
+    this.#source = request.payload === null ? new Uint8Array(0) : new Uint8Array(request.payload);
   }
 
   /** The promised form. */

@@ -52,7 +52,7 @@ export class FileNode {
   /** Takes a copy of `bytes`; on return they are with the kernel. */
   write(bytes: Uint8Array, offsetBytes: number, sequence: number): void {
     if (bytes.length === 0) return;
-    const copy = bytes.slice();
+    const copy = new Uint8Array(bytes);
     this.#current = put(this.#current, copy, offsetBytes);
     this.#sizeBytes = Math.max(this.#sizeBytes, offsetBytes + copy.length);
     this.#unsynced.push({ sequence, offsetBytes, bytes: copy });
