@@ -112,9 +112,4 @@ export class LogRing {
     const life = this.#lives[fileIndex];
     return life !== null && life.lastLsn > durableLsn;
   }
-
-  /** Share of the ring's files that hold records still needed. */
-  fillRatio(): number {
-    return 1 - this.freeFiles() / this.#lives.length;
-  }
 }
