@@ -49,6 +49,7 @@ function newWriter(files: readonly File[], epoch: number): LogWriter {
     settings: { ...buildSettings().engine, logInlineBytes: 64 * MIB, logInlineLatencyMs: 1000, logInlineSyncLatencyMs: 1000 },
     events: {
       written: () => undefined,
+      stalled: () => undefined,
       room: () => undefined,
       failed: (error) => {
         throw error;

@@ -35,6 +35,8 @@ export interface EngineSettings {
   readonly flushIntervalMs: number;
   /** Chunks built and written at the same time, one volume. */
   readonly chunkConcurrency: number;
+  /** Files of removed chunks kept to be written again, one volume. */
+  readonly spareBytes: number;
   /** A checkpoint is cut after this many chunks... */
   readonly checkpointChunks: number;
   /** ...or this long after the first change since the last one. */

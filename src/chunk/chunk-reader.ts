@@ -169,18 +169,18 @@ export class ChunkReader {
   #evict(keep: number): void {
     for (const chunk of this.#open.keys()) {
       if (this.#open.size <= this.#options.maxOpen && this.#tableBytes <= this.#options.maxTableBytes) return;
-      if (chunk !== keep) this.forget(chunk);
+      if (chunk !== keep) void this.forget(chunk);
     }
   }
 
-  /** Closes a chunk that will not be read any more; reads under way end first. */
-  forget(chunk: number): void {
+  /** Closes a chunk that will not be read any more; if reads are under way, the last of them does it later. */
+  async forget(chunk: number): Promise<void> {
     const open = this.#open.get(chunk);
     if (open === undefined) return;
     this.#open.delete(chunk);
     this.#tableBytes -= open.tables.blockNumbers.length * TABLE_BYTES_PER_BLOCK;
     open.evicted = true;
-    if (open.users === 0) void this.#closeQuietly(open.object);
+    if (open.users === 0) await this.#closeQuietly(open.object);
   }
 
   /** A descriptor that was only read from has nothing to lose when its close fails. */
@@ -192,6 +192,6 @@ export class ChunkReader {
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.allSettled(this.#opening.values());
-    for (const chunk of this.#open.keys()) this.forget(chunk);
+    for (const chunk of this.#open.keys()) void this.forget(chunk);
   }
 }

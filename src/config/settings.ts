@@ -78,6 +78,7 @@ const ENGINE: Table<EngineSettings> = {
   flushBytes: size([80 * MIB, SLAB, TIB], 'Data beyond this is made into chunks at once.'),
   flushIntervalMs: milliseconds([5 * SECOND, 10, 24 * HOUR], 'Data older than this is made into a chunk, however little it is.'),
   chunkConcurrency: count([4, 1, 64], 'Chunks built and written at the same time, one volume.'),
+  spareBytes: size([256 * MIB, 0, TIB], 'Files of removed chunks kept to be written again, one volume: that is faster than making new ones.'),
   checkpointChunks: count([64, 1, 65_536], 'A checkpoint is written after this many chunks...'),
   checkpointIntervalMs: milliseconds([60 * SECOND, 100, 24 * HOUR], '...or this long after the first change since the last one.'),
   retryMs: milliseconds([500, 1, HOUR], 'Pause before a failed write to the store or the log is tried again.'),

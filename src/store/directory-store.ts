@@ -1,12 +1,14 @@
 /**
  * An ObjectStore in a directory of a local file system. An object is written to `.stage-NAME`, synced, renamed to its name;
  * then the directory is synced. The staging file is created exclusively, so two writers of one key cannot both
- * pass the check that the key is free.
+ * pass the check that the key is free. Files of removed objects are written again (`spare-files.ts`), unless a reader has
+ * them open: what was opened stays readable.
  */
 import { assert } from '../base/assert.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
+import { SPARE_PREFIX, SpareFiles } from './spare-files.ts';
 
 const STAGE_PREFIX = '.stage-';
 
@@ -15,7 +17,19 @@ function splitKey(key: string): { folder: string; name: string } {
   return { folder: key.slice(0, slash), name: key.slice(slash + 1) };
 }
 
+interface Staging {
+  readonly files: FileSystem;
+  readonly file: File;
+  readonly directory: string;
+  readonly name: string;
+  /** Bytes of the file that are another object's: all of them must be overwritten. */
+  readonly oldBytes: number;
+  /** The disk is full. */
+  readonly onFull: () => Promise<void>;
+}
+
 class DirectoryStagedObject implements StagedObject {
+  readonly #staging: Staging;
   readonly #files: FileSystem;
   readonly #file: File;
   readonly directory: string;
@@ -24,11 +38,12 @@ class DirectoryStagedObject implements StagedObject {
   #open = true;
   #renamed = false;
 
-  constructor(files: FileSystem, file: File, directory: string, name: string) {
-    this.#files = files;
-    this.#file = file;
-    this.directory = directory;
-    this.#name = name;
+  constructor(staging: Staging) {
+    this.#staging = staging;
+    this.#files = staging.files;
+    this.#file = staging.file;
+    this.directory = staging.directory;
+    this.#name = staging.name;
   }
 
   get #stagePath(): string {
@@ -36,11 +51,17 @@ class DirectoryStagedObject implements StagedObject {
   }
 
   async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#file.write(parts, this.#length);
+    try {
+      await this.#file.write(parts, this.#length);
+    } catch (error) {
+      if (systemCode(error) === 'ENOSPC') await this.#staging.onFull();
+      throw error;
+    }
     for (const part of parts) this.#length += part.length;
   }
 
   async seal(): Promise<void> {
+    assert(this.#length >= this.#staging.oldBytes, `${this.#name} is shorter than the file it was written over`);
     await this.#file.sync();
     this.#open = false;
     await this.#file.close();
@@ -68,10 +89,12 @@ class DirectoryStoredObject implements StoredObject {
   readonly sizeBytes: number;
   readonly #file: File;
   readonly #key: string;
+  readonly #onClose: () => void;
 
-  constructor(file: File, key: string, sizeBytes: number) {
+  constructor(file: File, key: string, sizeBytes: number, onClose: () => void) {
     this.#file = file;
     this.#key = key;
+    this.#onClose = onClose;
     this.sizeBytes = sizeBytes;
   }
 
@@ -82,18 +105,26 @@ class DirectoryStoredObject implements StoredObject {
     }
   }
 
-  close(): Promise<void> {
-    return this.#file.close();
+  async close(): Promise<void> {
+    await this.#file.close();
+    this.#onClose();
   }
 }
 
 export class DirectoryStore implements ObjectStore {
   readonly #files: FileSystem;
   readonly #directory: string;
+  readonly #spares: SpareFiles;
+  /** How many readers have an object open, or are about to. */
+  readonly #readers = new Map<string, number>();
+  /** Objects whose file is on its way to the spares: nobody may open it any more. */
+  readonly #leaving = new Set<string>();
 
-  constructor(files: FileSystem, directory: string) {
+  /** Keeps files of removed objects of up to `spareBytes` together. */
+  constructor(files: FileSystem, directory: string, spareBytes: number) {
     this.#files = files;
     this.#directory = directory;
+    this.#spares = new SpareFiles(files, spareBytes);
   }
 
   /** Removes what a writer that died left staged, and makes all that is published durable. To be called under the volume's lock. */
@@ -101,18 +132,39 @@ export class DirectoryStore implements ObjectStore {
     for (const folder of folders) {
       const path = `${this.#directory}/${folder}`;
       for (const name of await this.#files.list(path)) {
-        if (name.startsWith(STAGE_PREFIX)) await this.#files.remove(`${path}/${name}`);
+        if (name.startsWith(STAGE_PREFIX) || name.startsWith(SPARE_PREFIX)) await this.#files.remove(`${path}/${name}`);
       }
       await this.#files.syncDirectory(path);
     }
   }
 
-  async stage(key: string): Promise<StagedObject> {
+  async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
     const { folder, name } = splitKey(key);
     const directory = `${this.#directory}/${folder}`;
     const path = `${directory}/${STAGE_PREFIX}${name}`;
-    const file = await this.#files.open(path, 'create');
-    return new DirectoryStagedObject(this.#files, file, directory, name);
+    const onFull = (): Promise<void> => this.releaseSpace();
+    const old = sizeBytes === undefined ? null : await this.#openSpare(directory, path, sizeBytes);
+    const file = old?.file ?? (await this.#files.open(path, 'create'));
+    return new DirectoryStagedObject({ files: this.#files, file, directory, name, oldBytes: old?.oldBytes ?? 0, onFull });
+  }
+
+  /** A spare file that an object of `sizeBytes` overwrites whole, under its new name; null if there is none. */
+  async #openSpare(directory: string, path: string, sizeBytes: number): Promise<{ readonly file: File; readonly oldBytes: number } | null> {
+    const spare = this.#spares.take(directory, sizeBytes);
+    if (spare === null || (await this.#files.exists(path))) return null;
+    await this.#files.rename(spare.path, path);
+    const file = await this.#files.open(path, 'write');
+    const oldBytes = await file.sizeBytes();
+    if (oldBytes <= sizeBytes) return { file, oldBytes };
+    // Somebody else made it longer: what is behind the object's end would be taken for a part of it.
+    await file.close();
+    await this.#files.remove(path);
+    return null;
+  }
+
+  /** Gives back the space that is kept for objects to come. */
+  async releaseSpace(): Promise<void> {
+    await this.#spares.drop();
   }
 
   async publish(objects: readonly StagedObject[]): Promise<void> {
@@ -123,14 +175,27 @@ export class DirectoryStore implements ObjectStore {
     for (const object of staged) await object.rename();
     const directories = new Set(staged.map((object) => object.directory));
     for (const directory of directories) {
+      const synced = this.#spares.syncing(directory);
       await this.#files.syncDirectory(directory).catch((error: unknown) => {
         // Not `no-space`, whatever the system says: a failed sync is never tried again.
         throw new VolumeError('failed', `syncing ${directory} failed (${error instanceof Error ? error.message : String(error)})`, { cause: error });
       });
+      synced();
     }
   }
 
   async open(key: string): Promise<StoredObject> {
+    if (this.#leaving.has(key)) throw new VolumeError('not-found', `object ${key} was removed`, { context: { key } });
+    this.#readers.set(key, (this.#readers.get(key) ?? 0) + 1);
+    try {
+      return await this.#open(key);
+    } catch (error) {
+      this.#readerLeft(key);
+      throw error;
+    }
+  }
+
+  async #open(key: string): Promise<StoredObject> {
     let file: File;
     try {
       file = await this.#files.open(`${this.#directory}/${key}`, 'read');
@@ -139,11 +204,17 @@ export class DirectoryStore implements ObjectStore {
       throw toVolumeError(error, `opening object ${key}`);
     }
     try {
-      return new DirectoryStoredObject(file, key, await file.sizeBytes());
+      return new DirectoryStoredObject(file, key, await file.sizeBytes(), () => this.#readerLeft(key));
     } catch (error) {
       await file.close().catch(() => undefined); // the first error is the one to report
       throw toVolumeError(error, `opening object ${key}`);
     }
+  }
+
+  #readerLeft(key: string): void {
+    const left = (this.#readers.get(key) ?? 0) - 1;
+    if (left > 0) this.#readers.set(key, left);
+    else this.#readers.delete(key);
   }
 
   async list(folder: string): Promise<string[]> {
@@ -151,11 +222,21 @@ export class DirectoryStore implements ObjectStore {
     return names.filter((name) => !name.startsWith('.'));
   }
 
-  async remove(key: string): Promise<void> {
+  async remove(key: string, sizeBytes = 0): Promise<void> {
     try {
-      await this.#files.remove(`${this.#directory}/${key}`);
+      if (!this.#readers.has(key) && this.#spares.hasRoomFor(sizeBytes)) await this.#spare(key, sizeBytes);
+      else await this.#files.remove(`${this.#directory}/${key}`);
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw toVolumeError(error, `removing object ${key}`);
+    }
+  }
+
+  async #spare(key: string, sizeBytes: number): Promise<void> {
+    this.#leaving.add(key);
+    try {
+      await this.#spares.keep(`${this.#directory}/${key}`, `${this.#directory}/${splitKey(key).folder}`, sizeBytes);
+    } finally {
+      this.#leaving.delete(key);
     }
   }
 }

@@ -15,7 +15,8 @@ export interface StagedObject {
 }
 
 export interface ObjectStore {
-  stage(key: string): Promise<StagedObject>;
+  /** `sizeBytes`, if given, is what will be appended, exactly: the store may use the space of a removed object for it. */
+  stage(key: string, sizeBytes?: number): Promise<StagedObject>;
   /**
    * Makes sealed objects visible under their keys and durable, in this order; they are of one folder. Rejects with
    * `already-exists` if a key is taken. When it rejects, any of them may be there; it may be called again after `no-space`.
@@ -25,8 +26,13 @@ export interface ObjectStore {
   open(key: string): Promise<StoredObject>;
   /** Names in a folder, sorted. */
   list(folder: string): Promise<string[]>;
-  /** Removes an object; one that is not there is no error. Durable some time later. */
-  remove(key: string): Promise<void>;
+  /**
+   * Removes an object; one that is not there is no error. Durable some time later. With its `sizeBytes` given, its space may
+   * be kept for an object that is staged later.
+   */
+  remove(key: string, sizeBytes?: number): Promise<void>;
+  /** Gives back all space that is kept for objects to come: the disk is full, or the volume is closed. */
+  releaseSpace(): Promise<void>;
 }
 
 /** An object that is open for reading; it stays readable until it is closed, even if it is removed meanwhile. */

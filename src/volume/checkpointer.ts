@@ -348,8 +348,9 @@ export class Checkpointer {
     for (const chunk of this.#removable.splice(0, REMOVED_AT_ONCE)) {
       const facts = catalogue.get(chunk);
       if (facts === undefined) continue;
-      await store.remove(chunkKey(facts.epoch, chunk));
-      reader.forget(chunk);
+      await reader.forget(chunk); // the space of a file that is open is not used again
+      await store.remove(chunkKey(facts.epoch, chunk), facts.objectBytes);
+      void reader.forget(chunk); // a late reader may have opened it once more
       catalogue.remove(chunk);
       counters.chunksRemoved += 1;
     }

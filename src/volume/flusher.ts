@@ -214,13 +214,13 @@ export class Flusher {
     const job: BuildChunkJob = { identity, sources, picks, ranges };
     const built = asBuiltChunk(await this.#core.env.workers.run(BUILD_CHUNK_TASK, job));
     const parts = [built.header, ...blockParts(set, built.runs, identity.blockSizeBytes), built.tail];
-    const object = await this.#whileFull(() => this.#write(chunkKey(identity.epoch, identity.chunkNumber), parts));
     const objectBytes = built.header.length + picks.length * identity.blockSizeBytes + built.tail.length;
+    const object = await this.#whileFull(() => this.#write(chunkKey(identity.epoch, identity.chunkNumber), parts, objectBytes));
     return { chunk: identity.chunkNumber, object, blockNumbers: built.blockNumbers, picks, objectBytes };
   }
 
-  async #write(key: string, parts: readonly Uint8Array[]): Promise<StagedObject> {
-    const object = await this.#core.store.stage(key);
+  async #write(key: string, parts: readonly Uint8Array[], objectBytes: number): Promise<StagedObject> {
+    const object = await this.#core.store.stage(key, objectBytes);
     try {
       await object.append(parts);
       await object.seal();

@@ -89,7 +89,7 @@ class Opening {
     this.#env = options.env;
     this.#name = name;
     this.#lock = lock;
-    this.#store = new DirectoryStore(options.env.files, options.directory);
+    this.#store = new DirectoryStore(options.env.files, options.directory, options.settings.spareBytes);
   }
 
   async run(): Promise<Volume> {
@@ -263,6 +263,7 @@ class Opening {
       events: {
         written: () => flusher.poke(),
         room: () => core.room.wake(),
+        stalled: () => void core.releaseSpace(),
         failed: (error) => core.fail(error),
       },
     });

@@ -5,7 +5,7 @@
 import { assert } from '../base/assert.ts';
 import type { Arena, Slab, SlabOwner } from '../base/arena.ts';
 import { WaitList } from '../base/async.ts';
-import type { VolumeError } from '../base/errors.ts';
+import { type VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { ChunkReader, ChunkReaderOptions } from '../chunk/chunk-reader.ts';
 import type { Env } from '../env/env.ts';
@@ -139,6 +139,15 @@ export class VolumeCore implements SlabOwner {
     this.arena.giveUp(this);
     this.room.wake();
     this.progress.wake();
+  }
+
+  /** Gives back the disk space that the store keeps for chunks to come. Failing at that is no failure of the volume. */
+  async releaseSpace(): Promise<void> {
+    try {
+      await this.store.releaseSpace();
+    } catch (error) {
+      this.env.logger.log('warn', 'space-not-released', { volume: this.name, error: toVolumeError(error, 'removing spare chunk files') });
+    }
   }
 
   locationOf(slab: Slab, slot: number): number {

@@ -315,6 +315,7 @@ export class Volume implements BlockDevice {
     checkpointer.stop();
     for (const stop of this.#stopListening) stop();
     await flusher.stop();
+    await core.releaseSpace();
     core.closed = true;
     await this.#log.close();
     await core.reader.close();

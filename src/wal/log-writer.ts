@@ -29,6 +29,8 @@ export interface LogEvents {
   written(): void;
   /** There may be room again: a write ended, or the disk is no longer full. */
   room(): void;
+  /** The disk is full: records wait for space. */
+  stalled(): void;
   /** The log can take nothing more, for good. */
   failed(error: VolumeError): void;
 }
@@ -46,11 +48,7 @@ export interface LogWriterOptions {
   readonly events: LogEvents;
 }
 
-export interface LogStats {
-  readonly logBytes: number;
-  readonly logWrites: number;
-  readonly logSyncs: number;
-}
+export type LogStats = Readonly<Record<'logBytes' | 'logWrites' | 'logSyncs', number>>;
 
 export class LogWriter {
   readonly maxRecordBlocks: number;
@@ -384,6 +382,7 @@ export class LogWriter {
     this.#stalledBatch = batch;
     this.#written.failAll(error);
     this.#durable.failAll(error);
+    this.#options.events.stalled();
     this.#options.clock.setTimer(this.#options.settings.retryMs, () => this.#retry());
   }
 

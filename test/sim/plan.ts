@@ -163,6 +163,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     flushBytes: random.pick([0, slabBytes, 4 * slabBytes]),
     flushIntervalMs: random.pick([20, 500, 5000, 60_000]),
     chunkConcurrency: random.between(1, 3),
+    spareBytes: random.pick([0, 2 * slabBytes, 100 * slabBytes]),
     checkpointChunks: random.pick([1, 4, 32]),
     checkpointIntervalMs: random.pick([50, 1000, 10_000]),
     retryMs: random.pick([1, 50]),

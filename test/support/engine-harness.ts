@@ -48,6 +48,7 @@ export function smallSettings(changes: Partial<EngineSettings> = {}): EngineSett
     flushBytes: 12 * SLAB_BYTES,
     flushIntervalMs: HOUR_MS,
     chunkConcurrency: 2,
+    spareBytes: 0,
     checkpointChunks: 1000,
     checkpointIntervalMs: HOUR_MS,
     retryMs: 10,

@@ -24,6 +24,7 @@ A volume is a directory:
 | \`chunks/cNNNNNNNNNN-eEEEEEE\` | chunk N written in epoch E (decimal, at least so many digits) |
 | \`checkpoints/kNNNNNNNNNN-eEEEEEE\` | checkpoint N written in epoch E |
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
+| \`chunks/.spare-*\` | the file of a removed chunk, to be written again; removed at the next opening |
 
 Beside the volumes there may be \`.creating-*\` and \`.deleting-*\`: a volume that is being made or deleted.
 

@@ -67,6 +67,7 @@ export class LogHarness {
         room: () => {
           this.rooms += 1;
         },
+        stalled: () => undefined,
         failed: (error) => this.failures.push(error),
       },
     });

@@ -50,6 +50,7 @@ class CountingStore implements ObjectStore {
   }
 
   stage: ObjectStore['stage'] = (key) => this.#inner.stage(key);
+  releaseSpace: ObjectStore['releaseSpace'] = () => this.#inner.releaseSpace();
   publish: ObjectStore['publish'] = (objects) => this.#inner.publish(objects);
   list: ObjectStore['list'] = (folder) => this.#inner.list(folder);
   remove: ObjectStore['remove'] = (key) => this.#inner.remove(key);
@@ -77,7 +78,7 @@ let store: CountingStore;
 beforeEach(async () => {
   scratch = new Scratch();
   await new NodeFileSystem().makeDirectory(`${scratch.path}/chunks`);
-  store = new CountingStore(new DirectoryStore(new NodeFileSystem(), scratch.path));
+  store = new CountingStore(new DirectoryStore(new NodeFileSystem(), scratch.path, 0));
   for (const chunk of [1, 2, 3]) writeFileSync(pathOf(chunk), builtChunk(chunk));
 });
 afterEach(() => scratch.remove());

@@ -10,7 +10,7 @@ let store: DirectoryStore;
 beforeEach(() => {
   scratch = new Scratch();
   mkdirSync(`${scratch.path}/chunks`);
-  store = new DirectoryStore(new NodeFileSystem(), scratch.path);
+  store = new DirectoryStore(new NodeFileSystem(), scratch.path, 0);
 });
 afterEach(() => scratch.remove());
 
@@ -97,7 +97,7 @@ describe('publishing', () => {
     await machine.run(async () => {
       await machine.env.files.makeDirectory('/s');
       await machine.env.files.makeDirectory('/s/chunks');
-      const simulated = new DirectoryStore(machine.env.files, '/s');
+      const simulated = new DirectoryStore(machine.env.files, '/s', 0);
       await simulated.publish([await sealed(simulated, 'chunks/a', 'x'), await sealed(simulated, 'chunks/b', 'y')]);
     });
     const kinds = machine.calls.map((call) => call.kind).filter((kind) => ['sync', 'rename', 'sync-directory'].includes(kind));
@@ -110,8 +110,112 @@ describe('publishing', () => {
     await machine.run(async () => {
       await machine.env.files.makeDirectory('/s');
       await machine.env.files.makeDirectory('/s/chunks');
-      const simulated = new DirectoryStore(machine.env.files, '/s');
+      const simulated = new DirectoryStore(machine.env.files, '/s', 0);
       await expect(simulated.publish([await sealed(simulated, 'chunks/a', 'x')])).rejects.toMatchObject({ code: 'failed' });
     });
+  });
+});
+
+describe('the space of a removed object', () => {
+  const names = (): string[] => [...snapshot(scratch.path).keys()];
+  let keeping: DirectoryStore;
+  beforeEach(() => {
+    keeping = new DirectoryStore(new NodeFileSystem(), scratch.path, 100);
+    store = keeping;
+  });
+  async function put(key: string, text: string): Promise<void> {
+    const object = await keeping.stage(key, text.length);
+    await object.append([Buffer.from(text)]);
+    await object.seal();
+    await keeping.publish([object]);
+  }
+
+  test('is used again, but only when its new name is durable', async () => {
+    await put('chunks/a', 'the first');
+    await keeping.remove('chunks/a', 9);
+    expect(names()).toEqual(['chunks/.spare-1']);
+    await put('chunks/b', 'the second'); // its publication makes the new name durable
+    expect(names()).toEqual(['chunks/.spare-1', 'chunks/b']);
+    await put('chunks/c', 'and the third');
+    expect(names()).toEqual(['chunks/b', 'chunks/c']);
+    expect(await content('chunks/b')).toBe('the second');
+    expect(await content('chunks/c')).toBe('and the third');
+  });
+
+  test('is not used for an object that is shorter, or of unknown length', async () => {
+    await put('chunks/a', 'the first');
+    await keeping.remove('chunks/a', 9);
+    await put('chunks/b', 'x');
+    await put('chunks/c', 'shorter');
+    await keeping.publish([await sealed(keeping, 'chunks/d', 'of unknown length')]);
+    expect(names()).toEqual(['chunks/.spare-1', 'chunks/b', 'chunks/c', 'chunks/d']);
+    expect(await content('chunks/c')).toBe('shorter');
+  });
+
+  test('is given back when a reader has the object open', async () => {
+    await put('chunks/a', 'the first');
+    const object = await keeping.open('chunks/a');
+    await keeping.remove('chunks/a', 9);
+    expect(names()).toEqual([]);
+    await object.close();
+    await put('chunks/b', 'the next');
+    await (await keeping.open('chunks/b')).close();
+    await keeping.remove('chunks/b', 8);
+    expect(names()).toEqual(['chunks/.spare-1']);
+  });
+
+  test('is kept within the limit, and given back on demand', async () => {
+    await put('chunks/a', 'x'.repeat(60));
+    await put('chunks/b', 'x'.repeat(60));
+    await keeping.remove('chunks/a', 60);
+    await keeping.remove('chunks/b', 60);
+    expect(names()).toEqual(['chunks/.spare-1']);
+    await keeping.releaseSpace();
+    expect(names()).toEqual([]);
+    await put('chunks/c', 'x'.repeat(60));
+    await keeping.remove('chunks/c', 60);
+    expect(names()).toEqual(['chunks/.spare-2']);
+  });
+
+  test('is given back when the object that uses it is abandoned', async () => {
+    await put('chunks/a', 'the first');
+    await keeping.remove('chunks/a', 9);
+    await put('chunks/b', 'x');
+    const object = await keeping.stage('chunks/c', 9);
+    expect(names()).toEqual(['chunks/.stage-c', 'chunks/b']);
+    await object.abandon();
+    expect(names()).toEqual(['chunks/b']);
+  });
+
+  test('is not used when somebody has made the file longer', async () => {
+    await put('chunks/a', 'the first');
+    await keeping.remove('chunks/a', 9);
+    await put('chunks/b', 'x');
+    writeFileSync(`${scratch.path}/chunks/.spare-1`, 'much longer than it was');
+    await put('chunks/c', 'the third');
+    expect(await content('chunks/c')).toBe('the third');
+    expect(names()).toEqual(['chunks/b', 'chunks/c']);
+  });
+
+  test('is given back when the disk is full', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.env.files.makeDirectory('/s');
+      await machine.env.files.makeDirectory('/s/chunks');
+      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
+      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+      await simulated.remove('chunks/a', 9);
+      expect(await machine.env.files.list('/s/chunks')).toEqual(['.spare-1']);
+      machine.fault = (call) => (call.kind === 'write' ? { kind: 'error', code: 'ENOSPC' } : null);
+      await expect(sealed(simulated, 'chunks/b', 'the second')).rejects.toMatchObject({ code: 'ENOSPC' });
+      expect(await machine.env.files.list('/s/chunks')).toEqual(['.stage-b']);
+    });
+  });
+
+  test('is not used after the process that kept it has ended', async () => {
+    await put('chunks/a', 'the first');
+    await keeping.remove('chunks/a', 9);
+    await new DirectoryStore(new NodeFileSystem(), scratch.path, 100).prepare(['chunks']);
+    expect(names()).toEqual([]);
   });
 });
