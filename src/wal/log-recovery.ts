@@ -2,7 +2,7 @@
  * Reading the log back: the longest unbroken run of records behind what the chunks hold. It ends at the first record that is
  * missing or invalid. Whether that is a torn tail (normal after a power cut) or damage is told by the records behind it:
  * if one of them, or the header of a later life, says that the missing record had been durable, it is damage.
- * Reading changes nothing, so that it can be interrupted and repeated.
+ * Reading changes nothing, so that it can be interrupted and repeated. `recoverLog` refuses damage; `examineLog` describes it.
  */
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
@@ -17,10 +17,14 @@ export interface ReplayedRecord {
   readonly record: DecodedRecord;
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** Where the record stands. */
+  readonly fileIndex: number;
+  readonly offsetBytes: number;
 }
 
 export interface LogRecoveryOptions {
-  readonly files: readonly File[];
+  /** The ring's files in their order; null for one that is missing, which only `examineLog` takes. */
+  readonly files: readonly (File | null)[];
   readonly volumeId: Uint8Array;
   readonly blockSizeBytes: number;
   /** Blocks in the volume: a record that reaches past them is invalid. */
@@ -30,6 +34,8 @@ export interface LogRecoveryOptions {
   /** Records of epochs before `cut.epoch` count only up to `cut.lsn`: the volume was opened without the later ones. */
   readonly cut: { readonly epoch: number; readonly lsn: number };
   readonly apply: (replayed: ReplayedRecord) => Promise<void>;
+  /** Told of whole records behind the end of the run, also dead ones. */
+  readonly behind?: (replayed: ReplayedRecord) => void;
 }
 
 export interface LogRecovery {
@@ -40,6 +46,18 @@ export interface LogRecovery {
   readonly records: number;
   /** Where the run ended, and why: for the operator. */
   readonly end: string;
+}
+
+/** Records that had been synced are missing. `message` says where, and how that is known. */
+export interface LogDamage {
+  readonly message: string;
+  readonly context: { readonly expectedLsn: number; readonly durableLsn: number; readonly [key: string]: number };
+}
+
+export interface LogExamination extends LogRecovery {
+  readonly damage: LogDamage | null;
+  /** Files whose header is not valid, those that were never used left out. */
+  readonly headers: readonly { readonly fileIndex: number; readonly fault: HeaderFault }[];
 }
 
 /** Reads records of one log file through a sliding window. */
@@ -120,7 +138,7 @@ interface FoundLife extends LogFileHeader, FoundFile {}
 
 /** A file whose header cannot be read: which life its records are of is known from them alone. */
 interface HeadlessFile extends FoundFile {
-  readonly detail: string;
+  readonly fault: HeaderFault;
 }
 
 function isFault(header: LogFileHeader | HeaderFault): header is HeaderFault {
@@ -131,14 +149,14 @@ async function readLives(options: LogRecoveryOptions): Promise<{ readonly lives:
   const lives: FoundLife[] = [];
   const headless: HeadlessFile[] = [];
   for (const [fileIndex, file] of options.files.entries()) {
+    if (file === null) continue;
     const sizeBytes = await file.sizeBytes();
     const bytes = new Uint8Array(LOG_HEADER_BYTES);
     const got = await file.read(bytes, 0);
     const header = decodeLogHeader(bytes.subarray(0, got), { volumeId: options.volumeId, blockSizeBytes: options.blockSizeBytes, fileIndex });
     if (!isFault(header)) lives.push({ ...header, file, sizeBytes });
-    else if (header.fault === 'foreign') throw new VolumeError('corrupt', `log file ${fileIndex}: ${header.detail}, at byte 0; nothing was changed`);
     // A torn header is what a power cut leaves of a life that was never synced; its records and the later lives tell whether it was.
-    else headless.push({ fileIndex, file, sizeBytes, detail: header.detail });
+    else headless.push({ fileIndex, file, sizeBytes, fault: header });
   }
   return { lives: lives.toSorted((a, b) => a.generation - b.generation), headless };
 }
@@ -146,7 +164,19 @@ async function readLives(options: LogRecoveryOptions): Promise<{ readonly lives:
 /** Finds and replays the unbroken run of records behind `chunkedLsn`. Errors: `corrupt` for damage, and what `apply` rejects with. */
 export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecovery> {
   const { lives, headless } = await readLives(options);
-  return new Replay(options, lives, headless).run();
+  const foreign = headless.find(({ fault }) => fault.fault === 'foreign');
+  if (foreign !== undefined) throw new VolumeError('corrupt', `log file ${foreign.fileIndex}: ${foreign.fault.detail}, at byte 0; nothing was changed`);
+  const { damage, ...recovery } = await new Replay(options, lives, headless).run();
+  if (damage !== null) throw new VolumeError('corrupt', `the log is damaged: ${damage.message}; nothing was changed`, { context: damage.context });
+  return recovery;
+}
+
+/** The same for a log that may be damaged: as far as the run goes, and what is wrong. Errors: `io-error`, and what `apply` rejects with. */
+export async function examineLog(options: LogRecoveryOptions): Promise<LogExamination> {
+  const { lives, headless } = await readLives(options);
+  const ours = headless.filter(({ fault }) => fault.fault !== 'foreign');
+  const found = await new Replay(options, lives, ours).run();
+  return { ...found, headers: headless.filter(({ fault }) => fault.fault !== 'unused') };
 }
 
 class Replay {
@@ -157,7 +187,7 @@ class Replay {
   /** The next LSN of the run that is being read. */
   #next: number;
   #records = 0;
-
+  #damage: LogDamage | null = null;
   readonly #context: RecordContext;
 
   constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[]) {
@@ -168,7 +198,7 @@ class Replay {
     this.#next = options.chunkedLsn + 1;
   }
 
-  async run(): Promise<LogRecovery> {
+  async run(): Promise<LogRecovery & { readonly damage: LogDamage | null }> {
     const wanted = this.#options.chunkedLsn + 1;
     const start = this.#lives.findLastIndex((life) => life.firstLsn <= wanted);
     let end = 'no log file begins at or before the first record that is needed';
@@ -187,7 +217,7 @@ class Replay {
     // Records up to `chunkedLsn` may be missing here without harm: the chunks have them.
     this.#next = Math.max(this.#next, wanted);
     await this.#lookForDamage(start < 0 ? { index: 0, offset: 0 } : stopped, end);
-    return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end };
+    return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end, damage: this.#damage };
   }
 
   /** Last LSN that counts in a life: where a later life begins, or the volume was opened without what follows, it is dead. */
@@ -217,7 +247,7 @@ class Replay {
       const { record } = reader;
       const end = reader.endOffset;
       if (record.lsn > chunkedLsn) {
-        await this.#options.apply({ record, bytes: reader.bytes, view: reader.view });
+        await this.#options.apply({ record, bytes: reader.bytes, view: reader.view, fileIndex: life.fileIndex, offsetBytes: offset });
         this.#records += 1;
       }
       this.#next = record.lsn + 1;
@@ -261,14 +291,14 @@ class Replay {
   /** Reads on behind the end of the run: a record there that calls the missing one durable means damage. */
   async #lookForDamage(stopped: { index: number; offset: number }, end: string): Promise<void> {
     const { cut } = this.#options;
-    if (cut.lsn >= this.#next) throw damaged(end, `the manifest, written when the volume was opened in epoch ${cut.epoch},`, { expectedLsn: this.#next, durableLsn: cut.lsn });
+    if (cut.lsn >= this.#next) this.#damaged(end, `the manifest, written when the volume was opened in epoch ${cut.epoch},`, { expectedLsn: this.#next, durableLsn: cut.lsn });
     for (let index = stopped.index; index < this.#lives.length; index += 1) {
       const life = this.#lives[index];
       const from = index === stopped.index ? stopped.offset : 0;
       if (from === 0) this.#checkClaim(life.durableLsn, life.fileIndex, 0, end);
       await this.#checkRecords(life, Math.max(from, LOG_HEADER_BYTES), life.generation, end);
     }
-    for (const found of this.#headless) await this.#checkRecords(found, LOG_HEADER_BYTES, null, `${end}; the header of log file ${found.fileIndex}, byte 0, is not valid: ${found.detail}`);
+    for (const found of this.#headless) await this.#checkRecords(found, LOG_HEADER_BYTES, null, `${end}; the header of log file ${found.fileIndex}, byte 0, is not valid: ${found.fault.detail}`);
   }
 
   /** Looks at the records of one life; without a header that of the first record is meant. */
@@ -280,18 +310,21 @@ class Replay {
       const whole = (await reader.recordAt(at)) === 'valid';
       if (whole) generation ??= reader.record.generation;
       const valid = whole && reader.record.generation === generation;
-      if (valid) this.#checkClaim(reader.record.durableLsn, found.fileIndex, at, end);
+      if (valid) {
+        this.#checkClaim(reader.record.durableLsn, found.fileIndex, at, end);
+        this.#options.behind?.({ record: reader.record, bytes: reader.bytes, view: reader.view, fileIndex: found.fileIndex, offsetBytes: at });
+      }
       at = await reader.nextCandidate(valid ? reader.endOffset : at + 8);
     }
   }
 
   #checkClaim(durableLsn: number, fileIndex: number, offset: number, end: string): void {
     if (durableLsn < this.#next) return;
-    throw damaged(end, `log file ${fileIndex}, byte ${offset},`, { expectedLsn: this.#next, durableLsn, fileIndex, offsetBytes: offset });
+    this.#damaged(end, `log file ${fileIndex}, byte ${offset},`, { expectedLsn: this.#next, durableLsn, fileIndex, offsetBytes: offset });
   }
-}
 
-/** Records are missing that had been synced; `witness` says so. */
-function damaged(end: string, witness: string, context: { readonly expectedLsn: number; readonly durableLsn: number; readonly [key: string]: number }): VolumeError {
-  return new VolumeError('corrupt', `the log is damaged: ${end}; but ${witness} says that records up to LSN ${context.durableLsn} had been synced. Synced records are missing; nothing was changed`, { context });
+  /** Records are missing that had been synced; `witness` says so. The first one that does is told of. */
+  #damaged(end: string, witness: string, context: LogDamage['context']): void {
+    this.#damage ??= { message: `${end}; but ${witness} says that records up to LSN ${context.durableLsn} had been synced. Synced records are missing`, context };
+  }
 }
