@@ -33,6 +33,8 @@ export class LogBatch {
   bytes = 0;
   blockCount = 0;
   lastLsn = 0;
+  /** When its first record was accepted. */
+  sinceMs = 0;
   #stagings: Staging[] = [new Staging(STAGING_BYTES)];
   #staging: Staging = this.#stagings[0];
 

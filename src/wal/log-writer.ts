@@ -9,13 +9,12 @@
 import { assert } from '../base/assert.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import type { EngineSettings } from '../base/settings-types.ts';
-import type { Clock, File, Timer } from '../env/env.ts';
+import type { Timer } from '../env/env.ts';
 import { LOG_HEADER_BYTES, MAX_RECORD_BLOCKS, RECORD_HEADER_BYTES, RECORD_KIND, type RecordContext, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordBytes, recordPrefixBytes, recordSeed } from '../format/log-record.ts';
 import { FlushHabit } from './flush-habit.ts';
 import { LatencyPolicy } from './latency-policy.ts';
 import { COPY_LIMIT_BYTES, LogBatch } from './log-batch.ts';
-import type { LogRing } from './log-ring.ts';
+import type { LogStats, LogWriterOptions, UnsyncedData } from './log-options.ts';
 import { Unsynced } from './unsynced.ts';
 import { WaitQueue, type Waiter } from './waiters.ts';
 
@@ -23,32 +22,6 @@ import { WaitQueue, type Waiter } from './waiters.ts';
 const MAX_GATHERED_BYTES = 16 * 1024 * 1024;
 /** Blocks of one record: small enough that a reader's buffer holds it. */
 const RECORD_BLOCKS_MAX = 256;
-
-export interface LogEvents {
-  /** Records up to `writtenLsn` are with the kernel. */
-  written(): void;
-  /** There may be room again: a write ended, or the disk is no longer full. */
-  room(): void;
-  /** The disk is full: records wait for space. */
-  stalled(): void;
-  /** The log can take nothing more, for good. */
-  failed(error: VolumeError): void;
-}
-
-export interface LogWriterOptions {
-  readonly clock: Clock;
-  readonly files: readonly File[];
-  readonly ring: LogRing;
-  readonly volumeId: Uint8Array;
-  readonly blockSizeBytes: number;
-  readonly epoch: number;
-  readonly lastLsn: number;
-  readonly durability: Durability;
-  readonly settings: EngineSettings;
-  readonly events: LogEvents;
-}
-
-export type LogStats = Readonly<Record<'logBytes' | 'logWrites' | 'logSyncs', number>>;
 
 export class LogWriter {
   readonly maxRecordBlocks: number;
@@ -67,6 +40,8 @@ export class LogWriter {
   #writtenLsn: number;
   #durableLsn: number;
   #durability: Durability;
+  /** A FLUSH covers the records up to here, written or not: async mode answered them from memory. */
+  #answeredLsn = 0;
   #writing: Promise<void> | null = null;
   #syncing: Promise<void> | null = null;
   #syncRequested = false;
@@ -118,9 +93,26 @@ export class LogWriter {
     return { logBytes: this.#logBytes, logWrites: this.#logWrites, logSyncs: this.#logSyncs };
   }
 
-  setDurability(durability: Durability): void {
+  /** What a power cut would take now. */
+  get unsynced(): UnsyncedData {
+    // The batch under way is `#spare` until it is written; an empty batch counts nothing.
+    const waiting = this.#spare.isEmpty ? this.#batch : this.#spare;
+    return {
+      blockCount: this.#unsynced.blockCount + this.#spare.blockCount + this.#batch.blockCount,
+      sinceMs: Math.min(this.#unsynced.oldestMs, waiting.isEmpty ? Number.POSITIVE_INFINITY : waiting.sinceMs),
+    };
+  }
+
+  /**
+   * Changes the mode from this moment on. All that was accepted before becomes durable now, whatever it was promised; the
+   * `waiter` is told. So no promise of the old mode depends on a timer that the new one does not have.
+   */
+  setDurability(durability: Durability, waiter: Waiter): void {
     this.#durability = durability;
-    if (durability !== 'async') this.submit();
+    this.#answeredLsn = this.#lastLsn;
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.force(waiter);
   }
 
   /** Whether records for `blockCount` blocks, however they are split, can be appended now. */
@@ -170,8 +162,9 @@ export class LogWriter {
 
   #begin(kind: number, blockNumber: number, blockCount: number, provisioned: boolean): number {
     assert(this.#failure === null && this.#stall === null, 'a record is appended to a log that takes none');
-    const { ring } = this.#options;
+    const { ring, clock } = this.#options;
     const lsn = this.#lastLsn + 1;
+    if (this.#batch.isEmpty) this.#batch.sinceMs = clock.nowMs();
     const length = recordBytes(kind, blockCount, this.#options.blockSizeBytes);
     if (length > ring.remaining) this.#beginLife(lsn);
     else if (this.#batch.isEmpty) this.#continueLife();
@@ -224,15 +217,16 @@ export class LogWriter {
     else this.#durable.push(lsn, waiter);
   }
 
-  /** Settles `waiter` when all that is with the kernel now is durable; that takes a `submit`. */
+  /** Settles `waiter` when all that was answered is durable: what is with the kernel now, at least; that takes a `submit`. */
   flush(waiter: Waiter): void {
     this.#habit.flushed();
-    this.whenDurable(this.#writtenLsn, waiter);
+    this.whenDurable(Math.max(this.#writtenLsn, this.#answeredLsn), waiter);
   }
 
   /** Ends the turn: what was appended is written, and synced if somebody waits for that. */
   submit(): void {
-    if (this.#durability === 'async' && this.#batch.bytes < this.#options.settings.logInlineBytes && this.#durable.isEmpty) {
+    const nobodyWaits = this.#written.isEmpty && this.#durable.isEmpty;
+    if (this.#durability === 'async' && this.#batch.bytes < this.#options.settings.logInlineBytes && nobodyWaits) {
       if (!this.#batch.isEmpty) this.#armTimer(this.#options.settings.asyncIntervalMs);
       return;
     }
@@ -331,7 +325,7 @@ export class LogWriter {
 
   #wrote(batch: LogBatch): void {
     this.#writtenLsn = batch.lastLsn;
-    this.#unsynced.add(batch.lastLsn, batch.blockCount, this.#options.clock.nowMs());
+    this.#unsynced.add(batch.lastLsn, batch.blockCount, batch.sinceMs);
     this.#logBytes += batch.bytes;
     this.#logWrites += 1;
     batch.reset();

@@ -10,15 +10,15 @@ export class Unsynced {
     return this.#blockCount;
   }
 
-  /** When the oldest unsynced write was made; infinite if there is none. */
+  /** When the oldest unsynced record was accepted; infinite if there is none. */
   get oldestMs(): number {
     return this.#head === this.#lsns.length ? Number.POSITIVE_INFINITY : this.#timesMs[this.#head];
   }
 
-  add(lastLsn: number, blockCount: number, nowMs: number): void {
+  add(lastLsn: number, blockCount: number, sinceMs: number): void {
     this.#lsns.push(lastLsn);
     this.#blocks.push(blockCount);
-    this.#timesMs.push(nowMs);
+    this.#timesMs.push(sinceMs);
     this.#blockCount += blockCount;
   }
 

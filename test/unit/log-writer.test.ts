@@ -171,14 +171,6 @@ describe('the durability mode', () => {
     expect(harness.files[0].calls).toEqual(['write now', 'sync']);
     expect(harness.log.durableLsn).toBe(3);
   });
-
-  test('changed from async to another one writes what was held back', () => {
-    const harness = new LogHarness({ durability: 'async' });
-    harness.writeRecords(1);
-    expect(harness.log.writtenLsn).toBe(0);
-    harness.log.setDurability('relaxed');
-    expect(harness.log.writtenLsn).toBe(1);
-  });
 });
 
 describe('a full disk', () => {
