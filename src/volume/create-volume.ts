@@ -43,7 +43,10 @@ export async function createVolume(options: CreateVolumeOptions): Promise<void> 
   checkOptions(options.create);
   const { logFileCount } = options.settings;
   if (logFileCount < MIN_LOG_FILES) throw new VolumeError('invalid-argument', `${logFileCount} log files; a volume needs at least ${MIN_LOG_FILES}`);
-  if (await env.files.exists(directory)) throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`);
+  const exists = await env.files.exists(directory).catch((error: unknown) => {
+    throw toVolumeError(error, `creating ${directory}`);
+  });
+  if (exists) throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`);
   const parent = parentPath(directory);
   const token = new Uint8Array(6);
   env.random.fill(token);
@@ -59,11 +62,19 @@ export async function createVolume(options: CreateVolumeOptions): Promise<void> 
     await env.files.rename(staged, directory);
     await env.files.syncDirectory(parent);
   } catch (error) {
-    // After the rename there is nothing under this name any more, and nothing to remove.
-    if (await env.files.exists(staged)) await env.files.removeTree(staged);
+    await removeStaged(env, staged);
     const code = systemCode(error);
     if (code === 'ENOTEMPTY' || code === 'EEXIST') throw new VolumeError('already-exists', `${directory} exists already; choose another name or delete it first`, { cause: error });
     throw toVolumeError(error, `creating ${directory}`);
+  }
+}
+
+/** After the rename there is nothing under this name any more. Where removing fails the first error is the one to report. */
+async function removeStaged({ files, logger }: Env, staged: string): Promise<void> {
+  try {
+    if (await files.exists(staged)) await files.removeTree(staged);
+  } catch (error) {
+    logger.log('warn', 'half-made-volume-left', { directory: staged, error });
   }
 }
 
