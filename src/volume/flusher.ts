@@ -44,6 +44,8 @@ export class Flusher {
   readonly #writes: WritePath;
   readonly #events: FlusherEvents;
   #busy = false;
+  /** The slabs of the set under way, or of the one that failed. */
+  #underWay: readonly DirtySlab[] = [];
   #nextChunk: number;
   #draining = 0;
   #urgent = false;
@@ -74,6 +76,20 @@ export class Flusher {
     if (this.#writes.sealed.length === 0) this.#writes.seal();
     this.#urgent = this.#writes.sealed.length > 0;
     this.poke();
+  }
+
+  /** What is in no chunk yet: blocks (a range of zeroes counts as one), and since when there is some; infinite if there is none. */
+  get unchunked(): { readonly blockCount: number; readonly sinceMs: number } {
+    const { sealed, open } = this.#writes;
+    let blockCount = 0;
+    let sinceMs = Number.POSITIVE_INFINITY;
+    for (const dirty of [...this.#underWay, ...sealed, ...(open === null ? [] : [open])]) {
+      // Of a set that was just committed the slabs are a cache already; an open slab may have nothing in it yet.
+      if (dirty.lastLsn <= this.#core.chunkedLsn || dirty.lastLsn < dirty.firstLsn) continue;
+      blockCount += (dirty.slab?.currentCount ?? 0) + dirty.ranges.length;
+      sinceMs = Math.min(sinceMs, dirty.sinceMs);
+    }
+    return { blockCount, sinceMs };
   }
 
   /** Makes chunks of everything accepted so far; resolves when they are committed. Rejects when the volume fails meanwhile. */
@@ -121,6 +137,7 @@ export class Flusher {
     this.#urgent = false;
     this.#busy = true;
     const set = makeSet(this.#core, sealed.splice(0, length));
+    this.#underWay = set.slabs;
     this.#flush(set).then(
       () => this.#finished(null),
       (error: unknown) => this.#finished(toVolumeError(error, `writing the chunks of LSN ${set.firstLsn} to ${set.lastLsn}`)),
@@ -161,7 +178,8 @@ export class Flusher {
 
   #finished(error: VolumeError | null): void {
     this.#busy = false;
-    if (error !== null && !this.#stopped) this.#core.fail(error);
+    if (error === null) this.#underWay = [];
+    else if (!this.#stopped) this.#core.fail(error);
     this.#core.progress.wake();
     this.poke();
   }

@@ -20,7 +20,7 @@ import { Flusher } from './flusher.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { VolumeCore } from './volume-core.ts';
-import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockPath, logPath, manifestPath, parentPath, readManifest, writeManifest } from './volume-files.ts';
+import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockVolume, logPath, manifestPath, parentPath, readManifest, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -36,10 +36,6 @@ export interface OpenVolumeOptions {
   readonly arena?: Arena;
   readonly observer?: VolumeObserver;
 }
-
-/** Somebody who only looks whether a volume is open holds its lock for a moment. */
-const LOCK_ATTEMPTS = 4;
-const LOCK_PAUSE_MS = 50;
 
 /**
  * Opens a volume for reading and writing. Errors: `not-found`, `in-use`, `corrupt` (naming file, byte and what was expected;
@@ -61,12 +57,9 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
 async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
   try {
     if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}: ${manifestPath(directory)} is missing`);
-    for (let attempt = 1; ; attempt += 1) {
-      const lock = await env.files.lock(lockPath(directory));
-      if (lock !== null) return lock;
-      if (attempt === LOCK_ATTEMPTS) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that one first`);
-      await env.clock.sleep(LOCK_PAUSE_MS);
-    }
+    const lock = await lockVolume(env, directory);
+    if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that one first`);
+    return lock;
   } catch (error) {
     // A directory without permissions, say: that is its owner's mistake, and ends no server.
     throw toVolumeError(error, `locking volume ${name}`);

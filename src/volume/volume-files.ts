@@ -1,7 +1,7 @@
 /** Names of a volume's files, and the manifest's reading and replacing. */
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
-import type { File, FileSystem } from '../env/env.ts';
+import type { Env, File, FileLock, FileSystem } from '../env/env.ts';
 import { MANIFEST_BYTES, type Manifest, decodeManifest, encodeManifest } from '../format/manifest.ts';
 
 export const CHECKPOINT_FOLDER = 'checkpoints';
@@ -9,6 +9,9 @@ export const LOG_FOLDER = 'log';
 export const OBJECT_FOLDERS = [CHUNK_FOLDER, CHECKPOINT_FOLDER] as const;
 const MANIFEST_NAME = 'manifest';
 const NEW_MANIFEST_NAME = '.manifest-new';
+/** Somebody who only looks whether a volume is open holds its lock for a moment. */
+const LOCK_ATTEMPTS = 4;
+const LOCK_PAUSE_MS = 50;
 
 export function manifestPath(directory: string): string {
   return `${directory}/${MANIFEST_NAME}`;
@@ -34,6 +37,15 @@ export function checkpointName(epoch: number, number: number): string {
 
 export function checkpointKey(epoch: number, number: number): string {
   return `${CHECKPOINT_FOLDER}/${checkpointName(epoch, number)}`;
+}
+
+/** Takes the lock of a volume that is there; null if another process has it. */
+export async function lockVolume({ files, clock }: Pick<Env, 'files' | 'clock'>, directory: string): Promise<FileLock | null> {
+  for (let attempt = 1; ; attempt += 1) {
+    const lock = await files.lock(lockPath(directory));
+    if (lock !== null || attempt === LOCK_ATTEMPTS) return lock;
+    await clock.sleep(LOCK_PAUSE_MS);
+  }
 }
 
 /** Reads and checks the manifest. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */

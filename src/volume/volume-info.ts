@@ -54,3 +54,36 @@ export interface VolumeObserver {
   /** `kind`: block data, or a range that reads as zeroes from now on. Several records may carry one request. */
   accepted(record: { readonly kind: 'write' | 'zero'; readonly lsn: number; readonly blockNumber: number; readonly blockCount: number }): void;
 }
+/** Data that a certain loss would take, were it to come now. */
+export interface DataAtRisk {
+  /** A range of zeroes counts as one block, however long it is. */
+  readonly bytes: number;
+  /** How long ago the oldest of it was written, or read from the log when the volume was opened; 0 if there is none. */
+  readonly ageMs: number;
+}
+
+export interface AtRisk {
+  /** Accepted and not synced: what a power cut can take (mode async: of this, a killed process what is not written yet). */
+  readonly unsynced: DataAtRisk;
+  /** In the log and not yet in a chunk: what the loss of the log's files would take. */
+  readonly unchunked: DataAtRisk;
+}
+
+/** What was written to the device since the volume was opened. */
+export interface Wear {
+  /** Log, chunks and checkpoints. The kernel may merge what is overwritten at once: the device sees at most this. */
+  readonly deviceBytes: number;
+  readonly userBytes: number;
+  /** Device bytes per user byte; null before the first write. */
+  readonly factor: number | null;
+}
+
+/** What only the process that has a volume open knows of it. */
+export interface VolumeStatus {
+  readonly atRisk: AtRisk;
+  readonly wear: Wear;
+  readonly stats: VolumeStats;
+  /** Why it takes no more writes until it is opened anew; null while it does. */
+  readonly failure: string | null;
+}
+

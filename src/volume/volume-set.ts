@@ -3,15 +3,17 @@
  * ask, closes it when nobody has used it for a while. All of them share one arena.
  */
 import { Arena } from '../base/arena.ts';
+import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, FileLock, Timer } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
+import { changeDurabilityOffline } from './change-durability.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
 import { openVolume } from './open-volume.ts';
-import { lockPath, manifestPath, readManifest } from './volume-files.ts';
-import type { CreateOptions, VolumeInfo } from './volume-info.ts';
+import { lockPath, lockVolume, manifestPath, readManifest } from './volume-files.ts';
+import type { CreateOptions, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import type { Volume } from './volume.ts';
 
 export interface VolumeSetOptions {
@@ -52,8 +54,8 @@ export class VolumeSet implements DeviceDirectory {
   readonly #settings: EngineSettings;
   readonly #arena: Arena;
   readonly #open = new Map<string, OpenEntry>();
-  /** Closings under way: the next opening of the name waits for its own. */
-  readonly #closing = new Map<string, Promise<void>>();
+  /** Closings under way, and what needs a closed volume for a moment: the next opening of the name waits for its own. */
+  readonly #busy = new Map<string, Promise<void>>();
   #closed = false;
 
   constructor(options: VolumeSetOptions) {
@@ -111,10 +113,30 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   async #isOpen(name: string, directory: string): Promise<boolean> {
-    if (this.#open.has(name)) return true;
-    const lock = await this.#env.files.lock(lockPath(directory));
-    await lock?.release();
-    return lock === null;
+    const lockedByOther = await this.#whileClosed(name, async () => {
+      const lock = await this.#env.files.lock(lockPath(directory));
+      await lock?.release();
+      return lock === null;
+    });
+    return lockedByOther ?? true;
+  }
+
+  /**
+   * Runs `task` while nobody in this process has the volume open; whoever opens it waits meanwhile, so that a lock taken for a
+   * moment turns no client away. Null, without running it, if it is open.
+   */
+  async #whileClosed<T>(name: string, task: () => Promise<T>): Promise<T | null> {
+    while (this.#busy.has(name)) await this.#busy.get(name);
+    if (this.#open.has(name)) return null;
+    const outcome = task();
+    this.#setBusy(name, outcome);
+    return outcome;
+  }
+
+  /** Whoever opens the name next only waits: how `task` ends is its caller's business. */
+  #setBusy(name: string, task: Promise<unknown>): void {
+    const end = (): void => void this.#busy.delete(name);
+    this.#busy.set(name, task.then(end, end));
   }
 
   async #names(): Promise<string[]> {
@@ -142,13 +164,56 @@ export class VolumeSet implements DeviceDirectory {
     return infos;
   }
 
+  /** What is known of a volume only while it is open here; null if it is not. */
+  statusOf(name: string): VolumeStatus | null {
+    return this.#open.get(name)?.volume?.status() ?? null;
+  }
+
+  /**
+   * Changes the durability mode of a volume, open here or nowhere. On return the manifest says it durably, and what was written
+   * before is durable. Errors: `not-found`, `in-use` (another process has it open), `corrupt`, `failed`, `no-space`, `io-error`.
+   */
+  async setDurability(name: string, durability: Durability): Promise<void> {
+    const directory = this.#pathOf(name);
+    const done = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
+    if (done !== null) return;
+    const volume = await this.acquireVolume(name);
+    try {
+      await volume.setDurability(durability);
+    } finally {
+      this.release(volume);
+    }
+  }
+
+  async #setOffline(name: string, directory: string, durability: Durability): Promise<true> {
+    let lock: FileLock | null = null;
+    try {
+      if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+      lock = await lockVolume(this.#env, directory);
+      if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
+      await changeDurabilityOffline(this.#env, directory, durability);
+      return true;
+    } catch (error) {
+      throw toVolumeError(error, `changing the durability of volume ${name}`);
+    } finally {
+      await lock?.release();
+    }
+  }
+
   /** Deletes a volume and all its data. Errors: `not-found`, `in-use`, `io-error`. */
   async remove(name: string): Promise<void> {
     const directory = this.#pathOf(name);
-    const lock = await this.#lockForRemoval(name, directory).catch((error: unknown) => {
+    const isRemoved = await this.#whileClosed(name, () => this.#remove(name, directory)).catch((error: unknown) => {
       throw toVolumeError(error, `deleting volume ${name}`);
     });
-    if (lock === null) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
+    if (isRemoved !== true) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
+  }
+
+  /** False if another process has it open. */
+  async #remove(name: string, directory: string): Promise<boolean> {
+    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    const lock = await lockVolume(this.#env, directory);
+    if (lock === null) return false;
     try {
       // Out of sight first: a deletion that is interrupted leaves no volume with half its files.
       const token = new Uint8Array(6);
@@ -157,16 +222,10 @@ export class VolumeSet implements DeviceDirectory {
       await this.#env.files.rename(directory, doomed);
       await this.#env.files.syncDirectory(this.#directory);
       await this.#env.files.removeTree(doomed);
-    } catch (error) {
-      throw toVolumeError(error, `deleting volume ${name}`);
+      return true;
     } finally {
       await lock.release();
     }
-  }
-
-  async #lockForRemoval(name: string, directory: string): Promise<FileLock | null> {
-    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
-    return this.#open.has(name) ? null : this.#env.files.lock(lockPath(directory));
   }
 
   async list(): Promise<DeviceSummary[]> {
@@ -189,7 +248,7 @@ export class VolumeSet implements DeviceDirectory {
   /** `acquire`, for who needs more than a BlockDevice. */
   async acquireVolume(name: string): Promise<Volume> {
     const directory = this.#pathOf(name);
-    await this.#closing.get(name);
+    while (this.#busy.has(name)) await this.#busy.get(name);
     if (this.#closed) throw new VolumeError('closed', 'the server is shutting down');
     const entry = this.#open.get(name) ?? this.#startOpening(name, directory);
     entry.users += 1;
@@ -229,13 +288,8 @@ export class VolumeSet implements DeviceDirectory {
 
   #closeEntry(name: string, entry: OpenEntry): Promise<void> {
     this.#open.delete(name);
-    const closing = entry.opening
-      .then((volume) => volume.close())
-      .finally(() => this.#closing.delete(name));
-    this.#closing.set(
-      name,
-      closing.catch(() => undefined), // whoever opens the name next only waits; the caller has the error
-    );
+    const closing = entry.opening.then((volume) => volume.close());
+    this.#setBusy(name, closing);
     return closing;
   }
 
@@ -247,7 +301,7 @@ export class VolumeSet implements DeviceDirectory {
       entry.idleTimer?.cancel();
       await this.#closeEntry(name, entry).catch((error: unknown) => failures.push(error));
     }
-    await Promise.all(this.#closing.values());
+    await Promise.all(this.#busy.values());
     if (failures.length > 0) throw failures[0];
   }
 }

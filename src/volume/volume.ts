@@ -5,11 +5,12 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { Admission, BlockDevice, Completion, ZeroOptions } from './block-device.ts';
+import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Flusher } from './flusher.ts';
 import { ReadPath } from './read-path.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { VolumeStats } from './volume-info.ts';
+import type { AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
 import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
 
 export interface VolumeParts {
@@ -76,6 +77,40 @@ export class Volume implements BlockDevice {
 
   stats(): VolumeStats {
     return { ...this.#core.counters, ...this.#log.stats };
+  }
+
+  /** What a power cut, or the loss of the log, would take now. */
+  atRisk(): AtRisk {
+    const nowMs = this.#core.env.clock.nowMs();
+    const risk = ({ blockCount, sinceMs }: { readonly blockCount: number; readonly sinceMs: number }): DataAtRisk =>
+      ({ bytes: blockCount * this.blockSizeBytes, ageMs: Math.max(0, nowMs - sinceMs) });
+    return { unsynced: risk(this.#log.unsynced), unchunked: risk(this.#parts.flusher.unchunked) };
+  }
+
+  status(): VolumeStatus {
+    const stats = this.stats();
+    const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
+    const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null };
+  }
+
+  /**
+   * Changes the mode. On return it stands in the manifest and holds for all later writes, and everything accepted before is
+   * durable. Errors: as `changeDurability`, `closed`, `failed`.
+   */
+  async setDurability(durability: Durability): Promise<void> {
+    const { core, flusher } = this.#parts;
+    await changeDurability({
+      core,
+      flusher,
+      durability,
+      check: () => this.#checkWritable(),
+      apply: (waiter) => {
+        this.#durability = durability;
+        this.#log.setDurability(durability, waiter);
+      },
+    });
+    core.env.logger.log('info', 'durability-changed', { volume: this.name, durability });
   }
 
   /** The largest write that can fit at once; what failed volumes hold of the arena makes it smaller. */
@@ -259,7 +294,7 @@ export class Volume implements BlockDevice {
     // Reads go on after a failure, but nothing can be promised any more.
     if (this.#core.failure !== null) throw this.#core.failure;
     if (this.#durability === 'async') completion.settle(null);
-    // What was answered is with the kernel, so it is no newer than `writtenLsn`.
+    // What was answered is with the kernel, so it is no newer than `writtenLsn`; the log knows what async mode answered before.
     else this.#log.flush(completion);
   }
 

@@ -1,0 +1,103 @@
+/** Changing the durability mode: in the manifest first, then for the writes to come, and what came before is made durable. */
+import { deferred } from '../base/async.ts';
+import type { Durability } from '../base/durability.ts';
+import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import type { Env, File } from '../env/env.ts';
+import type { Waiter } from '../wal/waiters.ts';
+import type { Flusher } from './flusher.ts';
+import type { VolumeCore } from './volume-core.ts';
+import { logPath, readManifest, writeManifest } from './volume-files.ts';
+
+export interface LiveChange {
+  readonly core: VolumeCore;
+  readonly flusher: Flusher;
+  readonly durability: Durability;
+  /** Throws if the volume can take no change (any more). */
+  readonly check: () => void;
+  /** The mode holds from now on; `waiter` is told when all that was accepted before is durable. */
+  readonly apply: (waiter: Waiter) => void;
+}
+
+/**
+ * Changes the mode of an open volume. On return the manifest says it durably, it holds for all later writes, and what was accepted
+ * before it is durable. Errors: what `check` throws; `no-space`: nothing was changed, unless the message says so; `io-error`,
+ * `failed`: the volume takes no more writes.
+ */
+export async function changeDurability(change: LiveChange): Promise<void> {
+  const { core, durability } = change;
+  const settled = deferred<void>();
+  settled.promise.catch(() => undefined); // looked at below, some turns after it may be rejected
+  await inTurn(change, async () => {
+    if (core.manifest.durability !== durability) await replaceManifest(core, durability);
+    change.apply({ settle: (error) => (error === null ? settled.resolve() : settled.reject(error)) });
+  });
+  try {
+    await settled.promise;
+  } catch (cause) {
+    const error = toVolumeError(cause, `changing the durability of volume ${core.name}`);
+    const message = `volume ${core.name} is ${durability} from now on, but what was written before is not durable yet: ${error.message}`;
+    throw new VolumeError(error.code, message, { cause });
+  }
+}
+
+/** Runs `task` when no commit and no checkpoint is under way. While one waits for disk space that would be long: then `no-space`. */
+async function inTurn({ core, flusher, check }: LiveChange, task: () => Promise<void>): Promise<void> {
+  check();
+  const begun = deferred<void>();
+  const progress = { begun: false, givenUp: false };
+  const outcome = flusher.serial.run(async () => {
+    if (progress.givenUp) return;
+    progress.begun = true;
+    begun.resolve();
+    check();
+    await task();
+  });
+  while (!progress.begun) {
+    if (core.storeStall !== null) {
+      progress.givenUp = true;
+      throw core.storeStall;
+    }
+    await Promise.race([begun.promise, core.progress.wait()]);
+  }
+  await outcome;
+}
+
+async function replaceManifest(core: VolumeCore, durability: Durability): Promise<void> {
+  const next = { ...core.manifest, durability };
+  try {
+    await writeManifest(core.env.files, core.directory, next);
+  } catch (cause) {
+    const error = toVolumeError(cause, `writing the manifest of volume ${core.name}`);
+    // As for a checkpoint: a manifest that may or may not be on the disk is a failing disk (I4); a full one only says no.
+    if (error.code !== 'no-space') core.fail(error);
+    throw error;
+  }
+  core.manifest = next;
+}
+
+/**
+ * Changes the mode of a volume that nobody has open; the caller holds its lock. What a killed process left in its log is synced
+ * first: the new mode may promise more than the old one did. Errors: `corrupt`, `no-space`, `io-error`.
+ */
+export async function changeDurabilityOffline(env: Env, directory: string, durability: Durability): Promise<void> {
+  const manifest = await readManifest(env.files, directory);
+  for (let index = 0; index < manifest.logFileCount; index += 1) await syncLogFile(env, logPath(directory, index));
+  if (manifest.durability !== durability) await writeManifest(env.files, directory, { ...manifest, durability });
+}
+
+async function syncLogFile(env: Env, path: string): Promise<void> {
+  let file: File;
+  try {
+    file = await env.files.open(path, 'write');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') throw new VolumeError('corrupt', `log file ${path} is missing; nothing was changed`, { cause: error });
+    throw toVolumeError(error, `opening ${path}`);
+  }
+  try {
+    await file.sync();
+  } catch (error) {
+    throw toVolumeError(error, `syncing ${path}`);
+  } finally {
+    await file.close();
+  }
+}
