@@ -11,6 +11,13 @@ export interface ServerCommand {
   readonly socketPath: string;
   /** `key=value` settings of the server. */
   readonly settings: readonly string[];
+  /** A command that the server is run by, such as strace; it must become the server's process (`strace -D`). */
+  readonly wrapper?: readonly string[];
+}
+
+function commandLine({ wrapper = [], entry }: ServerCommand, args: readonly string[]): [string, string[]] {
+  const [program, ...words] = [...wrapper, process.execPath, entry, ...args];
+  return [program, words];
 }
 
 /** Creates a volume with the command line. Rejects with what it says. */
@@ -18,7 +25,7 @@ export async function createVolume(command: ServerCommand, volume: { readonly na
   const { name, mode, sizeBytes } = volume;
   const settings = command.settings.flatMap((setting) => ['--set', setting]);
   const args = ['create', name, String(sizeBytes), '--durability', mode, '--data', command.dataDirectory, ...settings];
-  await promisify(execFile)(process.execPath, [command.entry, ...args]);
+  await promisify(execFile)(...commandLine(command, args));
 }
 
 const READY_TIMEOUT_MS = 20_000;
@@ -49,7 +56,7 @@ export class ServerProcess {
     if (!existsSync(command.entry)) throw new Error(`${command.entry} is not there: run \`make build\` first`);
     const settings = command.settings.flatMap((setting) => ['--set', setting]);
     const args = ['serve', '--data', command.dataDirectory, '--socket', command.socketPath, '--log-level', 'info', ...settings];
-    const child = spawn(process.execPath, [command.entry, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(...commandLine(command, args), { stdio: ['ignore', 'pipe', 'pipe'] });
     const server = new ServerProcess(child);
     const keep = (text: string): void => {
       server.#output = (server.#output + text).slice(-OUTPUT_KEPT);

@@ -65,7 +65,7 @@ export class VolumeImage {
     this.#note(mutation, 'acknowledged');
     for (const refused of this.#refused) this.#cover(refused, mutation);
     const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
-    applyTo(this.#bytes.subarray(offsetBytes, offsetBytes + lengthBytes), offsetBytes, mutation);
+    applyMutation(this.#bytes.subarray(offsetBytes, offsetBytes + lengthBytes), offsetBytes, mutation);
   }
 
   /** The request was answered with an error. It may be sent again, with `begin`. */
@@ -143,7 +143,7 @@ export class VolumeImage {
     const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
     const from = Math.max(offsetBytes, start);
     const to = Math.min(offsetBytes + lengthBytes, start + target.length);
-    if (from < to) applyTo(target.subarray(from - start, to - start), from, mutation);
+    if (from < to) applyMutation(target.subarray(from - start, to - start), from, mutation);
   }
 
   #note(mutation: Mutation, state: Recorded['state']): void {
@@ -172,20 +172,20 @@ export class VolumeImage {
     const effect = effectOf(mutation, this.blockSizeBytes);
     const length = Math.min(64, effect.offsetBytes + effect.lengthBytes - position, start + actual.length - position);
     const bytes = new Uint8Array(length);
-    applyTo(bytes, position, mutation);
+    applyMutation(bytes, position, mutation);
     return equal(bytes, actual.subarray(position - start, position - start + length));
   }
 }
 
 /** What a request changes: a trim leaves the blocks alone that it covers in part. */
-function effectOf(mutation: Mutation, blockSizeBytes: number): ByteRange {
+export function effectOf(mutation: Mutation, blockSizeBytes: number): ByteRange {
   if (mutation.kind !== 'trim') return mutation;
   const start = Math.ceil(mutation.offsetBytes / blockSizeBytes) * blockSizeBytes;
   const end = Math.floor((mutation.offsetBytes + mutation.lengthBytes) / blockSizeBytes) * blockSizeBytes;
   return { offsetBytes: start, lengthBytes: Math.max(0, end - start) };
 }
 
-function applyTo(target: Uint8Array, offsetBytes: number, mutation: Mutation): void {
+export function applyMutation(target: Uint8Array, offsetBytes: number, mutation: Mutation): void {
   if (mutation.kind === 'stamp') fillStamp(target, offsetBytes, mutation);
   else target.fill(0);
 }
