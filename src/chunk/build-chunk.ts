@@ -2,6 +2,7 @@
  * Building chunks: which blocks of sealed slabs stand where, sorted by block number, with their checksums. Pure functions of
  * shared memory, run on another thread. The blocks themselves are not copied: they are written from the slabs.
  */
+import { assert } from '../base/assert.ts';
 import { type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail } from '../format/chunk-layout.ts';
 
 export const SORT_PICKS_TASK = 'sortPicks';
@@ -10,16 +11,35 @@ export const BUILD_CHUNK_TASK = 'buildChunk';
 /** Most slots of a source, and the factor between source and slot in a pick: `source * PICK_SOURCE_FACTOR + slot`. */
 export const PICK_SOURCE_FACTOR = 65536;
 
+/** Most picks of a job: with the 41 bits of a block number, the place of a pick makes a number of 64 bits. */
+const PICKS_MAX = 2 ** 23;
+const BLOCKS_IN_LOW_HALF = 2 ** 32 / PICKS_MAX;
+/** Which half of a 64-bit number comes first in memory. */
+const LOW = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1 ? 0 : 1;
+
 export interface SortPicksJob {
   /** Block numbers of each source's slots. */
   readonly blockNumbers: readonly Float64Array[];
   readonly picks: Uint32Array;
 }
 
-/** The picks in the order of their block numbers. */
+/**
+ * The picks in the order of their block numbers, which are different. Sorted as 64-bit numbers, block number above place: without a
+ * comparison function that takes a tenth of the time.
+ */
 export function sortPicks({ blockNumbers, picks }: SortPicksJob): Uint32Array {
-  const blockOf = (pick: number): number => blockNumbers[Math.floor(pick / PICK_SOURCE_FACTOR)][pick % PICK_SOURCE_FACTOR];
-  return picks.slice().sort((a, b) => blockOf(a) - blockOf(b));
+  assert(picks.length <= PICKS_MAX, `${picks.length} picks are too many for one set`);
+  const keys = new BigUint64Array(picks.length);
+  const halves = new Uint32Array(keys.buffer);
+  for (let i = 0; i < picks.length; i += 1) {
+    const blockNumber = blockNumbers[Math.floor(picks[i] / PICK_SOURCE_FACTOR)][picks[i] % PICK_SOURCE_FACTOR];
+    halves[2 * i + LOW] = (blockNumber % BLOCKS_IN_LOW_HALF) * PICKS_MAX + i;
+    halves[2 * i + 1 - LOW] = Math.floor(blockNumber / BLOCKS_IN_LOW_HALF);
+  }
+  keys.sort();
+  const sorted = new Uint32Array(picks.length);
+  for (let i = 0; i < sorted.length; i += 1) sorted[i] = picks[halves[2 * i + LOW] % PICKS_MAX];
+  return sorted;
 }
 
 /** The slot table of a slab: views of shared memory. */

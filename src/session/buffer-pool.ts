@@ -25,7 +25,7 @@ const CLASS_BYTES: readonly number[] = [
 /** What is left over of one read when it is small: a header, a 4 KiB write. */
 export const SMALL_BUFFER_BYTES = HEADROOM;
 /** One buffer of replies, and the unparsed input of a connection that needs no reservation. */
-export const PIECE_BYTES = 256 * KIB + HEADROOM;
+export const PIECE_BYTES = 512 * KIB + HEADROOM;
 
 /** The size of the buffer that `take(bytes)` gives: what a reservation must count. */
 export function bufferClassBytes(bytes: number): number {

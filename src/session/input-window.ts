@@ -4,7 +4,7 @@
  *
  * Input lands in the scratch buffer that all connections share, and what is left there at the end of a turn moves away:
  * - up to 8 KiB (a header, a small write) to a small buffer of the connection; it is put in front of the next read;
- * - more than that to a piece of 256 KiB, and the rest of the payload is then received right behind it;
+ * - more than that to a piece of 512 KiB, and the rest of the payload is then received right behind it;
  * - a payload larger than a piece gets a buffer for all of it, counted in the budget of payloads, once an eighth of it
  *   or a whole piece has arrived: a client that only announces 32 MiB holds none of them.
  * A stream of large writes stays in its buffer: reading stops at the header after the payload, and only that header is moved.

@@ -51,6 +51,11 @@ class CountingStore implements ObjectStore {
 
   stage: ObjectStore['stage'] = (key) => this.#inner.stage(key);
   releaseSpace: ObjectStore['releaseSpace'] = () => this.#inner.releaseSpace();
+
+  get spareBytes(): number {
+    return this.#inner.spareBytes;
+  }
+
   publish: ObjectStore['publish'] = (objects) => this.#inner.publish(objects);
   list: ObjectStore['list'] = (folder) => this.#inner.list(folder);
   remove: ObjectStore['remove'] = (key) => this.#inner.remove(key);
@@ -201,4 +206,12 @@ describe('the built worker', () => {
 test('names of chunks are read back, and nothing else is taken for one', () => {
   expect(parseChunkName(chunkName(7, 12_345_678_901))).toEqual({ chunk: 12_345_678_901, epoch: 7 });
   for (const name of ['c1-e1', '.stage-c0000000001-e000001', 'c0000000001-e000001.bak', 'k0000000001-e000001', '']) expect(parseChunkName(name)).toBeNull();
+});
+
+test('picks are sorted by block number, whatever their source, up to the largest volume', () => {
+  const blocks = [2 ** 41 - 1, 0, 511, 512, 513, 2 ** 32, 2 ** 32 - 1, 2 ** 40 + 511, 2 ** 40 + 512, 7, 2 ** 41 - 2, 1_000_000];
+  const blockNumbers = [Float64Array.from(blocks.slice(0, 5)), new Float64Array(0), Float64Array.from(blocks.slice(5))];
+  const picks = Uint32Array.from(blocks.keys(), (i) => (i < 5 ? i : 2 * PICK_SOURCE_FACTOR + i - 5));
+  const blockOf = (pick: number): number => blockNumbers[Math.floor(pick / PICK_SOURCE_FACTOR)][pick % PICK_SOURCE_FACTOR];
+  expect(Array.from(sortPicks({ blockNumbers, picks }), blockOf)).toEqual(blocks.toSorted((a, b) => a - b));
 });
