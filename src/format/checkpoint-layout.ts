@@ -19,7 +19,7 @@
  *
  * | page | magic | index | entry |
  * |---|---|---|---|
- * | leaf | `BMLF` | block / 1024 | 12 bytes, a run: u16 first place (block mod 1024), u16 blocks, u32 chunk (0: provisioned zeroes), u16 slot of the first block in the chunk's block table, u16 zero |
+ * | leaf | `BMLF` | block / 1024 | 12 bytes, a run: u16 first place (block mod 1024), u16 blocks, u32 chunk (0: provisioned zeroes; 2^32-1: lost, so a read fails), u16 slot of the first block in the chunk's block table, u16 zero |
  * | node | `BMND` | leaf / 1024 | 32 bytes: u32 place (leaf mod 1024), u32 zero, reference |
  * | catalogue | `BMCT` | chunk / 1024 | 16 bytes: u16 place, u16 live blocks, u16 blocks, u16 zero, u32 bytes of the object, u32 epoch |
  * | root | `BMRT` | checkpoint number | see below |
@@ -76,7 +76,7 @@ export interface CheckpointIdentity {
   readonly lastLsn: number;
 }
 
-/** Consecutive blocks of a leaf that stand in consecutive slots of one chunk; chunk 0: provisioned zeroes. */
+/** Consecutive blocks of a leaf that stand in consecutive slots of one chunk; chunk 0: provisioned zeroes; 2^32-1: lost. */
 export interface Run {
   readonly place: number;
   readonly blockCount: number;

@@ -15,8 +15,10 @@ export type Lookup = (typeof LOOKUP)[keyof typeof LOOKUP];
 export const LEAF_BLOCKS = PAGE_FANOUT;
 /** Chunk number in the map for zeroes that stay provisioned; chunk numbers begin at 1. */
 const PROVISIONED_SLOT = 1;
+/** Stands in the map for what was lost and not written since: a read of it fails. Only `repair` puts it there. */
+export const LOST_CHUNK = 0xffffffff;
 /** The map names chunks with 32 bits: 16 EiB of writes in the life of a volume. */
-export const MAX_CHUNK_NUMBER = 0xffffffff;
+export const MAX_CHUNK_NUMBER = LOST_CHUNK - 1;
 const DENSE_LEAF_BYTES = LEAF_BLOCKS * 6;
 const UNIFORM_LEAF_BYTES = 96;
 
@@ -46,6 +48,10 @@ export class Leaf {
     this.reference = reference;
     this.resident = reference === null;
   }
+}
+
+function isChunk(chunk: number): boolean {
+  return chunk !== 0 && chunk !== LOST_CHUNK;
 }
 
 const EMPTY_RUN: Run = { place: 0, blockCount: 0, chunk: 0, slot: 0 };
@@ -231,7 +237,7 @@ export class BlockMap {
 
   /** Puts consecutive blocks into consecutive slots of a chunk (0: provisioned zeroes). Their leaves must be resident. */
   place(blockNumber: number, blockCount: number, chunk: number, slot: number): void {
-    assert(chunk <= MAX_CHUNK_NUMBER, 'a chunk number does not fit the map');
+    assert(chunk <= MAX_CHUNK_NUMBER || chunk === LOST_CHUNK, 'a chunk number does not fit the map');
     let done = 0;
     while (done < blockCount) {
       const index = Math.floor((blockNumber + done) / LEAF_BLOCKS);
@@ -314,7 +320,7 @@ export class BlockMap {
     if (leaf.dense === null) {
       const { run } = leaf;
       const overlap = Math.min(place + count, run.place + run.blockCount) - Math.max(place, run.place);
-      if (run.chunk !== 0 && overlap > 0) this.#options.displaced(run.chunk, overlap);
+      if (isChunk(run.chunk) && overlap > 0) this.#options.displaced(run.chunk, overlap);
       return;
     }
     const { chunks } = leaf.dense;
@@ -324,7 +330,7 @@ export class BlockMap {
       const chunk = chunks[at];
       const first = at;
       while (at < end && chunks[at] === chunk) at += 1;
-      if (chunk !== 0) this.#options.displaced(chunk, at - first);
+      if (isChunk(chunk)) this.#options.displaced(chunk, at - first);
     }
   }
 

@@ -54,7 +54,7 @@ export interface CheckpointState {
 }
 
 /** Appends pages to a staged object and says where each stands. */
-class PageWriter {
+export class PageWriter {
   readonly #object: StagedObject;
   readonly #identity: CheckpointIdentity;
   #parts: Uint8Array[] = [];

@@ -23,7 +23,7 @@ import { checkpointKey } from './volume-files.ts';
 /** A page longer than this is refused before memory is taken for it: the longest there are is a node's. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 
-async function readPage(object: StoredObject, reference: PageReference, name: string): Promise<Uint8Array> {
+export async function readPage(object: StoredObject, reference: PageReference, name: string): Promise<Uint8Array> {
   const fits = reference.length <= MAX_PAGE_BYTES && reference.offset >= CHECKPOINT_HEADER_BYTES && reference.offset + reference.length <= object.sizeBytes - CHECKPOINT_FOOTER_BYTES;
   if (!fits) throw new VolumeError('corrupt', `${name}: a page at byte ${reference.offset}, ${reference.length} bytes, does not fit an object of ${object.sizeBytes} bytes`);
   const bytes = new Uint8Array(reference.length);
@@ -32,7 +32,7 @@ async function readPage(object: StoredObject, reference: PageReference, name: st
 }
 
 /** Checkpoint objects kept open while many pages are read from them. */
-class PageReader {
+export class PageReader {
   readonly #store: ObjectStore;
   readonly #open = new Map<number, StoredObject>();
 

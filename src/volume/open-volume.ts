@@ -6,7 +6,7 @@ import { Arena } from '../base/arena.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { ChunkReader } from '../chunk/chunk-reader.ts';
-import type { Env, File, FileLock } from '../env/env.ts';
+import type { Env, File, FileLock, FileSystem } from '../env/env.ts';
 import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { BlockMap } from '../index/block-map.ts';
@@ -20,7 +20,7 @@ import { Flusher } from './flusher.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { VolumeCore } from './volume-core.ts';
-import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockVolume, logPath, manifestPath, parentPath, readManifest, writeManifest } from './volume-files.ts';
+import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockVolume, logPath, manifestPath, parentPath, readManifest, repairPath, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -54,7 +54,8 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
   }
 }
 
-async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
+/** Takes a volume's lock. Errors: `not-found`, `in-use`, `io-error`. */
+export async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
   try {
     if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}: ${manifestPath(directory)} is missing`);
     const lock = await lockVolume(env, directory);
@@ -64,6 +65,11 @@ async function takeLock(env: Env, directory: string, name: string): Promise<File
     // A directory without permissions, say: that is its owner's mistake, and ends no server.
     throw toVolumeError(error, `locking volume ${name}`);
   }
+}
+
+/** In the middle of a repair the files of a volume do not fit together. */
+async function refuseWhileRepairing(files: FileSystem, directory: string, name: string): Promise<void> {
+  if (await files.exists(repairPath(directory))) throw new VolumeError('corrupt', `a repair of volume ${name} was interrupted; finish it: basalt repair ${name} --yes`);
 }
 
 class Opening {
@@ -89,6 +95,7 @@ class Opening {
     const { directory } = this.#options;
     const startMs = this.#env.clock.nowMs();
     const found = await readManifest(this.#env.files, directory);
+    await refuseWhileRepairing(this.#env.files, directory, this.#name);
     await this.#store.prepare(OBJECT_FOLDERS);
     // The process that made the volume may have died between the rename to this name and its sync.
     await this.#env.files.syncDirectory(parentPath(directory));

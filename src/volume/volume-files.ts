@@ -23,16 +23,39 @@ export function parentPath(directory: string): string {
   return slash < 0 ? '.' : directory.slice(0, slash) || '/';
 }
 
+/** Name of the file that stands there from the first change that a repair makes to its last. */
+export const REPAIR_NAME = 'repairing';
+
+export function repairPath(directory: string): string {
+  return `${directory}/${REPAIR_NAME}`;
+}
+
 export function lockPath(directory: string): string {
   return `${directory}/lock`;
 }
 
 export function logPath(directory: string, index: number): string {
-  return `${directory}/${LOG_FOLDER}/${String(index).padStart(2, '0')}.log`;
+  return `${directory}/${logKey(index)}`;
+}
+
+/** Path of a log file within the volume's directory. */
+export function logKey(index: number): string {
+  return `${LOG_FOLDER}/${String(index).padStart(2, '0')}.log`;
+}
+
+/** Path of the manifest within the volume's directory. */
+export function manifestKey(): string {
+  return MANIFEST_NAME;
 }
 
 export function checkpointName(epoch: number, number: number): string {
   return `k${String(number).padStart(10, '0')}-e${String(epoch).padStart(6, '0')}`;
+}
+
+/** Number and epoch of a checkpoint's name, or null if it is not one. */
+export function parseCheckpointName(name: string): { readonly number: number; readonly epoch: number } | null {
+  const match = /^k(\d{10,})-e(\d{6,})$/.exec(name);
+  return match === null ? null : { number: Number(match[1]), epoch: Number(match[2]) };
 }
 
 export function checkpointKey(epoch: number, number: number): string {

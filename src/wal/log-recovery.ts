@@ -58,6 +58,8 @@ export interface LogExamination extends LogRecovery {
   readonly damage: LogDamage | null;
   /** Files whose header is not valid, those that were never used left out. */
   readonly headers: readonly { readonly fileIndex: number; readonly fault: HeaderFault }[];
+  /** Files whose header is valid. */
+  readonly ownFiles: number;
 }
 
 /** Reads records of one log file through a sliding window. */
@@ -176,7 +178,7 @@ export async function examineLog(options: LogRecoveryOptions): Promise<LogExamin
   const { lives, headless } = await readLives(options);
   const ours = headless.filter(({ fault }) => fault.fault !== 'foreign');
   const found = await new Replay(options, lives, ours).run();
-  return { ...found, headers: headless.filter(({ fault }) => fault.fault !== 'unused') };
+  return { ...found, headers: headless.filter(({ fault }) => fault.fault !== 'unused'), ownFiles: lives.length };
 }
 
 class Replay {

@@ -1,0 +1,83 @@
+/** `basalt check`: looks at all of a volume that nobody has open, and reports everything that is wrong with it. Changes nothing. */
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import type { Env } from '../env/env.ts';
+import { type BlockRange, type Finding, type OnProgress, faultOf } from './inspect-findings.ts';
+import { type Inspection, inspectVolume } from './inspect.ts';
+import { takeLock } from './open-volume.ts';
+import { manifestKey, readManifest, repairPath } from './volume-files.ts';
+
+export interface ToolOptions {
+  readonly env: Env;
+  readonly name: string;
+  /** The volume's directory. */
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  readonly onProgress: OnProgress;
+}
+
+export interface CheckReport {
+  readonly volume: string;
+  /** Whether every block was read, too. */
+  readonly deep: boolean;
+  readonly isClean: boolean;
+  readonly findings: readonly Finding[];
+  /** What is worth knowing but does no harm. */
+  readonly notes: readonly string[];
+  /** Blocks that cannot be had back from anything that is there; blocks that fail their checksum are with their findings. */
+  readonly lost: readonly BlockRange[];
+  readonly chunks: number;
+  readonly leaves: number;
+  readonly logRecords: number;
+  /** Null when the manifest cannot be read. */
+  readonly lastLsn: number | null;
+  readonly blockSizeBytes: number | null;
+}
+
+/** Runs `task` while nobody else can open the volume. Errors: `not-found`, `in-use`, and what `task` rejects with. */
+export async function withLock<T>({ env, directory, name }: ToolOptions, task: () => Promise<T>): Promise<T> {
+  const lock = await takeLock(env, directory, name);
+  try {
+    return await task();
+  } catch (error) {
+    throw toVolumeError(error, `looking at volume ${name}`);
+  } finally {
+    await lock.release();
+  }
+}
+
+/** Checks a volume. Errors: `not-found`, `in-use`, `unsupported`, `io-error` for a system that fails; damage is in the report. */
+export function checkVolume(options: ToolOptions & { readonly deep: boolean }): Promise<CheckReport> {
+  return withLock(options, async () => {
+    const { env, directory, name, deep } = options;
+    if (await env.files.exists(repairPath(directory))) return interrupted(name, deep);
+    const manifest = await readManifest(env.files, directory).catch((error: unknown) => damageOf(error));
+    if (manifest instanceof VolumeError) return withoutManifest(name, deep, manifest);
+    return reportOf(name, deep, await inspectVolume({ ...options, manifest, uncertain: 'lost' }));
+  });
+}
+
+/** The error, if it says that the manifest is damaged; thrown on otherwise. */
+function damageOf(error: unknown): VolumeError {
+  if (error instanceof VolumeError && error.code === 'corrupt') return error;
+  throw error;
+}
+
+function reportOf(volume: string, deep: boolean, { findings, lost, chunks, checkpoint, log, manifest }: Inspection): CheckReport {
+  const { list, notes } = findings;
+  const { blockSizeBytes } = manifest;
+  return { volume, deep, isClean: list.length === 0, findings: list, notes, lost: lost.list, chunks: chunks.size, leaves: checkpoint.leaves.size, logRecords: log.records.length, lastLsn: log.lastLsn, blockSizeBytes };
+}
+
+const NOTHING = { notes: [], lost: [], chunks: 0, leaves: 0, logRecords: 0, lastLsn: null, blockSizeBytes: null };
+
+function withoutManifest(volume: string, deep: boolean, error: VolumeError): CheckReport {
+  const file = manifestKey();
+  const advice = 'without it nothing can be said of the other files, and the volume cannot be opened or repaired; put the manifest of a backup in its place (the other files may be newer than it) and check again';
+  return { ...NOTHING, volume, deep, isClean: false, findings: [{ file, ...faultOf(file, error), lost: [], advice, needsRepair: false }] };
+}
+
+function interrupted(volume: string, deep: boolean): CheckReport {
+  const problem = 'a repair was interrupted; until it is finished the files do not fit together';
+  return { ...NOTHING, volume, deep, isClean: false, findings: [{ file: 'repairing', offsetBytes: null, problem, lost: [], advice: `run: basalt repair ${volume} --yes`, needsRepair: true }] };
+}

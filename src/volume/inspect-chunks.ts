@@ -1,0 +1,232 @@
+/** The chunks of a volume, looked at one by one, and the chain of sets behind the checkpoint as far as it is sound. */
+import { checksum, formatChecksum } from '../base/checksum.ts';
+import { toVolumeError } from '../base/errors.ts';
+import { CHUNK_FOLDER, type ChunkReaderOptions, chunkKey, parseChunkName, readChunkIdentity, readChunkTables } from '../chunk/chunk-reader.ts';
+import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import { type Fault, type Findings, type OnProgress, faultOf, isDamage } from './inspect-findings.ts';
+
+export interface InspectedChunk {
+  readonly chunk: number;
+  readonly epoch: number;
+  readonly key: string;
+  readonly sizeBytes: number;
+  /** Null: its header cannot be read. */
+  readonly identity: ChunkIdentity | null;
+  /** What is wrong with its header, footer or tables; null if nothing is. A block may fail its checksum all the same. */
+  readonly fault: Fault | null;
+  readonly blockCount: number;
+  /** What a deep check found, ascending by slot. */
+  readonly badBlocks: readonly BadBlock[];
+}
+
+/** A block that fails its checksum, or cannot be read at all. */
+export interface BadBlock {
+  readonly slot: number;
+  readonly blockNumber: number;
+  readonly offsetBytes: number;
+  readonly problem: string;
+}
+
+/** Consecutive chunks that are durable only together. */
+export interface InspectedSet {
+  readonly previousChunk: number;
+  readonly lastChunk: number;
+  readonly firstLsn: number;
+  readonly lastLsn: number;
+  readonly parts: number;
+  readonly chunks: readonly InspectedChunk[];
+  /** All parts are there, and sound. */
+  readonly isWhole: boolean;
+}
+
+export interface ChunkChain {
+  /** Sets behind the checkpoint, in order, each going on where the one before it ends. */
+  readonly sets: readonly InspectedSet[];
+  /** Last chunk and last LSN of the chain. */
+  readonly lastChunk: number;
+  readonly lastLsn: number;
+  /** Chunks behind the checkpoint that are not in the chain, though they were published once: something before them is damaged. */
+  readonly unplaced: readonly InspectedChunk[];
+}
+
+/** Blocks that are read at once in a deep check. */
+const READ_BYTES = 1024 * 1024;
+
+export interface ChunkInspection {
+  readonly store: ObjectStore;
+  readonly manifest: Manifest;
+  readonly findings: Findings;
+  readonly deep: boolean;
+  readonly onProgress: OnProgress;
+}
+
+export function chunkExpectations({ volumeId, blockSizeBytes, sizeBytes }: Manifest): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
+  return { volumeId, blockSizeBytes, volumeBlocks: sizeBytes / blockSizeBytes };
+}
+
+/** Every chunk there is, by number, in order. */
+export async function inspectChunks(inspection: ChunkInspection): Promise<Map<number, InspectedChunk>> {
+  const { store, findings, onProgress } = inspection;
+  const found: { chunk: number; epoch: number }[] = [];
+  for (const name of await store.list(CHUNK_FOLDER)) {
+    const parsed = parseChunkName(name);
+    if (parsed === null) findings.notes.push(`${CHUNK_FOLDER}/${name} is no file of basalt's; it is left alone`);
+    else found.push(parsed);
+  }
+  found.sort((a, b) => a.chunk - b.chunk || a.epoch - b.epoch);
+  const chunks = new Map<number, InspectedChunk>();
+  for (const [index, { chunk, epoch }] of found.entries()) {
+    onProgress({ task: 'chunks', done: index, total: found.length });
+    const other = chunks.get(chunk);
+    const inspected = await inspectChunk(inspection, chunk, epoch);
+    // Which of the two is right nobody can say: neither of them counts.
+    const fault = other === undefined ? inspected.fault : { offsetBytes: null, problem: `chunk ${chunk} is there twice, of epochs ${other.epoch} and ${epoch}` };
+    chunks.set(chunk, { ...inspected, fault });
+  }
+  onProgress({ task: 'chunks', done: found.length, total: found.length });
+  return chunks;
+}
+
+async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: number): Promise<InspectedChunk> {
+  const { store, manifest, deep } = inspection;
+  const key = chunkKey(epoch, chunk);
+  let object: StoredObject;
+  try {
+    object = await store.open(key);
+  } catch (error) {
+    return { chunk, epoch, key, sizeBytes: 0, identity: null, fault: faultOf(key, error), blockCount: 0, badBlocks: [] };
+  }
+  let identity: ChunkIdentity | null = null;
+  const { sizeBytes } = object;
+  try {
+    identity = await readChunkIdentity(object, manifest, chunk, key);
+    const { tables } = await readChunkTables(object, chunkExpectations(manifest), chunk, key);
+    const blockCount = tables.blockNumbers.length;
+    if (identity.epoch !== epoch) {
+      const fault = { offsetBytes: 32, problem: `is of epoch ${identity.epoch}, expected epoch ${epoch}` };
+      return { chunk, epoch, key, sizeBytes, identity: null, fault, blockCount, badBlocks: [] };
+    }
+    const badBlocks = deep ? await findBadBlocks(object, tables, manifest.blockSizeBytes) : [];
+    return { chunk, epoch, key, sizeBytes, identity, fault: null, blockCount, badBlocks };
+  } catch (error) {
+    return { chunk, epoch, key, sizeBytes, identity, fault: faultOf(key, error), blockCount: 0, badBlocks: [] };
+  } finally {
+    await object.close();
+  }
+}
+
+async function findBadBlocks(object: StoredObject, tables: ChunkTables, blockSizeBytes: number): Promise<BadBlock[]> {
+  const most = Math.max(1, Math.floor(READ_BYTES / blockSizeBytes));
+  const buffer = new Uint8Array(most * blockSizeBytes);
+  const bad: BadBlock[] = [];
+  let slot = 0;
+  while (slot < tables.blockNumbers.length) {
+    let run = 1;
+    while (run < most && tables.offsets[slot + run] === tables.offsets[slot] + run * blockSizeBytes) run += 1;
+    const whole = await readOrFault(object, buffer.subarray(0, run * blockSizeBytes), tables.offsets[slot]);
+    for (let i = 0; i < run; i += 1) {
+      const bytes = buffer.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes);
+      const offsetBytes = tables.offsets[slot + i];
+      // A bad sector fails the reading of its neighbours, too: each is tried alone then.
+      const fault = whole === null ? null : await readOrFault(object, bytes, offsetBytes);
+      const problem = fault ?? checksumFault(bytes, tables.checksums[slot + i]);
+      if (problem !== null) bad.push({ slot: slot + i, blockNumber: tables.blockNumbers[slot + i], offsetBytes, problem });
+    }
+    slot += run;
+  }
+  return bad;
+}
+
+function checksumFault(bytes: Uint8Array, expected: number): string | null {
+  const computed = checksum(bytes);
+  return computed === expected ? null : `checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}`;
+}
+
+/** Why the bytes cannot be read, or null. Throws what is no damage. */
+async function readOrFault(object: StoredObject, target: Uint8Array, offsetBytes: number): Promise<string | null> {
+  try {
+    await object.read(target, offsetBytes);
+    return null;
+  } catch (cause) {
+    const error = toVolumeError(cause, 'reading a block');
+    if (!isDamage(error)) throw error;
+    return error.message;
+  }
+}
+
+/** The sets that chunks belong to, as far as their headers tell. */
+function gatherSets(chunks: Iterable<InspectedChunk>): InspectedSet[] {
+  const sets = new Map<string, { identity: ChunkIdentity; chunks: InspectedChunk[] }>();
+  for (const inspected of chunks) {
+    const { identity, chunk, epoch } = inspected;
+    if (identity === null) continue;
+    const key = `${epoch}:${chunk - identity.part + 1}`;
+    const set = sets.get(key) ?? { identity, chunks: [] };
+    sets.set(key, set);
+    set.chunks.push(inspected);
+  }
+  return [...sets.values()].map(({ identity, chunks: parts }) => ({
+    previousChunk: identity.previousChunk,
+    lastChunk: identity.chunkNumber - identity.part + identity.parts,
+    firstLsn: identity.firstLsn,
+    lastLsn: identity.lastLsn,
+    parts: identity.parts,
+    chunks: parts,
+    isWhole: parts.length === identity.parts && parts.every((part, index) => isPart(part, identity, index + 1)),
+  }));
+}
+
+function isPart({ identity, fault }: InspectedChunk, first: ChunkIdentity, part: number): boolean {
+  if (identity === null || fault !== null || identity.part !== part) return false;
+  return identity.parts === first.parts && identity.previousChunk === first.previousChunk && identity.firstLsn === first.firstLsn && identity.lastLsn === first.lastLsn;
+}
+
+/** Follows the chain from the checkpoint on, as recovery does. */
+export function followChain(manifest: Manifest, chunks: ReadonlyMap<number, InspectedChunk>, findings: Findings): ChunkChain {
+  let { lastChunk, lastLsn } = manifest.checkpoint;
+  const gathered = gatherSets([...chunks.values()].filter(({ chunk }) => chunk > manifest.checkpoint.lastChunk));
+  const passed = new Set<number>();
+  const sets: InspectedSet[] = [];
+  for (;;) {
+    passed.add(lastChunk);
+    const next = gathered.filter((set) => set.previousChunk === lastChunk && set.isWhole);
+    const [set] = next;
+    if (next.length > 1) findings.broken(next[1].chunks[0].key, 64, `follows chunk ${lastChunk}, as ${set.chunks[0].key} does; one set of chunks can`);
+    if (next.length !== 1) break;
+    if (set.firstLsn !== lastLsn + 1) {
+      findings.broken(set.chunks[0].key, 48, `begins with LSN ${set.firstLsn}, expected LSN ${lastLsn + 1}`);
+      break;
+    }
+    sets.push(set);
+    ({ lastChunk, lastLsn } = set);
+  }
+  const placed = new Set(sets.flatMap((set) => set.chunks.map(({ chunk }) => chunk)));
+  const unplaced = [...chunks.values()].filter(({ chunk }) => chunk > manifest.checkpoint.lastChunk && !placed.has(chunk));
+  noteUnplaced(gathered, unplaced, passed, findings);
+  return { sets, lastChunk, lastLsn, unplaced };
+}
+
+function noteUnplaced(gathered: readonly InspectedSet[], unplaced: readonly InspectedChunk[], passed: ReadonlySet<number>, findings: Findings): void {
+  for (const set of gathered) {
+    const { key, chunk } = set.chunks[0];
+    if (!unplaced.some((other) => other.chunk === chunk)) continue;
+    if (!passed.has(set.previousChunk)) findings.broken(key, 64, `follows chunk ${set.previousChunk}, which is missing or not whole`);
+    else if (!set.isWhole && set.chunks.every(({ fault }) => fault === null)) findings.notes.push(`${key} and what belongs to it were being published when the process ended; their records are in the log`);
+  }
+}
+
+/**
+ * Of the chunks up to `lastChunk`: the last one of which it is not certain that all that came after it is still there. 0: nothing
+ * ever went away.
+ */
+export function lastGap(chunks: ReadonlyMap<number, InspectedChunk>, lastChunk: number): number {
+  const ends = new Map(gatherSets(chunks.values()).filter(({ isWhole }) => isWhole).map((set) => [set.lastChunk, set.previousChunk]));
+  let at = lastChunk;
+  for (;;) {
+    const previous = ends.get(at);
+    if (at === 0 || previous === undefined) return at;
+    at = previous;
+  }
+}
