@@ -120,7 +120,8 @@ async function basaltCommand(options: ServerOptions, socketPath: string): Promis
   const data = join(options.directory, 'data');
   await mkdir(data, { recursive: true });
   // A new volume's log takes its size from the settings.
-  const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, '--data', data, ...(options.serveOptions ?? [])];
+  const consent = options.mode === 'async' ? ['--accept-data-loss'] : [];
+  const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, ...consent, '--data', data, ...(options.serveOptions ?? [])];
   await execute(process.execPath, [options.basaltEntry, ...create]);
   const serve = ['serve', '--data', data, '--socket', socketPath, '--log-level', 'warn', ...(options.serveOptions ?? [])];
   return [process.execPath, [...(options.nodeOptions ?? []), options.basaltEntry, ...serve]];

@@ -1,6 +1,6 @@
 /** basalt as a library: volumes of this machine's file system, opened in this process and read and written by direct call. */
 import { basename, resolve } from 'node:path';
-import type { Durability } from './base/durability.ts';
+import { DURABILITY_MODES, isDurability, type Durability } from './base/durability.ts';
 import { VolumeError } from './base/errors.ts';
 import type { EngineSettings } from './base/settings-types.ts';
 import { parseSize } from './base/units.ts';
@@ -11,14 +11,14 @@ import type { Env, Logger } from './env/env.ts';
 import { createNodeEnv } from './env/node-env.ts';
 import { createVolume as createVolumeIn } from './volume/create-volume.ts';
 import { openVolume as openVolumeIn } from './volume/open-volume.ts';
-import type { VolumeStats } from './volume/volume-info.ts';
+import type { AtRisk, VolumeStats } from './volume/volume-info.ts';
 import type { Volume } from './volume/volume.ts';
 
 export { DURABILITY_MODES, type Durability } from './base/durability.ts';
 export { VolumeError, type ErrorCode, type ErrorContext } from './base/errors.ts';
 export type { EngineSettings } from './base/settings-types.ts';
 export type { LogFields, Logger, LogLevel } from './env/env.ts';
-export type { VolumeStats } from './volume/volume-info.ts';
+export type { AtRisk, DataAtRisk, VolumeStats } from './volume/volume-info.ts';
 
 export interface CommonOptions {
   /** What differs from the defaults of `config/default.toml`. */
@@ -69,6 +69,13 @@ export interface VolumeHandle {
   trim(offsetBytes: number, lengthBytes: number, options?: WriteOptions): Promise<void>;
   /** Every write that was answered before is durable on return (mode `async`: at once, and without that promise). */
   flush(): Promise<void>;
+  /**
+   * Changes the mode for all later writes, also after the volume is opened again; resolves when everything accepted before is durable.
+   * Mode `async` loses up to an interval of answered writes in a crash, flushed or not. Rejects with `no-space`, `io-error`, `failed`.
+   */
+  setDurability(durability: Durability): Promise<void>;
+  /** What a power cut, or the loss of the log, would take now. */
+  atRisk(): AtRisk;
   stats(): VolumeStats;
   /** Makes everything durable and lets go of the volume. */
   close(): Promise<void>;
@@ -153,6 +160,15 @@ class OpenedVolume implements VolumeHandle {
 
   flush(): Promise<void> {
     return this.#volume.flush();
+  }
+
+  async setDurability(durability: Durability): Promise<void> {
+    if (!isDurability(durability)) throw new VolumeError('invalid-argument', `durability ${JSON.stringify(durability)} is none of ${DURABILITY_MODES.join(', ')}`);
+    await this.#volume.setDurability(durability);
+  }
+
+  atRisk(): AtRisk {
+    return this.#volume.atRisk();
   }
 
   stats(): VolumeStats {

@@ -1,7 +1,9 @@
 /** What the verbs need from the world; `main.ts` gives the real one, tests their own. */
+import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { ProgramSettings } from '../config/settings.ts';
+import type { VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
 import type { CreateOptions, VolumeInfo } from '../volume/volume-info.ts';
 
@@ -21,7 +23,14 @@ export interface VolumeManager {
   describe(name: string): Promise<VolumeInfo>;
   describeAll(): Promise<VolumeInfo[]>;
   remove(name: string): Promise<void>;
+  setDurability(name: string, durability: Durability): Promise<void>;
   close(): Promise<void>;
+}
+
+/** The part of the control API that the verbs use. */
+export interface RunningServer {
+  volume(name: string): Promise<VolumeDetails>;
+  setDurability(name: string, durability: Durability): Promise<void>;
 }
 
 export interface OpenVolumesOptions {
@@ -48,6 +57,8 @@ export interface CliContext {
   readonly environment: Readonly<Record<string, string | undefined>>;
   /** Opens a directory of volumes; the engine is loaded only then. */
   openVolumes(options: OpenVolumesOptions): Promise<VolumeManager>;
+  /** The server that runs in a directory of volumes; null if none does. */
+  findServer(directory: string): Promise<RunningServer | null>;
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;

@@ -2,7 +2,7 @@
 /** The `basalt` command. What a verb needs is loaded when it runs: `--help` starts without the engine. */
 import { readFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { CliContext, OpenVolumesOptions, ServePlan, VolumeManager } from './context.ts';
+import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager } from './context.ts';
 import { runCli } from './program.ts';
 import { createTerminal } from './terminal.ts';
 
@@ -31,6 +31,10 @@ const context: CliContext = {
   async openVolumes(options: OpenVolumesOptions): Promise<VolumeManager> {
     const { openVolumes } = await import('./open-volumes.ts');
     return openVolumes(options, terminal);
+  },
+  async findServer(directory: string): Promise<RunningServer | null> {
+    const { ControlClient } = await import('../control/control-client.ts');
+    return ControlClient.find(directory);
   },
   async serve(plan: ServePlan): Promise<number> {
     const { runServer } = await import('./run-server.ts');

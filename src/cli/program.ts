@@ -6,6 +6,7 @@ import { printError } from './output.ts';
 import { usageError, type Usage } from './usage.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
+import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addList, listFlags } from './verbs/list.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
@@ -19,10 +20,11 @@ function buildUsage(): Usage {
       create: Object.keys(createFlags),
       list: Object.keys(listFlags),
       show: Object.keys(showFlags),
+      durability: Object.keys(durabilityFlags),
       delete: Object.keys(deleteFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', delete: 'NAME', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', delete: 'NAME', settings: '' },
   };
 }
 
@@ -34,7 +36,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, delete or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, delete or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -46,6 +48,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addCreate(program, context);
   addList(program, context);
   addShow(program, context);
+  addDurability(program, context);
   addDelete(program, context, exit);
   addSettings(program, context);
   return program;

@@ -1,6 +1,10 @@
 /** The composition root of `basalt serve`: volumes, server, logger, and their end. */
+import { resolve } from 'node:path';
 import { VolumeError } from '../base/errors.ts';
 import { workerEntry } from '../chunk/worker-entry.ts';
+import { ControlServer } from '../control/control-server.ts';
+import type { ControlTargets, ServerInfo } from '../control/routes.ts';
+import { ControlSocket } from '../control/socket-file.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import type { Env, Logger } from '../env/env.ts';
 import { parseTcpAddress, type ListenAddress, type ListenerInfo } from '../server/listener.ts';
@@ -16,14 +20,35 @@ function formatListener(info: ListenerInfo, json: boolean): string {
 /** What runs, and has to be ended in this order. */
 interface Running {
   readonly server: NbdServer;
+  readonly control: ControlServer | null;
   readonly volumes: VolumeSet;
   readonly env: Env;
 }
 
-async function end({ server, volumes, env }: Running, graceMs: number): Promise<void> {
+async function end({ server, control, volumes, env }: Running, graceMs: number): Promise<void> {
   await server.stop({ graceMs });
-  await volumes.close();
-  await env.workers.close();
+  try {
+    await volumes.close();
+  } finally {
+    // Last: until here the directory is not for another server.
+    await control?.stop();
+    await env.workers.close();
+  }
+}
+
+/**
+ * Opens the control socket. Rejects with `in-use` if another process serves the directory; anything else that is wrong with it (a
+ * file system without sockets, say) keeps nobody from serving: it is said, and there is none.
+ */
+async function startControl(plan: ServePlan, env: Env, targets: ControlTargets): Promise<ControlServer | null> {
+  try {
+    const socket = await ControlSocket.claim(env.files, plan.directory);
+    return await ControlServer.start({ socket, targets, settings: plan.settings.control, logger: env.logger });
+  } catch (error) {
+    if (!(error instanceof VolumeError) || error.code === 'in-use') throw error;
+    env.logger.log('warn', 'no-control-socket', { directory: plan.directory, error });
+    return null;
+  }
 }
 
 /**
@@ -40,11 +65,19 @@ export async function runServer(plan: ServePlan, terminal: Terminal): Promise<nu
   }
   const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine });
   const server = new NbdServer({ directory: volumes, settings: plan.settings.server, logger });
-  const running = { server, volumes, env };
+  const listeners: string[] = [];
+  const startedMs = env.clock.wallMs();
+  const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount });
+  const control = await startControl(plan, env, { volumes, server: info });
+  const running = { server, control, volumes, env };
   const stop = listenForStop((signal) => logger.log('warn', 'stopped-at-once', { signal }));
   try {
     const names = (await volumes.list()).map(({ name }) => name);
-    for (const address of addresses) terminal.out(formatListener(await server.listen(address), plan.json));
+    for (const address of addresses) {
+      const listener = await server.listen(address);
+      listeners.push(listener.uri);
+      terminal.out(formatListener(listener, plan.json));
+    }
     logger.log('info', 'serving', { directory: plan.directory, volumes: names.length, pid: process.pid });
   } catch (error) {
     await end(running, 0);

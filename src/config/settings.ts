@@ -14,8 +14,17 @@ export interface ProcessSettings {
   readonly stopGraceMs: number;
 }
 
+/** Limits of the control socket. */
+export interface ControlSettings {
+  readonly maxConnections: number;
+  readonly maxBodyBytes: number;
+  /** A request must arrive within this time; an idle connection is closed after it. */
+  readonly timeoutMs: number;
+}
+
 /** All settings of the program: what the engine and the server are given, and its own. */
 export interface ProgramSettings extends Settings {
+  readonly control: ControlSettings;
   readonly process: ProcessSettings;
 }
 
@@ -103,8 +112,14 @@ const PROCESS: Table<ProcessSettings> = {
   workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
   stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
 };
+const CONTROL: Table<ControlSettings> = {
+  maxConnections: count([16, 1, 4096], 'Connections to the control socket, and its requests in work; one more is refused.'),
+  maxBodyBytes: size([64 * KIB, KIB, 16 * MIB], 'Longest body of a control request.'),
+  timeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A control request that has not arrived whole within this time is dropped.'),
+};
 
-const GROUPS = { engine: ENGINE, server: SERVER, process: PROCESS } as const;
+
+const GROUPS = { engine: ENGINE, server: SERVER, control: CONTROL, process: PROCESS } as const;
 
 /** The name of a property in files and flags: `arenaBytes` is `arena_bytes`. */
 function snakeCase(property: string): string {
@@ -149,6 +164,7 @@ export function buildSettings(values: SettingValues = new Map()): ProgramSetting
   };
 }
 
+    control: numbersOf('control', CONTROL, numberAt),
 function numbersOf<K extends string>(
   group: string,
   table: Readonly<Record<K, NumberSetting>>,

@@ -3,6 +3,7 @@
  * ask, closes it when nobody has used it for a while. All of them share one arena.
  */
 import { Arena } from '../base/arena.ts';
+import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
@@ -43,6 +44,7 @@ function nameProblem(name: string): string | null {
   if (name === '') return 'is empty';
   if (name.includes('/')) return 'has a "/" in it; volumes are not nested';
   if (name.includes('\0')) return 'has a NUL in it';
+  if (name === CONTROL_SOCKET_NAME) return 'is that of the control socket';
   if (name.startsWith('.')) return 'begins with a dot; those names are basalt\'s own';
   const bytes = Buffer.byteLength(name);
   return bytes > MAX_NAME_BYTES ? `is ${bytes} bytes long; at most ${MAX_NAME_BYTES} are possible` : null;

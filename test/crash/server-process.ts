@@ -24,7 +24,8 @@ function commandLine({ wrapper = [], entry }: ServerCommand, args: readonly stri
 export async function createVolume(command: ServerCommand, volume: { readonly name: string; readonly mode: Durability; readonly sizeBytes: number }): Promise<void> {
   const { name, mode, sizeBytes } = volume;
   const settings = command.settings.flatMap((setting) => ['--set', setting]);
-  const args = ['create', name, String(sizeBytes), '--durability', mode, '--data', command.dataDirectory, ...settings];
+  const consent = mode === 'async' ? ['--accept-data-loss'] : [];
+  const args = ['create', name, String(sizeBytes), '--durability', mode, ...consent, '--data', command.dataDirectory, ...settings];
   await promisify(execFile)(...commandLine(command, args));
 }
 

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../src/protocol/constants.ts';
@@ -118,11 +118,14 @@ describe('serve', () => {
     expect(await after.read(0, 16_384), 'half a payload is never applied').toEqual(Buffer.concat([Buffer.alloc(4096, 9), Buffer.alloc(12_288)]));
   });
 
-  test('a second server on the directory serves no volume that the first has open', async () => {
+  test('a second server serves no volume that the first has open, whatever directory it found it in', async () => {
     await server.start();
     await connect();
     const secondSocket = join(server.directory, 'second.sock');
-    const second = new BasaltProcess(['serve', '--data', server.dataDirectory, '--socket', secondSocket]);
+    const secondData = join(server.directory, 'second');
+    mkdirSync(secondData);
+    symlinkSync(join(server.dataDirectory, 'demo'), join(secondData, 'demo'));
+    const second = new BasaltProcess(['serve', '--data', secondData, '--socket', secondSocket]);
     try {
       await second.waitFor('its listener', () => second.out.includes(secondSocket));
       await expect(NbdClient.open({ path: secondSocket }, 'demo')).rejects.toThrow(/open in another process/);
@@ -149,10 +152,13 @@ function serve(...words: string[]): ReturnType<typeof basalt> {
 describe('serve does not start, says why and exits with', () => {
   test('1 when the address is taken', async () => {
     await server.start();
-    const { status, error, out } = await serve('--listen', `127.0.0.1:${server.port}`);
+    const other = join(server.directory, 'other');
+    mkdirSync(other);
+    const { status, error, out } = await basalt('serve', '--data', other, '--listen', `127.0.0.1:${server.port}`);
     expect({ status, out }).toEqual({ status: 1, out: '' });
     expect(error).toContain(`basalt: cannot listen on 127.0.0.1:${server.port}: it is in use`);
-    const socket = await serve('--socket', server.socketPath);
+    expect(readdirSync(other), 'it leaves no control socket').toEqual(['.control.lock']);
+    const socket = await basalt('serve', '--data', other, '--socket', server.socketPath);
     expect(socket.status).toBe(1);
     expect(existsSync(server.socketPath), "the first server's socket stays").toBe(true);
   });

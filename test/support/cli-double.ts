@@ -1,6 +1,7 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { CliContext, OpenVolumesOptions, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, VolumeInfo } from '../../src/volume/volume-info.ts';
 
@@ -45,6 +46,13 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve();
   }
 
+  setDurability(name: string, durability: Durability): Promise<void> {
+    const info = this.infos.get(name);
+    if (info === undefined) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
+    this.infos.set(name, { ...info, durability });
+    return Promise.resolve();
+  }
+
   close(): Promise<void> {
     this.closed += 1;
     return Promise.resolve();
@@ -53,6 +61,9 @@ export class FakeVolumes implements VolumeManager {
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();
+  /** The server that runs, and what it was asked for. */
+  server: RunningServer | null = null;
+  readonly asked: string[] = [];
   readonly opened: OpenVolumesOptions[] = [];
   readonly plans: ServePlan[] = [];
   readonly questions: string[] = [];
@@ -79,6 +90,10 @@ export class FakeCli {
       openVolumes: (options) => {
         this.opened.push(options);
         return Promise.resolve(this.volumes);
+      },
+      findServer: (directory) => {
+        this.asked.push(directory);
+        return Promise.resolve(this.server);
       },
       serve: (plan) => {
         this.plans.push(plan);

@@ -26,7 +26,9 @@ A volume is a directory:
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
 | \`chunks/.spare-*\` | the file of a removed chunk, to be written again; removed at the next opening |
 
-Beside the volumes there may be \`.creating-*\` and \`.deleting-*\`: a volume that is being made or deleted.
+Beside the volumes there may be \`.creating-*\` and \`.deleting-*\`: a volume that is being made or deleted; and
+\`control.sock\`, \`.control.lock\` and \`.control-*\`: the socket of the process that serves the directory, the lock that this process holds, and a
+socket that is being made.
 
 What must hold between the files:
 

@@ -36,7 +36,7 @@ describe('wrong usage exits 2 and names the nearest right thing', () => {
   test.each([
     [['craete', 'demo', '1G'], 'no verb "craete"; did you mean create?'],
     [['lst', '--json=false'], 'no verb "lst"; did you mean list?'],
-    [[], 'a verb is missing: serve, create, list, show, delete or settings'],
+    [[], 'a verb is missing: serve, create, list, show, durability, delete or settings'],
     [['list', '--dta', 'x'], 'list: no flag --dta; did you mean --data?'],
     [['create', 'demo', '1G', '--durabilty=strict'], 'create: no flag --durabilty; did you mean --durability?'],
     [['serve', '--engine.arena-byte', '64M'], 'serve: no flag --engine.arena-byte; did you mean --engine.arena-bytes?'],
@@ -87,7 +87,7 @@ describe('create', () => {
   });
 
   test('takes every option, and names that look like numbers or need quotes', async () => {
-    expect(await cli.run('create', '007', '64KiB', '--block-size', '64K', '--durability', 'async', '--json')).toBe(0);
+    expect(await cli.run('create', '007', '64KiB', '--block-size', '64K', '--durability', 'async', '--accept-data-loss', '--json')).toBe(0);
     expect(JSON.parse(cli.out)).toMatchObject({ name: '007', sizeBytes: 64 * KIB, blockSizeBytes: 64 * KIB, durability: 'async' });
     expect(await cli.run('create', "it's", '1M')).toBe(0);
     expect(cli.out).toContain(String.raw`-N 'it'\''s' `);

@@ -10,7 +10,7 @@ const documents = ['README.md', 'CHANGELOG.md', 'volumes/README.md'];
 
 describe.each(documents)('%s', (name) => {
   test('names only settings that exist', () => {
-    for (const [key] of read(name).matchAll(/\b(?:engine|server|process)\.[a-z]+_[a-z_]+/g)) expect([...SETTINGS.keys()]).toContain(key);
+    for (const [key] of read(name).matchAll(/\b(?:engine|server|control|process)\.[a-z]+_[a-z_]+/g)) expect([...SETTINGS.keys()]).toContain(key);
   });
 
   test('names only verbs that exist', async () => {

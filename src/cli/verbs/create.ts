@@ -1,19 +1,12 @@
 /** `basalt create NAME SIZE` */
 import type { Argv, Options } from 'yargs';
-import { DURABILITY_MODES, isDurability, type Durability } from '../../base/durability.ts';
+import { DURABILITY_MODES } from '../../base/durability.ts';
 import { formatSize } from '../../base/units.ts';
 import type { VolumeInfo } from '../../volume/volume-info.ts';
-import { nearest } from '../../config/nearest.ts';
-import { UsageError, type CliContext } from '../context.ts';
-import { DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
+import type { CliContext } from '../context.ts';
+import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
 import { formatJson } from '../output.ts';
-
-function durabilityOf(value: string | readonly string[]): Durability {
-  const text = once('durability')(value);
-  if (isDurability(text)) return text;
-  const hint = `did you mean ${nearest(text, DURABILITY_MODES)}?`;
-  throw new UsageError(`durability "${text}" is none of ${DURABILITY_MODES.join(', ')}; ${hint}`, { flag: 'durability' });
-}
+import { checkConsent, DATA_LOSS_FLAG, durabilityOf } from './durability.ts';
 
 export const createFlags = {
   durability: {
@@ -24,6 +17,7 @@ export const createFlags = {
     coerce: durabilityOf,
     describe: 'what an answered write and flush promise (see the README)',
   },
+  'accept-data-loss': DATA_LOSS_FLAG,
   'block-size': { type: 'string', requiresArg: true, default: '4096', coerce: sizeOf('block-size'), describe: 'power of two, 4096 to 65536' },
   data: DATA_FLAG,
   ...SETTINGS_FLAGS,
@@ -59,6 +53,7 @@ export function addCreate(program: Argv, context: CliContext): Argv {
         .example('$0 create demo 10G', 'a volume of 10 GiB in ./volumes')
         .example('$0 create logs 64G --durability strict', 'one whose writes are on disk when they are answered'),
     async (parsed) => {
+      checkConsent(parsed.durability, parsed['accept-data-loss']);
       const { settings } = await readSettings(context, parsed);
       const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine, makeDirectory: true });
       try {

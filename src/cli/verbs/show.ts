@@ -1,7 +1,8 @@
 /** `basalt show NAME` */
 import type { Argv, Options } from 'yargs';
 import { formatSize } from '../../base/units.ts';
-import type { VolumeInfo } from '../../volume/volume-info.ts';
+import type { VolumeDetails } from '../../control/routes.ts';
+import type { DataAtRisk, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
 import { DATA_FLAG, JSON_FLAG, readSettings } from '../flags.ts';
 import { formatJson, formatTable } from '../output.ts';
@@ -13,7 +14,21 @@ function exactSize(bytes: number): string {
   return bytes < 1024 ? formatSize(bytes) : `${formatSize(bytes)} (${bytes} bytes)`;
 }
 
-export function describeVolume(info: VolumeInfo): string {
+/** `4.0 MiB, oldest 1.2 s` */
+function describeRisk({ bytes, ageMs }: DataAtRisk): string {
+  return bytes === 0 ? 'nothing' : `${formatSize(bytes)}, oldest ${(ageMs / 1000).toFixed(1)} s`;
+}
+
+function describeLive({ atRisk, wear, failure }: VolumeStatus): [string, string][] {
+  return [
+    ['not synced', describeRisk(atRisk.unsynced)],
+    ['not in a chunk', describeRisk(atRisk.unchunked)],
+    ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
+    ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
+  ];
+}
+
+export function describeVolume(info: VolumeDetails): string {
   const checkpoint =
     info.checkpointNumber === 0 ? 'none yet' : `${info.checkpointNumber} (up to chunk ${info.checkpointChunk}, LSN ${info.checkpointLsn})`;
   return formatTable([
@@ -27,7 +42,21 @@ export function describeVolume(info: VolumeInfo): string {
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ['created', new Date(info.createdMs).toISOString()],
+    ...(info.live === null ? [] : describeLive(info.live)),
   ]);
+}
+
+/** What the server that runs in the directory says of a volume, or else what its files say. */
+async function lookUp(context: CliContext, directory: string, name: string): Promise<VolumeDetails> {
+  const server = await context.findServer(directory);
+  if (server !== null) return server.volume(name);
+  const { settings } = await readSettings(context);
+  const volumes = await context.openVolumes({ directory, settings: settings.engine });
+  try {
+    return { ...(await volumes.describe(name)), live: null };
+  } finally {
+    await volumes.close();
+  }
 }
 
 export function addShow(program: Argv, context: CliContext): Argv {
@@ -38,16 +67,10 @@ export function addShow(program: Argv, context: CliContext): Argv {
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
         .options(showFlags)
-        .example('$0 show demo', 'size, mode, space taken, last checkpoint'),
+        .example('$0 show demo', 'size, mode, space taken, last checkpoint; while it is served: data at risk, wear'),
     async (parsed) => {
-      const { settings } = await readSettings(context);
-      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine });
-      try {
-        const info = await volumes.describe(parsed.name);
-        context.terminal.out(parsed.json ? formatJson(info) : describeVolume(info));
-      } finally {
-        await volumes.close();
-      }
+      const details = await lookUp(context, parsed.data, parsed.name);
+      context.terminal.out(parsed.json ? formatJson(details) : describeVolume(details));
     },
   );
 }

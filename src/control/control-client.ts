@@ -1,0 +1,114 @@
+/** The control API from its other end: what the CLI asks of a running server. */
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
+import type { Durability } from '../base/durability.ts';
+import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { isErrorCode } from './api-error.ts';
+import type { VolumeDetails } from './routes.ts';
+import { isVolumeDetails } from './volume-details.ts';
+import { withSocketPath } from './socket-file.ts';
+
+/** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
+const ANSWER_MS = { GET: 10_000, PUT: 120_000 } as const;
+/** An answer longer than this is none of ours. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+export class ControlClient {
+  readonly #socket: string;
+
+  constructor(directory: string) {
+    this.#socket = join(directory, CONTROL_SOCKET_NAME);
+  }
+
+  /** A client of the server of a directory; null if none runs. Rejects with `io-error` if one is there and cannot be asked. */
+  static async find(directory: string): Promise<ControlClient | null> {
+    const client = new ControlClient(directory);
+    try {
+      await client.#ask('GET', '/v1/server', null);
+      return client;
+    } catch (error) {
+      const code = error instanceof VolumeError ? systemCode(error.cause) : undefined;
+      // Nobody has made a socket there, or who made it is dead.
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ECONNREFUSED') return null;
+      throw error;
+    }
+  }
+
+  /** Errors: those of `VolumeSet.describe`, and `io-error`. */
+  async volume(name: string): Promise<VolumeDetails> {
+    const details = await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}`, null);
+    if (!isVolumeDetails(details)) throw this.#notUnderstood('what it says of a volume');
+    return details;
+  }
+
+  /** Errors: those of `VolumeSet.setDurability`, and `io-error`. */
+  async setDurability(name: string, durability: Durability): Promise<void> {
+    // Whoever calls has the consent of the volume's owner.
+    await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/durability`, { durability, acceptDataLoss: durability === 'async' });
+  }
+
+  #notUnderstood(what: string): VolumeError {
+    return new VolumeError('unsupported', `the server at ${this.#socket} speaks another version: ${what} is not understood; use the same version of basalt on both sides`);
+  }
+
+  async #ask(method: 'GET' | 'PUT', path: string, body: unknown): Promise<unknown> {
+    let answer: Answer;
+    try {
+      answer = await withSocketPath(this.#socket, (socketPath) => exchange(socketPath, method, path, body));
+    } catch (error) {
+      const hint = systemCode(error) === 'EACCES' ? ' (it belongs to another user: ask as that user, or as root)' : '';
+      throw toVolumeError(error, `asking the server at ${this.#socket}${hint}`);
+    }
+    if (answer.status === 200) return answer.body;
+    throw this.#errorOf(answer);
+  }
+
+  #errorOf({ status, body }: Answer): VolumeError {
+    const error = typeof body === 'object' && body !== null && 'error' in body ? body.error : null;
+    if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error && typeof error.message === 'string') {
+      if (isErrorCode(error.code)) return new VolumeError(error.code, error.message);
+      return new VolumeError('unsupported', `the server at ${this.#socket} refuses: ${error.message}`);
+    }
+    return this.#notUnderstood(`an answer with status ${status}`);
+  }
+}
+
+function exchange(socketPath: string, method: keyof typeof ANSWER_MS, path: string, body: unknown): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const text = body === null ? '' : JSON.stringify(body);
+    const headers = body === null ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
+    const call = request({ socketPath, method, path, headers, agent: false, signal: AbortSignal.timeout(ANSWER_MS[method]) }, (response) => {
+      const parts: Buffer[] = [];
+      let length = 0;
+      response.on('data', (part: Buffer) => {
+        parts.push(part);
+        length += part.length;
+        if (length > MAX_ANSWER_BYTES) response.destroy(new Error(`its answer is longer than ${MAX_ANSWER_BYTES} bytes`));
+      });
+      response.on('error', reject);
+      response.on('end', () => {
+        const value = parsed(Buffer.concat(parts).toString('utf8'));
+        if (value === undefined) reject(new Error('its answer is not JSON'));
+        else resolve({ status: response.statusCode ?? 0, body: value });
+      });
+    });
+    call.on('error', (error) => reject(systemCode(error) === 'ABORT_ERR' ? new Error(`no answer within ${ANSWER_MS[method] / 1000} s`, { cause: error }) : error));
+    call.end(text);
+  });
+}
+
+/** The value of a JSON text; undefined if it is none. */
+function parsed(text: string): unknown {
+  try {
+    const value: unknown = JSON.parse(text);
+    return value;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,173 @@
+/**
+ * The control API: HTTP/1.1 and JSON on a unix socket in the directory of the volumes, for its owner alone. It answers a few
+ * requests at a time and never holds up the data path: what it asks the engine is looked up in memory, or read by the thread pool
+ * one call after another.
+ */
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { SerialQueue, WaitList } from '../base/async.ts';
+import { VolumeError, systemCode } from '../base/errors.ts';
+import type { ControlSettings } from '../config/settings.ts';
+import type { Logger } from '../env/env.ts';
+import { ApiError, answerOf, type ErrorAnswer } from './api-error.ts';
+import { findRoute, type ControlTargets } from './routes.ts';
+import type { ControlSocket } from './socket-file.ts';
+
+/** Longest request line and headers together. */
+const MAX_HEADER_BYTES = 16 * 1024;
+/** Looks at slow requests in the time after which one is dropped. */
+const CHECKS_PER_TIMEOUT = 4;
+/** While stopping: how long answers have to reach their clients. */
+const LINGER_MS = 2000;
+
+export interface ControlServerOptions {
+  /** Where it listens; closed with it. */
+  readonly socket: ControlSocket;
+  readonly targets: ControlTargets;
+  readonly settings: ControlSettings;
+  readonly logger: Logger;
+}
+
+export class ControlServer {
+  readonly #options: ControlServerOptions;
+  readonly #http: Server;
+  /** Requests that only look: one at a time, so that a poller cannot flood the thread pool. */
+  readonly #looks = new SerialQueue();
+  readonly #ended = new WaitList();
+  #inWork = 0;
+
+  private constructor(options: ControlServerOptions) {
+    const { maxConnections, timeoutMs } = options.settings;
+    this.#options = options;
+    this.#http = createServer({
+      maxHeaderSize: MAX_HEADER_BYTES,
+      requestTimeout: timeoutMs,
+      headersTimeout: timeoutMs,
+      keepAliveTimeout: timeoutMs,
+      connectionsCheckingInterval: Math.ceil(timeoutMs / CHECKS_PER_TIMEOUT),
+    });
+    this.#http.maxConnections = maxConnections;
+    this.#http.on('request', (request, response) => void this.#serve(request, response));
+    this.#http.on('clientError', (error, socket) => refuse(error, socket));
+    this.#http.on('error', (error) => options.logger.log('error', 'control-failed', { error }));
+  }
+
+  /** Listens. Rejects with `already-exists` or `io-error`; then the directory is free for others. */
+  static async start(options: ControlServerOptions): Promise<ControlServer> {
+    const server = new ControlServer(options);
+    try {
+      await options.socket.listen(server.#http);
+    } catch (error) {
+      await options.socket.release();
+      throw error;
+    }
+    return server;
+  }
+
+  /** Takes no more requests, finishes those in work, removes the socket and leaves the directory to others. */
+  async stop(): Promise<void> {
+    await this.#options.socket.remove();
+    this.#http.close();
+    this.#http.closeIdleConnections();
+    // One that does not take its answer does not hold up the end.
+    const deadline = setTimeout(() => this.#http.closeAllConnections(), LINGER_MS);
+    while (this.#inWork > 0) await this.#ended.wait();
+    clearTimeout(deadline);
+    this.#http.closeAllConnections();
+    await this.#options.socket.release();
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // A client that goes away in the middle of an answer is no failure of ours.
+    request.on('error', () => undefined);
+    response.on('error', () => undefined);
+    this.#inWork += 1;
+    try {
+      const { status, headers, body } = await this.#answer(request);
+      // What is left of a body that nobody wants is thrown away, and the connection ends with the answer.
+      const isWhole = request.complete;
+      if (!isWhole) request.resume();
+      const text = `${JSON.stringify(body, null, 2)}\n`;
+      response.writeHead(status, { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...(isWhole ? {} : { connection: 'close' }) });
+      response.end(text);
+      if (!response.destroyed) await new Promise((resolve) => response.once('close', resolve));
+    } finally {
+      this.#inWork -= 1;
+      this.#ended.wake();
+    }
+  }
+
+  async #answer(request: IncomingMessage): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: unknown }> {
+    const { targets, settings } = this.#options;
+    try {
+      if (this.#inWork > settings.maxConnections) throw new VolumeError('limit', `${settings.maxConnections} requests are in work (control.max_connections); try again`);
+      const { route, name } = findRoute(request.method ?? '', request.url ?? '');
+      const text = await readBody(request, settings.maxBodyBytes);
+      const body = route.method === 'GET' ? withoutBody(text) : parseJson(text);
+      const run = (): Promise<unknown> => route.run({ targets, name, body });
+      const result = await (route.method === 'GET' ? this.#looks.run(run) : run());
+      return { status: 200, headers: {}, body: result };
+    } catch (error) {
+      const answer = answerOf(error);
+      if (answer.status >= 500) this.#options.logger.log('warn', 'control-request-failed', { method: request.method, url: request.url, error });
+      return answer;
+    }
+  }
+}
+
+/** The body as text. Throws `too-long`, `bad-request`, `bad-json`. */
+async function readBody(request: IncomingMessage, maxBytes: number): Promise<string> {
+  const tooLong = new ApiError(413, 'too-long', `the body is longer than ${maxBytes} bytes (control.max_body_bytes)`);
+  if (Number(request.headers['content-length'] ?? 0) > maxBytes) throw tooLong;
+  const parts: Buffer[] = [];
+  await new Promise<void>((resolve, reject) => {
+    let length = 0;
+    request.on('data', (part: Buffer) => {
+      length += part.length;
+      if (length <= maxBytes) parts.push(part);
+      else reject(tooLong);
+    });
+    request.on('end', resolve);
+    request.on('close', () => reject(new ApiError(400, 'bad-request', 'the body did not arrive whole')));
+  });
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(parts));
+  } catch {
+    throw new ApiError(400, 'bad-json', 'the body is not UTF-8');
+  }
+}
+
+function withoutBody(text: string): null {
+  if (text !== '') throw new ApiError(400, 'bad-request', 'a GET has no body');
+  return null;
+}
+
+function parseJson(text: string): unknown {
+  if (text.trim() === '') throw new ApiError(400, 'bad-json', 'the body is empty; a JSON object is needed');
+  try {
+    const value: unknown = JSON.parse(text);
+    return value;
+  } catch (error) {
+    throw new ApiError(400, 'bad-json', `the body is not JSON: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+const STATUS_TEXT: Readonly<Record<number, string>> = { 400: 'Bad Request', 408: 'Request Timeout', 431: 'Request Header Fields Too Large' };
+
+/** Answers what is no HTTP request, or came too slowly or too long, and hangs up. */
+function refuse(error: Error, socket: Duplex): void {
+  if (!socket.writable || systemCode(error) === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const { status, body } = protocolAnswer(error);
+  const text = `${JSON.stringify(body, null, 2)}\n`;
+  socket.end(`HTTP/1.1 ${status} ${STATUS_TEXT[status]}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`);
+}
+
+function protocolAnswer(error: Error): ErrorAnswer {
+  const code = systemCode(error);
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return answerOf(new ApiError(408, 'too-slow', 'the request did not arrive in time (control.timeout_ms)'));
+  if (code === 'HPE_HEADER_OVERFLOW') return answerOf(new ApiError(431, 'too-long', `request line and headers are longer than ${MAX_HEADER_BYTES} bytes`));
+  return answerOf(new ApiError(400, 'bad-request', `this is no HTTP/1.1 request: ${error.message}`));
+}

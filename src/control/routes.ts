@@ -1,0 +1,140 @@
+/** The routes of the control API, version 1, as one table. `openapi.json` describes them; a test holds the two together. */
+import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
+import { VolumeError } from '../base/errors.ts';
+import { nearest } from '../config/nearest.ts';
+import type { VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import { ApiError } from './api-error.ts';
+
+/** The part of a `VolumeSet` that the API uses. */
+export interface ControlledVolumes {
+  describe(name: string): Promise<VolumeInfo>;
+  describeAll(): Promise<VolumeInfo[]>;
+  /** Null if the volume is not open in this process. */
+  statusOf(name: string): VolumeStatus | null;
+  setDurability(name: string, durability: Durability): Promise<void>;
+}
+
+/** What the process that serves says of itself. */
+export interface ServerInfo {
+  readonly apiVersion: 1;
+  readonly pid: number;
+  /** Milliseconds since 1970. */
+  readonly startedMs: number;
+  readonly directory: string;
+  /** URIs of the NBD listeners. */
+  readonly listeners: readonly string[];
+  /** NBD clients that are connected. */
+  readonly connections: number;
+}
+
+/** A volume, with what only the process that has it open can say; null if it is not open. */
+export interface VolumeDetails extends VolumeInfo {
+  readonly live: VolumeStatus | null;
+}
+
+export interface ControlTargets {
+  readonly volumes: ControlledVolumes;
+  readonly server: () => ServerInfo;
+}
+
+interface Call {
+  readonly targets: ControlTargets;
+  /** The value of `{name}` in the path. */
+  readonly name: string;
+  readonly body: unknown;
+}
+
+export interface Route {
+  readonly method: 'GET' | 'PUT';
+  /** As OpenAPI writes it. */
+  readonly path: string;
+  readonly run: (call: Call) => Promise<unknown>;
+}
+
+export const ROUTES: readonly Route[] = [
+  { method: 'GET', path: '/v1/server', run: ({ targets }) => Promise.resolve(targets.server()) },
+  { method: 'GET', path: '/v1/volumes', run: ({ targets }) => listVolumes(targets.volumes) },
+  { method: 'GET', path: '/v1/volumes/{name}', run: ({ targets, name }) => showVolume(targets.volumes, name) },
+  { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
+  { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
+];
+
+async function listVolumes(volumes: ControlledVolumes): Promise<{ readonly volumes: readonly VolumeDetails[] }> {
+  const infos = await volumes.describeAll();
+  return { volumes: infos.map((info) => ({ ...info, live: volumes.statusOf(info.name) })) };
+}
+
+async function showVolume(volumes: ControlledVolumes, name: string): Promise<VolumeDetails> {
+  const info = await volumes.describe(name);
+  return { ...info, live: volumes.statusOf(name) };
+}
+
+async function showDurability(volumes: ControlledVolumes, name: string): Promise<{ readonly name: string; readonly durability: Durability }> {
+  const { durability } = await volumes.describe(name);
+  return { name, durability };
+}
+
+async function changeDurability(volumes: ControlledVolumes, name: string, body: unknown): Promise<{ readonly name: string; readonly durability: Durability }> {
+  const { durability, acceptDataLoss = false } = fieldsOf(body, ['durability', 'acceptDataLoss']);
+  if (!isDurability(durability)) {
+    const hint = typeof durability === 'string' ? `; did you mean ${nearest(durability, DURABILITY_MODES)}?` : '';
+    throw new VolumeError('invalid-argument', `"durability" must be one of ${DURABILITY_MODES.join(', ')}${hint}`);
+  }
+  if (typeof acceptDataLoss !== 'boolean') throw new VolumeError('invalid-argument', '"acceptDataLoss" must be true or false');
+  if (durability === 'async' && !acceptDataLoss) {
+    throw new VolumeError('invalid-argument', 'mode async answers writes and flushes before they are on disk: a crash loses up to an interval of them; "acceptDataLoss": true says that this is wanted');
+  }
+  await volumes.setDurability(name, durability);
+  return { name, durability };
+}
+
+/** The members of a JSON object that may have `allowed` ones only. */
+function fieldsOf(body: unknown, allowed: readonly string[]): Readonly<Record<string, unknown>> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new VolumeError('invalid-argument', `the body must be a JSON object with ${allowed.join(', ')}`);
+  const unknown = Object.keys(body).find((key) => !allowed.includes(key));
+  if (unknown !== undefined) throw new VolumeError('invalid-argument', `no field ${JSON.stringify(unknown)}; did you mean ${nearest(unknown, allowed)}?`);
+  return { ...body };
+}
+
+/** A route that was found, and the name in its path. */
+export interface Match {
+  readonly route: Route;
+  readonly name: string;
+}
+
+/** The route of a request. Throws `no-such-route`, `wrong-method`, `bad-request`. */
+export function findRoute(method: string, url: string): Match {
+  const [path, ...query] = url.split('?');
+  const found = ROUTES.flatMap((route) => {
+    const name = nameIn(route.path, path);
+    return name === null ? [] : [{ route, name }];
+  });
+  if (found.length === 0) {
+    const paths = [...new Set(ROUTES.map((route) => route.path))];
+    throw new ApiError(404, 'no-such-route', `there is no ${path}; there are ${paths.join(', ')}`);
+  }
+  const match = found.find(({ route }) => route.method === method);
+  if (match === undefined) {
+    const allow = found.map(({ route }) => route.method).join(', ');
+    throw new ApiError(405, 'wrong-method', `${path} takes ${allow}, not ${method}`, { allow });
+  }
+  if (query.length > 0) throw new ApiError(400, 'bad-request', `${path} takes no query (what follows the "?")`);
+  return { route: match.route, name: decoded(match.name) };
+}
+
+/** The part of `path` that stands for `{name}` in `pattern`, '' if that has none; null if they do not match. */
+function nameIn(pattern: string, path: string): string | null {
+  const [head, tail] = pattern.split('{name}');
+  if (tail === undefined) return path === head ? '' : null;
+  if (!path.startsWith(head) || !path.endsWith(tail) || path.length <= head.length + tail.length) return null;
+  const name = path.slice(head.length, path.length - tail.length);
+  return name.includes('/') ? null : name;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    throw new ApiError(400, 'bad-request', `${text} in the path is not percent-encoded UTF-8`);
+  }
+}

@@ -1,0 +1,48 @@
+/** Checks what a server says of a volume: another version of it may say something else. */
+import { isDurability } from '../base/durability.ts';
+import type { VolumeDetails } from './routes.ts';
+
+type Check = (value: unknown) => boolean;
+
+const isNumber: Check = (value) => typeof value === 'number' && Number.isFinite(value);
+const isText: Check = (value) => typeof value === 'string';
+const isFlag: Check = (value) => typeof value === 'boolean';
+const orNull = (check: Check): Check => (value) => value === null || check(value);
+
+/** Whether a value is an object with at least these members. */
+function hasMembers(checks: Readonly<Record<string, Check>>): Check {
+  return (value) => {
+    if (typeof value !== 'object' || value === null) return false;
+    const members = new Map<string, unknown>(Object.entries(value));
+    return Object.entries(checks).every(([key, check]) => check(members.get(key)));
+  };
+}
+
+const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
+const isStatus = hasMembers({
+  atRisk: hasMembers({ unsynced: isRisk, unchunked: isRisk }),
+  wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),
+  stats: hasMembers({}),
+  failure: orNull(isText),
+});
+const isDetails = hasMembers({
+  name: isText,
+  id: isText,
+  sizeBytes: isNumber,
+  blockSizeBytes: isNumber,
+  durability: isDurability,
+  epoch: isNumber,
+  createdMs: isNumber,
+  checkpointNumber: isNumber,
+  checkpointChunk: isNumber,
+  checkpointLsn: isNumber,
+  logFileBytes: isNumber,
+  logFileCount: isNumber,
+  storedBytes: isNumber,
+  open: isFlag,
+  live: orNull(isStatus),
+});
+
+export function isVolumeDetails(value: unknown): value is VolumeDetails {
+  return isDetails(value);
+}

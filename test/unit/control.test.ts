@@ -1,0 +1,382 @@
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { deferred } from '../../src/base/async.ts';
+import type { Durability } from '../../src/base/durability.ts';
+import { VolumeError } from '../../src/base/errors.ts';
+import { buildSettings } from '../../src/config/settings.ts';
+import { ControlClient } from '../../src/control/control-client.ts';
+import { ControlServer } from '../../src/control/control-server.ts';
+import { ROUTES, type ControlledVolumes } from '../../src/control/routes.ts';
+import { ControlSocket } from '../../src/control/socket-file.ts';
+import { NodeFileSystem } from '../../src/env/node-files.ts';
+import type { VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
+import { FakeVolumes } from '../support/cli-double.ts';
+import { SimMachine, pattern } from '../support/engine-harness.ts';
+import { MemoryLogger } from '../support/fake-world.ts';
+import { at, violations } from '../support/json-schema.ts';
+import { text } from '../support/text.ts';
+
+/** What a real volume says of itself. */
+async function statusOfAVolume(): Promise<VolumeStatus> {
+  const machine = new SimMachine();
+  return machine.run(async () => {
+    await machine.create('/v');
+    const volume = await machine.open('/v');
+    await volume.write(0, pattern(1, 3), false);
+    const status = volume.status();
+    await volume.close();
+    return status;
+  });
+}
+
+const STATUS = await statusOfAVolume();
+
+/** Resolves when `condition` holds. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+/** Volumes that are only names; the one called `open` is open. */
+class Volumes extends FakeVolumes implements ControlledVolumes {
+  readonly changes: [string, Durability][] = [];
+  /** Thrown by the next calls. */
+  trouble: VolumeError | null = null;
+  /** What a look at a volume waits for. */
+  gate: Promise<void> = Promise.resolve();
+  looking = 0;
+  mostLooking = 0;
+
+  statusOf(name: string): VolumeStatus | null {
+    return name === 'open' ? STATUS : null;
+  }
+
+  override async describe(name: string): Promise<VolumeInfo> {
+    this.looking += 1;
+    this.mostLooking = Math.max(this.mostLooking, this.looking);
+    await this.gate;
+    this.looking -= 1;
+    if (this.trouble !== null) throw this.trouble;
+    return super.describe(name);
+  }
+
+  override async setDurability(name: string, durability: Durability): Promise<void> {
+    await super.setDurability(name, durability);
+    this.changes.push([name, durability]);
+  }
+}
+
+const files = new NodeFileSystem();
+let directory: string;
+let volumes: Volumes;
+let logger: MemoryLogger;
+let server: ControlServer | null = null;
+
+async function start(settings: Partial<ReturnType<typeof buildSettings>['control']> = {}): Promise<ControlServer> {
+  const socket = await ControlSocket.claim(files, directory);
+  const info = { apiVersion: 1, pid: process.pid, startedMs: 1_790_000_000_000, directory, listeners: ['nbd://127.0.0.1:10809/'], connections: 2 } as const;
+  server = await ControlServer.start({ socket, targets: { volumes, server: () => info }, settings: { ...buildSettings().control, ...settings }, logger });
+  return server;
+}
+
+beforeEach(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'basalt-control-'));
+  volumes = new Volumes();
+  logger = new MemoryLogger();
+  for (const name of ['a', 'open', 'größe & Co']) await volumes.create(name, { sizeBytes: 1024 * 1024, blockSizeBytes: 4096, durability: 'batched' });
+});
+
+afterEach(async () => {
+  await server?.stop();
+  server = null;
+  rmSync(directory, { recursive: true, force: true });
+});
+
+const socketPath = (): string => join(directory, 'control.sock');
+
+/** Sends bytes as they are; resolves with all that comes back until the other side closes. */
+function raw(bytes: string | readonly string[]): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ path: socketPath() });
+    let answer = '';
+    socket.setEncoding('utf8').on('data', (part: string) => void (answer += part));
+    socket.on('close', () => resolve(answer));
+    socket.on('error', (error: NodeJS.ErrnoException) => (error.code === 'EPIPE' || error.code === 'ECONNRESET' ? undefined : reject(error)));
+    for (const part of typeof bytes === 'string' ? [bytes] : bytes) socket.write(part);
+  });
+}
+
+interface Answer {
+  readonly status: number;
+  readonly head: string;
+  readonly body: unknown;
+}
+
+async function ask(method: string, path: string, body: string | null = null): Promise<Answer> {
+  const length = body === null ? '' : `Content-Length: ${Buffer.byteLength(body)}\r\n`;
+  return parse(await raw(`${method} ${path} HTTP/1.1\r\nHost: basalt\r\nConnection: close\r\n${length}\r\n${body ?? ''}`));
+}
+
+function parse(answer: string): Answer {
+  const split = answer.indexOf('\r\n\r\n');
+  const body: unknown = JSON.parse(answer.slice(split + 4));
+  return { status: Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1]), head: answer.slice(0, split), body };
+}
+
+const keysOf = (value: unknown): string[] => (typeof value === 'object' && value !== null ? Object.keys(value) : []);
+
+const PUT_A = '/v1/volumes/a/durability';
+
+describe('the API', () => {
+  const document: unknown = JSON.parse(readFileSync(new URL('../../src/control/openapi.json', import.meta.url), 'utf8'));
+
+  test('is the one that openapi.json describes: the same paths and methods', () => {
+    const paths = keysOf(at(document, ['paths']));
+    const described = paths.flatMap((path) => keysOf(at(document, ['paths', path])).filter((key) => key !== 'parameters').map((method) => `${method.toUpperCase()} ${path}`));
+    expect(described.toSorted()).toEqual(ROUTES.map(({ method, path }) => `${method} ${path}`).toSorted());
+  });
+
+  test.each([
+    ['GET', '/v1/server', '/v1/server', null],
+    ['GET', '/v1/volumes', '/v1/volumes', null],
+    ['GET', '/v1/volumes/a', '/v1/volumes/{name}', null],
+    ['GET', '/v1/volumes/open', '/v1/volumes/{name}', null],
+    ['GET', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', null],
+    ['PUT', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', '{"durability":"strict"}'],
+  ])('answers %s %s as it says', async (method, path, route, body) => {
+    await start();
+    const answer = await ask(method, path, body);
+    expect(answer.status).toBe(200);
+    expect(answer.head).toMatch(/content-type: application\/json/i);
+    const schema = at(document, ['paths', route, method.toLowerCase(), 'responses', '200', 'content', 'application/json', 'schema']);
+    expect(violations(document, schema, answer.body)).toEqual([]);
+  });
+
+  test('answers errors as it says', async () => {
+    await start();
+    const schema = at(document, ['components', 'schemas', 'Error']);
+    for (const path of ['/', '/v1/volumes/none', '/v1/volumes/%ff']) expect(violations(document, schema, (await ask('GET', path)).body), path).toEqual([]);
+  });
+
+  test('shows what is open with its data at risk, and what is not without', async () => {
+    await start();
+    expect((await ask('GET', '/v1/volumes/open')).body).toMatchObject({ name: 'open', live: STATUS });
+    expect((await ask('GET', '/v1/volumes/a')).body).toMatchObject({ name: 'a', live: null });
+    expect((await ask('GET', `/v1/volumes/${encodeURIComponent('größe & Co')}`)).body).toMatchObject({ name: 'größe & Co' });
+  });
+
+  test('changes the mode', async () => {
+    await start();
+    expect(await ask('PUT', PUT_A, '{"durability":"strict"}')).toMatchObject({ status: 200, body: { name: 'a', durability: 'strict' } });
+    expect(await ask('PUT', PUT_A, '{"durability":"async","acceptDataLoss":true}')).toMatchObject({ status: 200 });
+    expect(volumes.changes).toEqual([['a', 'strict'], ['a', 'async']]);
+  });
+});
+
+const errorBody = (code: string, message: string | RegExp): unknown => ({ error: { code, message: typeof message === 'string' ? message : text(message), context: {} } });
+
+describe('what is wrong with a request is said', () => {
+  test.each([
+    ['GET', '/', null, 404, 'no-such-route', /^there is no \/; there are \/v1\/server, \/v1\/volumes, /],
+    ['GET', '/v2/volumes', null, 404, 'no-such-route', /there is no \/v2\/volumes/],
+    ['GET', '/v1/volumes/', null, 404, 'no-such-route', /there is no/],
+    ['GET', '/v1/volumes/a/b', null, 404, 'no-such-route', /there is no/],
+    ['GET', '/v1/volumes//durability', null, 404, 'no-such-route', /there is no/],
+    ['DELETE', '/v1/volumes/a', null, 405, 'wrong-method', '/v1/volumes/a takes GET, not DELETE'],
+    ['POST', PUT_A, '{}', 405, 'wrong-method', `${PUT_A} takes GET, PUT, not POST`],
+    ['GET', '/v1/volumes?x=1', null, 400, 'bad-request', /takes no query/],
+    ['GET', '/v1/volumes/%ff', null, 400, 'bad-request', /%ff in the path is not percent-encoded UTF-8/],
+    ['GET', '/v1/volumes/%2e%2e%2fa', null, 404, 'not-found', /no volume/],
+    ['GET', '/v1/volumes', '{}', 400, 'bad-request', 'a GET has no body'],
+    ['GET', '/v1/volumes/none', null, 404, 'not-found', 'no volume none'],
+    ['PUT', PUT_A, '', 400, 'bad-json', /the body is empty/],
+    ['PUT', PUT_A, '{"durability":', 400, 'bad-json', /the body is not JSON: /],
+    ['PUT', PUT_A, '[]', 400, 'invalid-argument', 'the body must be a JSON object with durability, acceptDataLoss'],
+    ['PUT', PUT_A, '"strict"', 400, 'invalid-argument', /must be a JSON object/],
+    ['PUT', PUT_A, '{}', 400, 'invalid-argument', '"durability" must be one of strict, batched, relaxed, async'],
+    ['PUT', PUT_A, '{"durability":"stric"}', 400, 'invalid-argument', /did you mean strict\?/],
+    ['PUT', PUT_A, '{"durability":7}', 400, 'invalid-argument', /must be one of/],
+    ['PUT', PUT_A, '{"durabilty":"strict"}', 400, 'invalid-argument', 'no field "durabilty"; did you mean durability?'],
+    ['PUT', PUT_A, '{"durability":"strict","__proto__":{}}', 400, 'invalid-argument', /no field "__proto__"/],
+    ['PUT', PUT_A, '{"durability":"async"}', 400, 'invalid-argument', /"acceptDataLoss": true says that this is wanted/],
+    ['PUT', PUT_A, '{"durability":"async","acceptDataLoss":"yes"}', 400, 'invalid-argument', '"acceptDataLoss" must be true or false'],
+    ['PUT', '/v1/volumes/none/durability', '{"durability":"strict"}', 404, 'not-found', 'no volume none'],
+  ] as const)('%s %s %s', async (method, path, body, status, code, message) => {
+    await start();
+    const answer = await ask(method, path, body);
+    expect(answer).toMatchObject({ status, body: errorBody(code, message) });
+    expect(volumes.changes).toEqual([]);
+    expect(logger.events()).toEqual([]);
+  });
+
+  test('which methods a path takes stands in the header, too', async () => {
+    await start();
+    expect((await ask('DELETE', PUT_A)).head).toMatch(/allow: GET, PUT/i);
+  });
+
+  test.each([
+    ['not-found', 404],
+    ['in-use', 409],
+    ['no-space', 507],
+    ['corrupt', 500],
+    ['closed', 503],
+  ] as const)('an error of the engine keeps its code: %s', async (code, status) => {
+    await start();
+    volumes.trouble = new VolumeError(code, 'so it is', { context: { volume: 'a' } });
+    expect(await ask('GET', '/v1/volumes/a')).toMatchObject({ status, body: { error: { code, message: 'so it is', context: { volume: 'a' } } } });
+    expect(logger.events()).toEqual(status >= 500 ? ['control-request-failed'] : []);
+  });
+
+  test('a body that is too long is refused before it is read, and while it arrives', async () => {
+    await start({ maxBodyBytes: 1024 });
+    const head = `PUT ${PUT_A} HTTP/1.1\r\nHost: basalt\r\n`;
+    const refused = { status: 413, body: errorBody('too-long', 'the body is longer than 1024 bytes (control.max_body_bytes)') };
+    expect(parse(await raw(`${head}Content-Length: 1025\r\n\r\n`))).toMatchObject(refused);
+    const chunk = `400\r\n${'x'.repeat(1024)}\r\n`;
+    expect(parse(await raw([`${head}Transfer-Encoding: chunked\r\n\r\n`, chunk, chunk, chunk]))).toMatchObject(refused);
+    expect(await ask('PUT', PUT_A, JSON.stringify({ durability: 'strict' }).padEnd(1024))).toMatchObject({ status: 200 });
+  });
+
+  test('bytes that are no HTTP, a header that is too long, a request that does not come to its end', async () => {
+    await start({ timeoutMs: 200 });
+    expect(parse(await raw('NBDMAGIC and so on\r\n\r\n'))).toMatchObject({ status: 400, body: errorBody('bad-request', /this is no HTTP\/1\.1 request/) });
+    expect(parse(await raw(`GET /v1/server HTTP/1.1\r\nHost: x\r\nX: ${'y'.repeat(20_000)}\r\n\r\n`))).toMatchObject({ status: 431, body: errorBody('too-long', /longer than 16384 bytes/) });
+    expect(parse(await raw(`PUT ${PUT_A} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{`))).toMatchObject({ status: 408, body: errorBody('too-slow', /did not arrive in time/) });
+    expect(await ask('GET', '/v1/server')).toMatchObject({ status: 200 });
+    expect(volumes.changes).toEqual([]);
+  });
+
+  test('a body that is not UTF-8', async () => {
+    await start();
+    const socket = net.connect({ path: socketPath() });
+    const answer = new Promise<string>((resolve) => socket.once('data', (part) => resolve(part.toString())));
+    socket.write(`PUT ${PUT_A} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n`);
+    socket.write(Buffer.from([0x22, 0xff]));
+    expect(parse(await answer)).toMatchObject({ status: 400, body: errorBody('bad-json', 'the body is not UTF-8') });
+    socket.destroy();
+  });
+});
+
+describe('many requests', () => {
+  test('that look at volumes are answered one at a time, and no more than the limit at once', async () => {
+    await start({ maxConnections: 4 });
+    const gate = deferred<void>();
+    volumes.gate = gate.promise;
+    const request = 'GET /v1/volumes/a HTTP/1.1\r\nHost: x\r\n\r\n';
+    const last = 'GET /v1/volumes/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n';
+    const answers = raw([request.repeat(9) + last]); // ten in one connection
+    await until(() => volumes.looking > 0);
+    gate.resolve();
+    const codes = [...(await answers).matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => Number(status));
+    expect(codes).toEqual([200, 200, 200, 200, 503, 503, 503, 503, 503, 503]);
+    expect(volumes.mostLooking).toBe(1);
+  });
+
+  test('in work are answered before the end, and then nobody can connect', async () => {
+    const running = await start();
+    const gate = deferred<void>();
+    volumes.gate = gate.promise;
+    const answer = ask('GET', '/v1/volumes/a');
+    await until(() => volumes.looking > 0);
+    const stopped = running.stop();
+    server = null;
+    await until(() => !existsSync(socketPath()));
+    gate.resolve();
+    expect((await answer).status).toBe(200);
+    await stopped;
+    expect(existsSync(socketPath())).toBe(false);
+    expect(await ControlClient.find(directory)).toBeNull();
+  });
+});
+
+describe('the socket', () => {
+  test('is its owner\'s alone, and nothing is left beside it', async () => {
+    await start();
+    expect(statSync(socketPath()).mode & 0o777).toBe(0o600);
+    expect(readdirSync(directory).toSorted()).toEqual(['.control.lock', 'control.sock']);
+  });
+
+  test('of a running server is not taken: the error names the process', async () => {
+    await start();
+    await expect(ControlSocket.claim(files, directory)).rejects.toMatchObject({ code: 'in-use', message: text(new RegExp(`is served by process ${process.pid} already`)) });
+    expect((await ask('GET', '/v1/server')).body).toMatchObject({ pid: process.pid });
+  });
+
+  test('of a dead server is replaced, and what else it left is removed', async () => {
+    await start();
+    const dead = net.createServer();
+    const staged = join(directory, '.control-dead');
+    mkdirSync(staged);
+    await new Promise<void>((resolve) => dead.listen({ path: join(staged, 's') }, resolve));
+    await server?.stop();
+    // A socket without a server, as a killed one leaves it.
+    renameSync(join(staged, 's'), socketPath());
+    await new Promise((resolve) => dead.close(resolve));
+    expect(existsSync(socketPath())).toBe(true);
+    expect(await ControlClient.find(directory)).toBeNull();
+    await start();
+    expect(readdirSync(directory).toSorted()).toEqual(['.control.lock', 'control.sock']);
+    expect(await ControlClient.find(directory)).not.toBeNull();
+  });
+
+  test('does not replace a file that somebody put in its place', async () => {
+    writeFileSync(socketPath(), 'mine');
+    await expect(start()).rejects.toMatchObject({ code: 'already-exists' });
+    expect(readFileSync(socketPath(), 'utf8')).toBe('mine');
+    // The directory is free again.
+    rmSync(socketPath());
+    await start();
+  });
+
+  test('works in a directory with a long name', async () => {
+    const long = join(directory, 'd'.repeat(100), 'e'.repeat(100));
+    mkdirSync(long, { recursive: true });
+    const outer = directory;
+    directory = long;
+    await start();
+    const client = await ControlClient.find(long);
+    expect(await client?.volume('a')).toMatchObject({ name: 'a' });
+    await server?.stop();
+    server = null;
+    expect(readdirSync(long)).toEqual(['.control.lock']);
+    directory = outer;
+  });
+});
+
+describe('the client', () => {
+  test('asks for what the verbs need, and gives errors their code', async () => {
+    await start();
+    const client = await ControlClient.find(directory);
+    expect(await client?.volume('open')).toMatchObject({ name: 'open', live: STATUS });
+    await client?.setDurability('größe & Co', 'async');
+    expect(volumes.changes).toEqual([['größe & Co', 'async']]);
+    await expect(client?.volume('none')).rejects.toMatchObject({ code: 'not-found', message: 'no volume none' });
+  });
+
+  test('finds nobody where nobody is', async () => {
+    expect(await ControlClient.find(directory)).toBeNull();
+    expect(await ControlClient.find(join(directory, 'none'))).toBeNull();
+  });
+
+  test.each([
+    ['an answer that is no JSON', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno', /its answer is not JSON/, 'io-error'],
+    ['an error it does not know', 'HTTP/1.1 418 No\r\nContent-Length: 40\r\n\r\n{"error":{"code":"tea","message":"tea"}}', /refuses: tea/, 'unsupported'],
+    ['an answer that is something else', 'HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\n{}', /speaks another version: an answer with status 500/, 'unsupported'],
+  ])('tells of %s', async (_, answer, message, code) => {
+    const other = net.createServer((socket) => void socket.once('data', () => socket.end(answer)));
+    await new Promise<void>((resolve) => other.listen({ path: socketPath() }, resolve));
+    chmodSync(socketPath(), 0o600);
+    await expect(ControlClient.find(directory)).rejects.toMatchObject({ code, message: text(message) });
+    await new Promise((resolve) => other.close(resolve));
+  });
+
+  test('refuses a volume that another version describes otherwise', async () => {
+    await start();
+    const client = new ControlClient(directory);
+    const info = await volumes.describe('a');
+    volumes.infos.set('a', { ...info, epoch: Number.NaN }); // in JSON: null
+    await expect(client.volume('a')).rejects.toMatchObject({ code: 'unsupported', message: text(/what it says of a volume is not understood/) });
+  });
+});
