@@ -41,6 +41,14 @@ export interface EngineSettings {
   readonly checkpointChunks: number;
   /** ...or this long after the first change since the last one. */
   readonly checkpointIntervalMs: number;
+  /** Chunks with less live data than this part of their bytes are rewritten... */
+  readonly compactLivePercent: number;
+  /** ...and others, too, while all chunks together take more than this, in percent of their live data. */
+  readonly compactSpacePercent: number;
+  /** Rewriting chunks writes no more than this in a second; where chunks take too much space, and a multiple of what writers write. */
+  readonly compactBytesPerSecond: number;
+  /** Pause between a change and the search for chunks to rewrite. */
+  readonly compactPauseMs: number;
   /** Pause before a failed write to the store or the log is tried again. */
   readonly retryMs: number;
   /** A volume that no client uses is closed after this time. */

@@ -34,6 +34,10 @@ export interface ChunkReaderOptions {
   readonly maxTableBytes: number;
 }
 
+/** Blocks read in one piece though others stand between them, and the longest such piece. */
+const GAP_BYTES = 32 * 1024;
+const SPAN_BYTES = 256 * 1024;
+
 interface OpenChunk {
   readonly object: StoredObject;
   readonly tables: ChunkTables;
@@ -72,6 +76,19 @@ export async function readChunkTables(
   return { identity, footer, tables: decodeChunkTables(bytes, footer, options.blockSizeBytes, options.volumeBlocks, name) };
 }
 
+function isNear(offset: number, end: number): boolean {
+  return offset >= end && offset - end <= GAP_BYTES;
+}
+
+/** Throws `corrupt`, naming block, chunk and byte, unless the bytes have the checksum that is expected (I3). */
+function checkBlock(key: string, blockNumber: number, bytes: Uint8Array, expected: number, offsetBytes: number): void {
+  const computed = checksum(bytes);
+  if (computed === expected) return;
+  throw new VolumeError('corrupt', `${key}: block ${blockNumber}: checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}, at byte ${offsetBytes}`, {
+    context: { chunk: key, blockNumber, offsetBytes },
+  });
+}
+
 export class ChunkReader {
   readonly #options: ChunkReaderOptions;
   /** Oldest use first. */
@@ -96,8 +113,47 @@ export class ChunkReader {
     } catch (error) {
       throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);
     } finally {
-      open.users -= 1;
-      if (open.evicted && open.users === 0) await this.#closeQuietly(open.object);
+      await this.#release(open);
+    }
+  }
+
+  /** The tables of a chunk; they never change. Errors as for `readBlocks`. */
+  async tables(chunk: { readonly number: number; readonly epoch: number }): Promise<ChunkTables> {
+    const open = await this.#acquire(chunk.number, chunk.epoch);
+    await this.#release(open);
+    return open.tables;
+  }
+
+  /**
+   * Reads the blocks of ascending `slots`, neighbours together, and hands each one over when its checksum was found right:
+   * the index in `slots`, and bytes that are borrowed for the call. Errors as for `readBlocks`.
+   */
+  async readScattered(chunk: { readonly number: number; readonly epoch: number }, slots: readonly number[], take: (index: number, bytes: Uint8Array) => void): Promise<void> {
+    const { blockSizeBytes } = this.#options;
+    const key = chunkKey(chunk.epoch, chunk.number);
+    const open = await this.#acquire(chunk.number, chunk.epoch);
+    try {
+      const { offsets, blockNumbers, checksums } = open.tables;
+      const scratch = new Uint8Array(Math.max(SPAN_BYTES, blockSizeBytes));
+      let first = 0;
+      while (first < slots.length) {
+        const start = offsets[slots[first]];
+        let end = first + 1;
+        while (end < slots.length && isNear(offsets[slots[end]], offsets[slots[end - 1]] + blockSizeBytes) && offsets[slots[end]] + blockSizeBytes - start <= scratch.length) end += 1;
+        const span = scratch.subarray(0, offsets[slots[end - 1]] + blockSizeBytes - start);
+        await open.object.read(span, start);
+        for (let i = first; i < end; i += 1) {
+          const slot = slots[i];
+          const bytes = span.subarray(offsets[slot] - start, offsets[slot] - start + blockSizeBytes);
+          checkBlock(key, blockNumbers[slot], bytes, checksums[slot], offsets[slot]);
+          take(i, bytes);
+        }
+        first = end;
+      }
+    } catch (error) {
+      throw toVolumeError(error, `reading ${key}`);
+    } finally {
+      await this.#release(open);
     }
   }
 
@@ -119,13 +175,13 @@ export class ChunkReader {
     }
     for (let i = 0; i < count; i += 1) {
       const from = targetStart + i * blockSizeBytes;
-      const computed = checksum(target.subarray(from, from + blockSizeBytes));
-      const expected = tables.checksums[slot + i];
-      if (computed === expected) continue;
-      throw new VolumeError('corrupt', `${key}: block ${blockNumber + i}: checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}, at byte ${tables.offsets[slot + i]}`, {
-        context: { chunk: key, blockNumber: blockNumber + i, offsetBytes: tables.offsets[slot + i] },
-      });
+      checkBlock(key, blockNumber + i, target.subarray(from, from + blockSizeBytes), tables.checksums[slot + i], tables.offsets[slot + i]);
     }
+  }
+
+  async #release(open: OpenChunk): Promise<void> {
+    open.users -= 1;
+    if (open.evicted && open.users === 0) await this.#closeQuietly(open.object);
   }
 
   async #acquire(chunk: number, epoch: number): Promise<OpenChunk> {

@@ -90,6 +90,10 @@ const ENGINE: Table<EngineSettings> = {
   spareBytes: size([256 * MIB, 0, TIB], 'Files of removed chunks kept to be written again, one volume: that is faster than making new ones.'),
   checkpointChunks: count([64, 1, 65_536], 'A checkpoint is written after this many chunks...'),
   checkpointIntervalMs: milliseconds([60 * SECOND, 100, 24 * HOUR], '...or this long after the first change since the last one.'),
+  compactLivePercent: count([50, 0, 90], 'Chunks of which less than this percentage is live data are rewritten; 0: none for this reason.'),
+  compactSpacePercent: count([130, 110, 1_000_000], 'Chunks are rewritten until all of them take no more than this percentage of the live data.'),
+  compactBytesPerSecond: size([32 * MIB, 64 * KIB, TIB], 'Rewriting chunks writes this much a second; beyond compact_space_percent also twice what clients write.'),
+  compactPauseMs: milliseconds([SECOND, 1, HOUR], 'Pause between a change and the search for chunks to rewrite.'),
   retryMs: milliseconds([500, 1, HOUR], 'Pause before a failed write to the store or the log is tried again.'),
   idleCloseMs: milliseconds([10 * SECOND, 0, HOUR], 'A volume that no client uses is closed after this time.'),
 };

@@ -27,12 +27,15 @@
  * | 64 | 8 | number of the last chunk of the set before this one, 0 for none |
  * | 72 | 4 | part of the set, from 1 |
  * | 76 | 4 | parts in the set |
- * | 80 | 1 | kind: 0 made from the log's records |
+ * | 80 | 1 | kind: 0 made from the log's records, 1 copied from older chunks by compaction |
  * | 81 | 7 | zero |
  * | 88 | 4 | CRC-32 of bytes 0 to 87 |
  * | 92 | 4004 | zero |
  *
  * All parts of a set have the same LSNs. Only its first part has ranges, and they apply before the blocks of all parts.
+ *
+ * A set of kind 1 changes nothing but where blocks are stored: its range of LSNs is empty (last LSN = first LSN - 1, the last one
+ * of the sets before it), it has no ranges, and each of its blocks is, as of its place in the order of sets, the newest there is.
  *
  * Block table entry: u64 block number, u32 CRC-32 of the block, u16 frame, u16 place within the frame.
  * Frame table entry: u64 offset in the object, u32 stored length, u32 plain length, u32 CRC-32 of the stored bytes (0 for
@@ -57,7 +60,8 @@
  * | 52 | 8 | zero |
  * | 60 | 4 | CRC-32 of bytes 0 to 59 |
  *
- * Valid if and only if both magics, versions and CRCs are right, header and footer name the expected volume and number, the
+ * Valid if and only if both magics, versions and CRCs are right, header and footer name the expected volume and number, the range
+ * of LSNs is empty if and only if the kind is 1, the
  * tables end where the footer begins, block numbers ascend, and each entry lies within the frame, object and volume it names.
  */
 import { checksum, formatChecksum } from '../base/checksum.ts';
@@ -73,6 +77,7 @@ export const RANGE_ENTRY_BYTES = 24;
 /** More ranges than this are never put into one chunk. */
 export const MAX_CHUNK_RANGES = 65536;
 const RANGE_FLAG_PROVISIONED = 1;
+const KIND = { RECORDS: 0, COPIES: 1 } as const;
 /** Bytes of the header that its CRC covers. */
 export const HEADER_CRC_OFFSET = 88;
 const FOOTER_CRC_OFFSET = 60;
@@ -85,6 +90,7 @@ export interface ChunkIdentity {
   readonly epoch: number;
   readonly chunkNumber: number;
   readonly firstLsn: number;
+  /** `firstLsn - 1` for copies that compaction made (`isCopy`). */
   readonly lastLsn: number;
   /** Last chunk of the set before this one; 0: none. */
   readonly previousChunk: number;
@@ -120,6 +126,11 @@ export interface ChunkFooter {
   readonly headerChecksum: number;
 }
 
+/** Whether a chunk holds copies of blocks of older chunks, and not what records of the log brought. */
+export function isCopy(identity: Pick<ChunkIdentity, 'firstLsn' | 'lastLsn'>): boolean {
+  return identity.lastLsn < identity.firstLsn;
+}
+
 /** Bytes of the tables. */
 export function tablesBytes(blockCount: number, frameCount: number, rangeCount: number): number {
   return blockCount * BLOCK_ENTRY_BYTES + frameCount * FRAME_ENTRY_BYTES + rangeCount * RANGE_ENTRY_BYTES;
@@ -140,6 +151,7 @@ export function encodeChunkHeader(identity: ChunkIdentity): Uint8Array {
   writeU64(view, 64, identity.previousChunk);
   view.setUint32(72, identity.part, true);
   view.setUint32(76, identity.parts, true);
+  view.setUint8(80, isCopy(identity) ? KIND.COPIES : KIND.RECORDS);
   view.setUint32(HEADER_CRC_OFFSET, checksum(bytes.subarray(0, HEADER_CRC_OFFSET)), true);
   return bytes;
 }
@@ -167,10 +179,12 @@ export function decodeChunkHeader(bytes: Uint8Array, expected: { volumeId: Uint8
   if (Buffer.compare(identity.volumeId, expected.volumeId) !== 0) throw corrupt(name, 'belongs to another volume', 16);
   if (identity.blockSizeBytes !== expected.blockSizeBytes) throw corrupt(name, `block size ${identity.blockSizeBytes}, expected ${expected.blockSizeBytes}`, 12);
   if (identity.chunkNumber !== expected.chunkNumber) throw corrupt(name, `chunk number ${identity.chunkNumber}, expected ${expected.chunkNumber}`, 40);
-  if (identity.epoch <= 0 || identity.firstLsn <= 0 || identity.lastLsn < identity.firstLsn) throw corrupt(name, 'epoch or LSN range is impossible', 32);
+  const kind = bytes[80];
+  if (kind !== KIND.RECORDS && kind !== KIND.COPIES) throw new VolumeError('unsupported', `${name}: chunk kind ${kind}; use a newer basalt`);
+  const rightRange = kind === KIND.COPIES ? identity.lastLsn === identity.firstLsn - 1 : identity.lastLsn >= identity.firstLsn;
+  if (identity.epoch <= 0 || identity.firstLsn <= 0 || identity.lastLsn < 0 || !rightRange) throw corrupt(name, 'epoch or LSN range is impossible', 32);
   const { part, parts, previousChunk, chunkNumber } = identity;
   if (part < 1 || part > parts || previousChunk < 0 || previousChunk + part > chunkNumber) throw corrupt(name, `part ${part} of ${parts} behind chunk ${previousChunk} is impossible`, 64);
-  if (bytes[80] !== 0) throw new VolumeError('unsupported', `${name}: chunk kind ${bytes[80]}; use a newer basalt`);
   return identity;
 }
 

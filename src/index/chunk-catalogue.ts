@@ -5,6 +5,9 @@
 import { assert } from '../base/assert.ts';
 import { type CatalogueEntry, PAGE_FANOUT, type PageReference } from '../format/checkpoint-layout.ts';
 
+/** Chunks in a page. */
+export const PAGE_CHUNKS = PAGE_FANOUT;
+
 export interface ChunkFacts {
   readonly epoch: number;
   readonly blockCount: number;
@@ -50,6 +53,7 @@ export class ChunkCatalogue {
   #chunkCount = 0;
   #liveBlocks = 0;
   #objectBytes = 0;
+  #deadBytes = 0;
 
   get chunkCount(): number {
     return this.#chunkCount;
@@ -62,6 +66,11 @@ export class ChunkCatalogue {
 
   get objectBytes(): number {
     return this.#objectBytes;
+  }
+
+  /** Of these, the bytes of chunks without a live block. */
+  get deadBytes(): number {
+    return this.#deadBytes;
   }
 
   get dirtyPages(): ReadonlySet<CataloguePage> {
@@ -88,7 +97,7 @@ export class ChunkCatalogue {
       this.#chunkCount += 1;
       this.#liveBlocks += entry.liveBlocks;
       this.#objectBytes += entry.objectBytes;
-      if (entry.liveBlocks === 0) this.#dead.add(index * PAGE_FANOUT + entry.place);
+      if (entry.liveBlocks === 0) this.#died(index * PAGE_FANOUT + entry.place, entry.objectBytes);
     }
   }
 
@@ -103,18 +112,23 @@ export class ChunkCatalogue {
     this.#chunkCount += 1;
     this.#liveBlocks += facts.blockCount;
     this.#objectBytes += facts.objectBytes;
-    if (facts.blockCount === 0) this.#dead.add(chunk);
+    if (facts.blockCount === 0) this.#died(chunk, facts.objectBytes);
     this.#dirty.add(page);
   }
 
   /** Some of a chunk's blocks are referred to no more. */
   displaced(chunk: number, blockCount: number): void {
     const { page, place } = this.#pageFor(chunk);
-    assert(page.epochs[place] !== 0 && page.liveBlocks[place] >= blockCount, 'a chunk has fewer live blocks than lose their place');
+    assert(page.epochs[place] !== 0 && blockCount > 0 && page.liveBlocks[place] >= blockCount, 'a chunk has fewer live blocks than lose their place');
     page.liveBlocks[place] -= blockCount;
     this.#liveBlocks -= blockCount;
-    if (page.liveBlocks[place] === 0) this.#dead.add(chunk);
+    if (page.liveBlocks[place] === 0) this.#died(chunk, page.objectBytes[place]);
     this.#dirty.add(page);
+  }
+
+  #died(chunk: number, objectBytes: number): void {
+    this.#dead.add(chunk);
+    this.#deadBytes += objectBytes;
   }
 
   /** Takes a dead chunk out. */
@@ -123,6 +137,7 @@ export class ChunkCatalogue {
     assert(page.epochs[place] !== 0 && page.liveBlocks[place] === 0, `chunk ${chunk} is removed with live blocks`);
     this.#chunkCount -= 1;
     this.#objectBytes -= page.objectBytes[place];
+    this.#deadBytes -= page.objectBytes[place];
     page.epochs[place] = 0;
     page.blockCounts[place] = 0;
     page.objectBytes[place] = 0;

@@ -162,9 +162,12 @@ export class DirectoryStore implements ObjectStore {
     return null;
   }
 
-  /** Gives back the space that is kept for objects to come. */
-  async releaseSpace(): Promise<void> {
-    await this.#spares.drop();
+  get spareBytes(): number {
+    return this.#spares.bytes;
+  }
+
+  async releaseSpace(keepBytes = 0): Promise<void> {
+    await this.#spares.drop(keepBytes);
   }
 
   async publish(objects: readonly StagedObject[]): Promise<void> {

@@ -31,8 +31,10 @@ export interface ObjectStore {
    * be kept for an object that is staged later.
    */
   remove(key: string, sizeBytes?: number): Promise<void>;
-  /** Gives back all space that is kept for objects to come: the disk is full, or the volume is closed. */
-  releaseSpace(): Promise<void>;
+  /** Bytes that are kept for objects to come. */
+  readonly spareBytes: number;
+  /** Gives back what is kept for objects to come, but for `keepBytes` (0): the disk is full, or the volume is closed. */
+  releaseSpace(keepBytes?: number): Promise<void>;
 }
 
 /** An object that is open for reading; it stays readable until it is closed, even if it is removed meanwhile. */

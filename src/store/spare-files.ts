@@ -30,6 +30,10 @@ export class SpareFiles {
     this.#limitBytes = limitBytes;
   }
 
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   hasRoomFor(sizeBytes: number): boolean {
     return sizeBytes > 0 && this.#bytes + sizeBytes <= this.#limitBytes;
   }
@@ -71,10 +75,17 @@ export class SpareFiles {
     return best;
   }
 
-  /** Gives the space of all of them back. */
-  async drop(): Promise<void> {
-    const dropped = [...this.#ready.splice(0), ...this.#renamed.splice(0)];
-    this.#bytes -= dropped.reduce((sum, spare) => sum + spare.sizeBytes, 0);
+  /** Gives space back until no more than `keepBytes` are kept; of those whose names are durable last. */
+  async drop(keepBytes: number): Promise<void> {
+    const dropped: SpareFile[] = [];
+    for (let spare = this.#last(keepBytes); spare !== undefined; spare = this.#last(keepBytes)) {
+      dropped.push(spare);
+      this.#bytes -= spare.sizeBytes;
+    }
     for (const spare of dropped) await this.#files.remove(spare.path);
+  }
+
+  #last(keepBytes: number): SpareFile | undefined {
+    return this.#bytes > keepBytes ? (this.#renamed.pop() ?? this.#ready.pop()) : undefined;
   }
 }

@@ -42,6 +42,9 @@ const SLACK_BYTES = 4 * 1024 * 1024;
 /** Chunks removed before waiting commits get their turn, and the pause until the next ones. */
 const REMOVED_AT_ONCE = 256;
 const REMOVAL_PAUSE_MS = 10;
+/** Dead chunks, and the files of removed ones that are kept, may each take this part of the live bytes, or so many slabs. */
+const UNUSED_PART = 1 / 16;
+const UNUSED_SLABS = 16;
 /** Leaves that one checkpoint moves out of an old object, so that their memory stays bounded. */
 const MOVED_LEAVES_MAX = 4096;
 
@@ -117,6 +120,8 @@ export class Checkpointer {
   #timer: Timer | null = null;
   #requested = false;
   #stopped = false;
+  /** The last attempt found no space. */
+  #isPostponed = false;
   /** Checkpoint objects that the newest root does not need. */
   #unused: CheckpointObject[] = [];
   /** Chunks without a live block as of the newest checkpoint. One that died since is still referred to by it. */
@@ -138,16 +143,33 @@ export class Checkpointer {
     return this.#core.manifest.checkpoint.lastChunk === this.#core.lastChunk;
   }
 
+  /** The volume is open: chunks that it was recovered from, and dead ones that are still there, do not wait for the next change. */
+  start(): void {
+    if (this.isCurrent && this.#removable.length === 0) return;
+    this.#timer ??= this.#core.env.clock.setTimer(this.#core.settings.checkpointIntervalMs, () => this.#timeIsUp());
+  }
+
   /** Chunks were committed: cuts a checkpoint when it is time. */
   async chunksCommitted(chunkCount: number): Promise<void> {
     if (this.#stopped) return;
     this.#chunksSince += chunkCount;
     const { checkpointChunks, checkpointIntervalMs } = this.#core.settings;
-    if (this.#requested || this.#chunksSince >= checkpointChunks || this.#core.map.isOverLimit) {
+    if (this.#requested || this.#chunksSince >= checkpointChunks || this.#core.map.isOverLimit || this.#isMuchDead) {
       await this.run();
       return;
     }
     this.#timer ??= this.#core.env.clock.setTimer(checkpointIntervalMs, () => this.#timeIsUp());
+  }
+
+  /** Bytes of dead chunks, or of spare files, that are no more than should be. */
+  get #unusedLimit(): number {
+    const { catalogue, blockSizeBytes, arena } = this.#core;
+    return Math.max(UNUSED_SLABS * arena.slabBytes, catalogue.liveBlocks * blockSizeBytes * UNUSED_PART);
+  }
+
+  /** Whether chunks that died since the last checkpoint take so much space that it is time for the next one. */
+  get #isMuchDead(): boolean {
+    return !this.#isPostponed && this.#removable.length === 0 && this.#core.catalogue.deadBytes > this.#unusedLimit;
   }
 
   #timeIsUp(): void {
@@ -179,6 +201,7 @@ export class Checkpointer {
       const error = toVolumeError(cause, 'writing a checkpoint');
       if (error.code !== 'no-space') throw error;
       this.#core.env.logger.log('warn', 'checkpoint-postponed', { volume: this.#core.name, error });
+      this.#isPostponed = true;
       this.#chunksSince = 0; // not again with the very next chunk
     }
   }
@@ -209,6 +232,7 @@ export class Checkpointer {
     await writeManifest(env.files, directory, next);
     this.#core.manifest = next;
     this.#takeOver(outcome);
+    this.#isPostponed = false;
     counters.checkpoints += 1;
     counters.checkpointBytes += outcome.objectBytes;
     this.#chunksSince = 0;
@@ -349,12 +373,15 @@ export class Checkpointer {
       const facts = catalogue.get(chunk);
       if (facts === undefined) continue;
       await reader.forget(chunk); // the space of a file that is open is not used again
-      await store.remove(chunkKey(facts.epoch, chunk), facts.objectBytes);
+      const isKept = store.spareBytes + facts.objectBytes <= this.#unusedLimit;
+      await store.remove(chunkKey(facts.epoch, chunk), isKept ? facts.objectBytes : 0);
       void reader.forget(chunk); // a late reader may have opened it once more
       catalogue.remove(chunk);
       counters.chunksRemoved += 1;
     }
     for (const object of this.#unused.splice(0)) await store.remove(checkpointKey(object.epoch, object.number));
+    // What lives may have become less.
+    await store.releaseSpace(this.#unusedLimit);
     if (this.#removable.length === 0 || this.#stopped) return;
     this.#removalTimer ??= env.clock.setTimer(REMOVAL_PAUSE_MS, () => {
       this.#removalTimer = null;

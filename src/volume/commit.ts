@@ -3,15 +3,16 @@
  * chunks are published before; the map is changed in one turn.
  */
 import { assert } from '../base/assert.ts';
+import { VolumeError } from '../base/errors.ts';
 import { PICK_SOURCE_FACTOR } from '../chunk/build-chunk.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
-import { type BlockMap, LEAF_BLOCKS } from '../index/block-map.ts';
+import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
 import { assertTransition } from '../index/block-state.ts';
 import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, isZeroLocation, zeroSlab } from '../index/resident-map.ts';
 import type { Slab } from '../base/arena.ts';
 import type { ChunkSet } from './chunk-set.ts';
-import type { StagedChunk } from './flusher.ts';
+import type { StagedChunk } from './chunk-writer.ts';
 import type { VolumeCore } from './volume-core.ts';
 
 /** Ranges over more blocks than this are cleaned up by passes over the index instead of block by block. */
@@ -55,7 +56,35 @@ function place(map: BlockMap, catalogue: ChunkCatalogue, ranges: readonly ZeroRa
   }
 }
 
-function missingLeaves(map: BlockMap, ranges: readonly ZeroRange[], chunks: readonly ChunkContent[]): number[] {
+/** The block map leaves of blocks, in memory; the map must be held. */
+export async function loadLeaves(map: BlockMap, chunk: Pick<ChunkContent, 'blockNumbers'>): Promise<void> {
+  for (const index of missingLeaves(map, [], [chunk])) await map.load(index);
+}
+
+/**
+ * Applies a recovered chunk of copies. Its place in the order of sets is the place at which it was committed, so the map is as it was
+ * then, and it may not put a block where there was none: that would bring back what was trimmed. Error: `corrupt`.
+ */
+export async function applyCopies(map: BlockMap, catalogue: ChunkCatalogue, copies: ChunkContent): Promise<void> {
+  const release = map.hold();
+  try {
+    await loadLeaves(map, copies);
+    for (const blockNumber of copies.blockNumbers) {
+      if (map.lookup(blockNumber) === LOOKUP.STORED && map.foundChunk < copies.chunk) continue;
+      throw new VolumeError('corrupt', `chunk ${copies.chunk} holds a copy of block ${blockNumber}, which no older chunk holds; nothing was changed`);
+    }
+    place(map, catalogue, [], [copies]);
+  } finally {
+    release();
+  }
+}
+
+/** Whether the map still has a block where it was read. Its leaf must be in memory. */
+export function isStillAt(map: BlockMap, blockNumber: number, chunk: number, slot: number): boolean {
+  return map.lookup(blockNumber) === LOOKUP.STORED && map.foundChunk === chunk && map.foundSlot === slot;
+}
+
+function missingLeaves(map: BlockMap, ranges: readonly ZeroRange[], chunks: readonly Pick<ChunkContent, 'blockNumbers'>[]): number[] {
   const missing = new Set<number>();
   let last = -1;
   for (const { blockNumbers } of chunks) {

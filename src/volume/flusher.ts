@@ -6,12 +6,11 @@
 import { assert } from '../base/assert.ts';
 import { SerialQueue, forEachLimited } from '../base/async.ts';
 import { type VolumeError, toVolumeError } from '../base/errors.ts';
-import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, PICK_SOURCE_FACTOR, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
-import { chunkKey } from '../chunk/chunk-reader.ts';
+import { type BuildChunkJob, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
 import type { Timer } from '../env/env.ts';
-import { type ChunkIdentity, type ZeroRange } from '../format/chunk-layout.ts';
-import type { StagedObject } from '../store/object-store.ts';
+import type { ChunkIdentity } from '../format/chunk-layout.ts';
 import { type ChunkSet, makeSet, setLength } from './chunk-set.ts';
+import { type StagedChunk, prepareChunk, stageChunk } from './chunk-writer.ts';
 import { commitSet } from './commit.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { DirtySlab, WritePath } from './write-path.ts';
@@ -22,19 +21,15 @@ const SMALL_SET_SLABS = 4;
 const LOG_PART = 5 / 8;
 const ALL_SLABS = Number.MAX_SAFE_INTEGER;
 
-/** A chunk on its way into the store. */
-export interface StagedChunk {
-  readonly chunk: number;
-  readonly object: StagedObject;
-  readonly blockNumbers: Float64Array;
-  /** As in `build-chunk.ts`: where each block came from. */
-  readonly picks: Uint32Array;
-  readonly objectBytes: number;
-}
-
 export interface FlusherEvents {
   /** A set of so many chunks was committed; runs before the next one is. */
-  committed(chunkCount: number): Promise<void>;
+  committed(chunkCount: number, chunkBytes: number): Promise<void>;
+}
+
+/** Somebody else who adds to the chain of sets, waiting for the turn. */
+interface Guest {
+  readonly goesFirst: () => boolean;
+  readonly begin: (hasTurn: boolean) => void;
 }
 
 export class Flusher {
@@ -43,7 +38,9 @@ export class Flusher {
   readonly #core: VolumeCore;
   readonly #writes: WritePath;
   readonly #events: FlusherEvents;
+  /** A set is being made, by the flusher or by a guest: each names the one before it, so there is one at a time. */
   #busy = false;
+  #guest: Guest | null = null;
   /** The slabs of the set under way, or of the one that failed. */
   #underWay: readonly DirtySlab[] = [];
   #nextChunk: number;
@@ -65,7 +62,7 @@ export class Flusher {
     // Looking for work may write the log, which ends here again.
     if (this.#stopped || this.#poking) return;
     this.#poking = true;
-    if (!this.#busy && this.#core.failure === null) this.#startIfDue();
+    if (!this.#busy) this.#startNext();
     this.#poking = false;
     this.#armTimer();
   }
@@ -110,12 +107,54 @@ export class Flusher {
     }
   }
 
-  /** Starts nothing new; resolves when nothing is under way. */
+  /** Starts nothing new; resolves when nothing is under way. No guest may wait any more. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
     while (this.#busy) await this.#core.progress.wait();
     await this.serial.idle();
+  }
+
+  /**
+   * Runs `task` when no set of chunks is being made, and makes none meanwhile. Data that is due goes first, unless `goesFirst`
+   * says otherwise. A failure of the volume does not keep it from running: it has to look. Null if it was withdrawn.
+   */
+  async betweenSets<T>(goesFirst: () => boolean, task: () => Promise<T>): Promise<T | null> {
+    assert(this.#guest === null, 'two guests wait for the flusher');
+    const hasTurn = await new Promise<boolean>((begin) => {
+      this.#guest = { goesFirst, begin };
+      this.poke();
+    });
+    if (!hasTurn) return null;
+    try {
+      return await task();
+    } finally {
+      this.#endTurn();
+    }
+  }
+
+  /** What waits for its turn is not run any more; what runs goes on. */
+  withdrawGuest(): void {
+    const guest = this.#guest;
+    this.#guest = null;
+    guest?.begin(false);
+  }
+
+  /** The first of `count` chunk numbers that nobody else gets. */
+  takeChunkNumbers(count: number): number {
+    const first = this.#nextChunk;
+    this.#nextChunk += count;
+    return first;
+  }
+
+  #startNext(): void {
+    const canFlush = this.#core.failure === null;
+    if (canFlush && this.#guest?.goesFirst() !== true) this.#startIfDue();
+    if (this.#busy || this.#guest === null) return;
+    const { begin } = this.#guest;
+    this.#guest = null;
+    this.#busy = true;
+    begin(true);
   }
 
   #startIfDue(): void {
@@ -177,9 +216,13 @@ export class Flusher {
   }
 
   #finished(error: VolumeError | null): void {
-    this.#busy = false;
     if (error === null) this.#underWay = [];
     else if (!this.#stopped) this.#core.fail(error);
+    this.#endTurn();
+  }
+
+  #endTurn(): void {
+    this.#busy = false;
     this.#core.progress.wake();
     this.poke();
   }
@@ -190,7 +233,7 @@ export class Flusher {
       await this.#publish(chunks);
       this.#core.lastChunk = chunks[chunks.length - 1].chunk;
       await commitSet(this.#core, set, chunks);
-      await this.#events.committed(chunks.length);
+      await this.#events.committed(chunks.length, chunks.reduce((sum, chunk) => sum + chunk.objectBytes, 0));
     });
   }
 
@@ -198,12 +241,12 @@ export class Flusher {
   async #stageAll(set: ChunkSet): Promise<StagedChunk[]> {
     const { slotsPerSlab, manifest, blockSizeBytes, env, settings } = this.#core;
     const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
+    const memory = set.slabs.map(({ slab }) => slab?.bytes ?? null);
     const sorted: unknown = await env.workers.run(SORT_PICKS_TASK, { blockNumbers: sources.map((source) => source.blockNumbers), picks: set.picks });
     assert(sorted instanceof Uint32Array && sorted.length === set.picks.length, 'the worker answered with something else than picks');
     const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
-    const firstChunk = this.#nextChunk;
+    const firstChunk = this.takeChunkNumbers(parts);
     const previousChunk = this.#core.lastChunk;
-    this.#nextChunk += parts;
     const staged: StagedChunk[] = [];
     await forEachLimited(
       Array.from({ length: parts }, (_, index) => index),
@@ -222,31 +265,16 @@ export class Flusher {
           part: index + 1,
           parts,
         };
-        staged[index] = await this.#stage(identity, set, sources, picks.slice(), index === 0 ? set.ranges : []);
+        // The slabs do not change before the set is committed.
+        staged[index] = await this.#stage({ identity, sources, picks: picks.slice(), ranges: index === 0 ? set.ranges : [] }, memory);
       },
     );
     return staged;
   }
 
-  async #stage(identity: ChunkIdentity, set: ChunkSet, sources: BuildChunkJob['sources'], picks: Uint32Array, ranges: readonly ZeroRange[]): Promise<StagedChunk> {
-    const job: BuildChunkJob = { identity, sources, picks, ranges };
-    const built = asBuiltChunk(await this.#core.env.workers.run(BUILD_CHUNK_TASK, job));
-    const parts = [built.header, ...blockParts(set, built.runs, identity.blockSizeBytes), built.tail];
-    const objectBytes = built.header.length + picks.length * identity.blockSizeBytes + built.tail.length;
-    const object = await this.#whileFull(() => this.#write(chunkKey(identity.epoch, identity.chunkNumber), parts, objectBytes));
-    return { chunk: identity.chunkNumber, object, blockNumbers: built.blockNumbers, picks, objectBytes };
-  }
-
-  async #write(key: string, parts: readonly Uint8Array[], objectBytes: number): Promise<StagedObject> {
-    const object = await this.#core.store.stage(key, objectBytes);
-    try {
-      await object.append(parts);
-      await object.seal();
-      return object;
-    } catch (error) {
-      await object.abandon();
-      throw toVolumeError(error, `writing ${key}`);
-    }
+  async #stage(job: BuildChunkJob, memory: readonly (Uint8Array | null)[]): Promise<StagedChunk> {
+    const chunk = await prepareChunk(this.#core, job, memory);
+    return this.#whileFull(() => stageChunk(this.#core, chunk));
   }
 
   #publish(chunks: readonly StagedChunk[]): Promise<void> {
@@ -285,24 +313,3 @@ export class Flusher {
 
 /** Stands for a slab whose memory is free: nothing is picked from it. */
 const NO_SOURCE = { blockNumbers: new Float64Array(0), checksums: new Uint32Array(0) };
-
-/** The blocks of a chunk as they stand in the slabs, which do not change before the set is committed. */
-function blockParts(set: ChunkSet, runs: Uint32Array, blockSizeBytes: number): Uint8Array[] {
-  const parts: Uint8Array[] = [];
-  for (let i = 0; i < runs.length; i += 2) {
-    const { slab } = set.slabs[Math.floor(runs[i] / PICK_SOURCE_FACTOR)];
-    assert(slab !== null, 'a block was picked from a slab without memory');
-    const slot = runs[i] % PICK_SOURCE_FACTOR;
-    parts.push(slab.bytes.subarray(slot * blockSizeBytes, (slot + runs[i + 1]) * blockSizeBytes));
-  }
-  return parts;
-}
-
-function asBuiltChunk(result: unknown): BuiltChunk {
-  const whole = typeof result === 'object' && result !== null && 'header' in result && 'tail' in result && 'blockNumbers' in result && 'runs' in result;
-  assert(whole, 'the worker answered with something else than a chunk');
-  const { header, tail, blockNumbers, runs } = result;
-  const typed = header instanceof Uint8Array && tail instanceof Uint8Array && blockNumbers instanceof Float64Array && runs instanceof Uint32Array;
-  assert(typed, 'the worker answered with wrong types');
-  return { header, tail, blockNumbers, runs };
-}

@@ -16,6 +16,7 @@ import { type LogRecovery, type ReplayedRecord, recoverLog } from '../wal/log-re
 import { LogRing } from '../wal/log-ring.ts';
 import { LogWriter } from '../wal/log-writer.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
+import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
@@ -103,7 +104,7 @@ class Opening {
     const { core, state, chunks, oldCheckpoints } = await this.#loadStored(manifest);
     // The new epoch is durable before anything is written under it.
     await writeManifest(this.#env.files, directory, manifest);
-    const { writes, flusher, checkpointer } = this.#makeParts(core, state, chunks.largestChunk + 1);
+    const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
     const recovery = await this.#replay(core, writes, flusher);
     // What was replayed may be in the page cache only; from now on it counts as durable.
@@ -114,6 +115,8 @@ class Opening {
     const log = this.#makeLog(core, flusher, recovery);
     core.log = log;
     flusher.poke();
+    checkpointer.start();
+    compactor.start();
     this.#env.logger.log('info', 'volume-opened', {
       volume: this.#name,
       sizeBytes: manifest.sizeBytes,
@@ -125,7 +128,7 @@ class Opening {
       elapsedMs: Math.round(this.#env.clock.nowMs() - startMs),
     });
     const closeFiles = (): Promise<void> => this.#closeLogFiles();
-    return new Volume({ core, writes, flusher, checkpointer, log, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
+    return new Volume({ core, writes, flusher, checkpointer, compactor, log, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
   }
 
   /** After a failure: lets go of everything. What was written stays: the next opening goes on from there. */
@@ -182,15 +185,21 @@ class Opening {
     return names.filter((name) => /^k\d+-e\d+$/.test(name) && !used.has(name)).map((name) => `${CHECKPOINT_FOLDER}/${name}`);
   }
 
-  #makeParts(core: VolumeCore, state: CheckpointState, nextChunk: number): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer } {
+  #makeParts(core: VolumeCore, state: CheckpointState, nextChunk: number): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer; compactor: Compactor } {
     const checkpointer: Checkpointer = new Checkpointer(core, state, (task) => {
       flusher.serial.run(task).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
     });
     const writes: WritePath = new WritePath(core, core.chunkedLsn);
-    const flusher: Flusher = new Flusher(core, writes, nextChunk, { committed: (chunkCount) => checkpointer.chunksCommitted(chunkCount) });
+    const flusher: Flusher = new Flusher(core, writes, nextChunk, {
+      committed: (chunkCount, chunkBytes) => {
+        compactor.flushed(chunkBytes);
+        return checkpointer.chunksCommitted(chunkCount);
+      },
+    });
+    const compactor = new Compactor(core, flusher, (chunkCount) => checkpointer.chunksCommitted(chunkCount));
     this.#flusher = flusher;
     this.#checkpointer = checkpointer;
-    return { writes, flusher, checkpointer };
+    return { writes, flusher, checkpointer, compactor };
   }
 
   async #openLog(manifest: Manifest): Promise<void> {

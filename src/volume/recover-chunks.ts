@@ -1,14 +1,14 @@
 /**
  * Recovery's second step: the chunks behind the checkpoint. They form a chain of sets, each naming the last chunk before it.
  * A set counts when all its parts are there; one that is not complete was being published when the process ended, its
- * records are still in the log. Reading changes nothing.
+ * records are still in the log; copies that compaction made are one chunk each, whole or not there. Reading changes nothing.
  */
 import { VolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER, chunkKey, parseChunkName, readChunkIdentity, readChunkTables } from '../chunk/chunk-reader.ts';
 import type { Logger } from '../env/env.ts';
-import type { ChunkIdentity, ZeroRange } from '../format/chunk-layout.ts';
+import { type ChunkIdentity, type ZeroRange, isCopy } from '../format/chunk-layout.ts';
 import type { ObjectStore } from '../store/object-store.ts';
-import { type ChunkContent, applySet } from './commit.ts';
+import { type ChunkContent, applyCopies, applySet } from './commit.ts';
 import type { VolumeCore } from './volume-core.ts';
 
 export interface RecoveredChunks {
@@ -127,7 +127,10 @@ async function applyFound(core: VolumeCore, store: ObjectStore, set: FoundSet): 
       await object.close();
     }
   }
-  await applySet(core.map, core.catalogue, ranges, chunks);
+  if (isCopy(first)) {
+    if (chunks.length !== 1 || ranges.length > 0) throw new VolumeError('corrupt', `${chunkKey(first.epoch, first.chunkNumber)}: copies are one chunk without ranges, not ${chunks.length} with ${ranges.length}; nothing was changed`);
+    await applyCopies(core.map, core.catalogue, chunks[0]);
+  } else await applySet(core.map, core.catalogue, ranges, chunks);
   core.chunkedLsn = first.lastLsn;
   core.lastChunk = first.chunkNumber + first.parts - 1;
 }

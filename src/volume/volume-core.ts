@@ -26,6 +26,8 @@ export interface Counters {
   chunkBytes: number;
   chunksWritten: number;
   chunksRemoved: number;
+  compactionBytes: number;
+  compactions: number;
   checkpointBytes: number;
   checkpoints: number;
   cacheHits: number;
@@ -75,6 +77,8 @@ export class VolumeCore implements SlabOwner {
     chunkBytes: 0,
     chunksWritten: 0,
     chunksRemoved: 0,
+    compactionBytes: 0,
+    compactions: 0,
     checkpointBytes: 0,
     checkpoints: 0,
     cacheHits: 0,

@@ -43,6 +43,13 @@ export interface VolumeStats {
   readonly chunkBytes: number;
   readonly chunksWritten: number;
   readonly chunksRemoved: number;
+  /** Of `chunkBytes` and `chunksWritten`, what compaction wrote: copies of what was stored already. */
+  readonly compactionBytes: number;
+  readonly compactions: number;
+  /** As of now: bytes of the blocks that live in chunks, of all chunks, and of the files kept to be written again. */
+  readonly liveBytes: number;
+  readonly storedChunkBytes: number;
+  readonly spareBytes: number;
   readonly checkpointBytes: number;
   readonly checkpoints: number;
   readonly cacheHits: number;

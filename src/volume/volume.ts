@@ -7,6 +7,7 @@ import type { LogWriter } from '../wal/log-writer.ts';
 import type { Admission, BlockDevice, Completion, ZeroOptions } from './block-device.ts';
 import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
+import type { Compactor } from './compactor.ts';
 import type { Flusher } from './flusher.ts';
 import { ReadPath } from './read-path.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -18,6 +19,7 @@ export interface VolumeParts {
   readonly writes: WritePath;
   readonly flusher: Flusher;
   readonly checkpointer: Checkpointer;
+  readonly compactor: Compactor;
   readonly log: LogWriter;
   readonly lock: FileLock;
   /** Closes the log's files. */
@@ -76,7 +78,9 @@ export class Volume implements BlockDevice {
   }
 
   stats(): VolumeStats {
-    return { ...this.#core.counters, ...this.#log.stats };
+    const { counters, catalogue, store } = this.#core;
+    const space = { liveBytes: catalogue.liveBlocks * this.blockSizeBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: store.spareBytes };
+    return { ...counters, ...this.#log.stats, ...space };
   }
 
   /** What a power cut, or the loss of the log, would take now. */
@@ -337,8 +341,9 @@ export class Volume implements BlockDevice {
   }
 
   async #close(): Promise<void> {
-    const { core, flusher, checkpointer, closeFiles, lock } = this.#parts;
+    const { core, flusher, checkpointer, compactor, closeFiles, lock } = this.#parts;
     let failure: VolumeError | null = null;
+    await compactor.stop();
     try {
       await new Promise<void>((resolve, reject) => this.#log.force({ settle: (error) => (error === null ? resolve() : reject(error)) }));
       await flusher.drain();

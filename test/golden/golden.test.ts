@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/base/checksum.ts';
 import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, decodeLeaf, decodeNode, decodeRoot } from '../../src/format/checkpoint-layout.ts';
-import { CHUNK_FOOTER_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../../src/format/chunk-layout.ts';
+import { CHUNK_FOOTER_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
 import { DecodedRecord, LOG_HEADER_BYTES, decodeLogHeader, decodeRecord } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
 import * as golden from './structures.ts';
@@ -68,6 +68,20 @@ describe('format version 1', () => {
     expect([...tables.checksums]).toEqual([1, 2, 3].map((value) => checksum(Buffer.alloc(golden.BLOCK_BYTES, value))));
   });
 
+  test('the golden header of copies decodes to what was encoded, and only with the range of LSNs that goes with its kind', () => {
+    const expected = { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, chunkNumber: 42 };
+    const header = Buffer.concat([bytesOf('copies-header'), Buffer.alloc(4096 - 92)]);
+    expect(decodeChunkHeader(header, expected, 'chunk')).toEqual(golden.COPIES);
+    expect(isCopy(golden.COPIES)).toBe(true);
+    expect(isCopy(golden.CHUNK)).toBe(false);
+    for (const [kind, lastLsn] of [[0, golden.COPIES.lastLsn], [1, golden.COPIES.firstLsn], [1, golden.COPIES.lastLsn - 1]]) {
+      const wrong = Buffer.from(encodeChunkHeader({ ...golden.COPIES, lastLsn }));
+      wrong[80] = kind;
+      wrong.writeUInt32LE(checksum(wrong.subarray(0, 88)), 88);
+      expect(() => decodeChunkHeader(wrong, expected, 'chunk'), `kind ${kind}, last LSN ${lastLsn}`).toThrow(/LSN range is impossible/);
+    }
+  });
+
   test('the golden checkpoint decodes to what was encoded', () => {
     expect(() => decodeCheckpointHeader(bytesOf('checkpoint-header'), golden.CHECKPOINT, 'checkpoint')).not.toThrow();
     const footer = bytesOf('checkpoint-footer');
@@ -84,6 +98,7 @@ describe('one flipped bit', () => {
   const decoders: [string, (bytes: Buffer) => unknown][] = [
     ['manifest', (bytes) => decodeManifest(bytes, 'manifest')],
     ['chunk-header', (bytes) => decodeChunkHeader(Buffer.concat([bytes, Buffer.alloc(4096)]), { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, chunkNumber: 41 }, 'chunk')],
+    ['copies-header', (bytes) => decodeChunkHeader(Buffer.concat([bytes, Buffer.alloc(4096)]), { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, chunkNumber: 42 }, 'chunk')],
     ['checkpoint-header', (bytes) => decodeCheckpointHeader(bytes, golden.CHECKPOINT, 'checkpoint')],
     ['checkpoint-footer', (bytes) => decodeCheckpointFooter(bytes, 2 ** 41, { number: 8, epoch: 9 }, 'checkpoint')],
     ['leaf', (bytes) => decodeLeaf(bytes, 2 ** 25, referenceTo(bytesOf('leaf')), 'checkpoint')],

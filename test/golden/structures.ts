@@ -29,6 +29,8 @@ export const ZERO_RECORD = { ...WRITE_RECORD, kind: RECORD_KIND.ZERO, provisione
 export const BLOCK_CHECKSUMS = Uint32Array.of(0, 0x11111111, 0x22222222, 0x33333333);
 
 export const CHUNK = { volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, epoch: 9, chunkNumber: 41, firstLsn: 2 ** 34, lastLsn: 2 ** 34 + 500, previousChunk: 38, part: 2, parts: 3 };
+/** As compaction makes it. */
+export const COPIES = { ...CHUNK, chunkNumber: 42, firstLsn: 2 ** 34 + 501, lastLsn: 2 ** 34 + 500, previousChunk: 41, part: 1, parts: 1 };
 export const RANGES = [
   { blockNumber: 5, blockCount: 2 ** 34, provisioned: false },
   { blockNumber: 2 ** 33, blockCount: 1, provisioned: true },
@@ -72,6 +74,7 @@ export function structures(): Map<string, Uint8Array> {
     ['write-record-prefix', record(WRITE_RECORD)],
     ['zero-record', record(ZERO_RECORD)],
     ['chunk-header', chunk.subarray(0, 92)],
+    ['copies-header', encodeChunkHeader(COPIES).subarray(0, 92)],
     ['chunk-tail', chunk.subarray(CHUNK_HEADER_BYTES + CHUNK_BLOCKS.length * BLOCK_BYTES)],
     ['checkpoint-header', encodeCheckpointHeader(CHECKPOINT)],
     ['checkpoint-footer', encodeCheckpointFooter(CHECKPOINT, { ...REFERENCE, number: 8, epoch: 9 })],

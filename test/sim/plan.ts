@@ -166,6 +166,10 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     spareBytes: random.pick([0, 2 * slabBytes, 100 * slabBytes]),
     checkpointChunks: random.pick([1, 4, 32]),
     checkpointIntervalMs: random.pick([50, 1000, 10_000]),
+    compactLivePercent: random.pick([0, 50, 90, 90]),
+    compactSpacePercent: random.pick([110, 110, 130, 1_000_000]),
+    compactBytesPerSecond: random.pick([64 * KIB, 16 * MIB, 1024 * MIB]),
+    compactPauseMs: random.pick([1, 20, 1000]),
     retryMs: random.pick([1, 50]),
     idleCloseMs: 60_000,
   };

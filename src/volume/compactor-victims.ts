@@ -1,0 +1,79 @@
+/** Which chunks compaction rewrites, and when: how much space chunks take against what lives in them. */
+import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, tablesBytes } from '../format/chunk-layout.ts';
+import { type ChunkCatalogue, PAGE_CHUNKS } from '../index/chunk-catalogue.ts';
+
+/** Candidates kept of one look at the catalogue. */
+const CANDIDATES_MAX = 64;
+/** Nothing is rewritten that does not give back so much: copying has its price, and rewriting must come to an end. */
+const WORTH_PART = 0.85;
+/** Chunks may take this many slabs more than their share: a volume of a few blocks is nothing but overhead. */
+const SLACK_SLABS = 2;
+
+export interface SpaceLimits {
+  readonly blockSizeBytes: number;
+  readonly slabBytes: number;
+  /** As the settings of these names. */
+  readonly compactLivePercent: number;
+  readonly compactSpacePercent: number;
+}
+
+export interface Victim {
+  readonly chunk: number;
+  /** Bytes of its object per live block: what a block that is copied gives back. */
+  readonly bytesPerBlock: number;
+}
+
+/** Whether the chunks take more space than they should for what lives in them. Dead ones do not count: they only wait for a checkpoint. */
+export function isOverSpace(catalogue: ChunkCatalogue, limits: SpaceLimits): boolean {
+  const liveBytes = catalogue.liveBlocks * limits.blockSizeBytes;
+  const takenBytes = catalogue.objectBytes - catalogue.deadBytes;
+  return takenBytes > (liveBytes * limits.compactSpacePercent) / 100 + SLACK_SLABS * limits.slabBytes;
+}
+
+/** Largest part of a chunk that may be live if it is to be rewritten now. */
+export function livePartLimit(catalogue: ChunkCatalogue, limits: SpaceLimits): number {
+  const threshold = limits.compactLivePercent / 100;
+  return isOverSpace(catalogue, limits) ? Math.max(threshold, WORTH_PART) : threshold;
+}
+
+/** Live part of a chunk's bytes; 0 if there is no such chunk, or nothing lives in it. */
+export function livePart(catalogue: ChunkCatalogue, chunk: number, blockSizeBytes: number): number {
+  const facts = catalogue.get(chunk);
+  return facts === undefined ? 0 : (facts.liveBlocks * blockSizeBytes) / facts.objectBytes;
+}
+
+/**
+ * Chunks of which no more than `limit` is live, the most rewarding first: what is free in them, times their age (what is old
+ * will not become free by itself), over what it costs to copy the rest.
+ */
+export function findCandidates(catalogue: ChunkCatalogue, options: { readonly limit: number; readonly lastChunk: number; readonly blockSizeBytes: number; readonly except: ReadonlySet<number> }): number[] {
+  const { limit, lastChunk, blockSizeBytes, except } = options;
+  let best: { readonly chunk: number; readonly reward: number }[] = [];
+  const keepBest = (): void => {
+    best = best.toSorted((a, b) => b.reward - a.reward).slice(0, CANDIDATES_MAX);
+  };
+  for (const page of catalogue.pages()) {
+    const { liveBlocks, objectBytes } = page;
+    for (let place = 0; place < PAGE_CHUNKS; place += 1) {
+      if (liveBlocks[place] === 0) continue;
+      const live = (liveBlocks[place] * blockSizeBytes) / objectBytes[place];
+      if (live >= limit) continue;
+      const chunk = page.index * PAGE_CHUNKS + place;
+      if (except.has(chunk)) continue;
+      best.push({ chunk, reward: ((1 - live) * (lastChunk - chunk + 1)) / (1 + live) });
+      if (best.length > 4 * CANDIDATES_MAX) keepBest();
+    }
+  }
+  keepBest();
+  return best.map(({ chunk }) => chunk);
+}
+
+/** Bytes of a chunk object of so many copied blocks. */
+export function copyBytes(blockCount: number, blockSizeBytes: number): number {
+  return CHUNK_HEADER_BYTES + blockCount * blockSizeBytes + tablesBytes(blockCount, 1, 0) + CHUNK_FOOTER_BYTES;
+}
+
+/** Whether a new chunk of `blockCount` blocks pays, when its blocks give back `freedBytes` where they were. */
+export function isWorth(blockCount: number, freedBytes: number, blockSizeBytes: number): boolean {
+  return blockCount > 0 && copyBytes(blockCount, blockSizeBytes) <= freedBytes * WORTH_PART;
+}
