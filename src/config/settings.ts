@@ -112,16 +112,16 @@ const SERVER: Table<ServerSettings> = {
   defaultExport: { type: 'text', default: '', maxBytes: 4096, description: 'Volume served for the export name ""; empty: the only volume there is.' },
 };
 
-const PROCESS: Table<ProcessSettings> = {
-  workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
-  stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
-};
 const CONTROL: Table<ControlSettings> = {
   maxConnections: count([16, 1, 4096], 'Connections to the control socket, and its requests in work; one more is refused.'),
   maxBodyBytes: size([64 * KIB, KIB, 16 * MIB], 'Longest body of a control request.'),
   timeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A control request that has not arrived whole within this time is dropped.'),
 };
 
+const PROCESS: Table<ProcessSettings> = {
+  workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
+  stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
+};
 
 const GROUPS = { engine: ENGINE, server: SERVER, control: CONTROL, process: PROCESS } as const;
 
@@ -164,11 +164,11 @@ export function buildSettings(values: SettingValues = new Map()): ProgramSetting
   return {
     engine: numbersOf('engine', ENGINE, numberAt),
     server: { ...numbersOf('server', serverNumbers, numberAt), defaultExport: textAt('server.default_export', defaultExport) },
+    control: numbersOf('control', CONTROL, numberAt),
     process: numbersOf('process', PROCESS, numberAt),
   };
 }
 
-    control: numbersOf('control', CONTROL, numberAt),
 function numbersOf<K extends string>(
   group: string,
   table: Readonly<Record<K, NumberSetting>>,

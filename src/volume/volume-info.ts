@@ -56,11 +56,6 @@ export interface VolumeStats {
   readonly cacheMisses: number;
 }
 
-/** Told of each record as it takes its place in the volume's order; the simulator's model listens here. */
-export interface VolumeObserver {
-  /** `kind`: block data, or a range that reads as zeroes from now on. Several records may carry one request. */
-  accepted(record: { readonly kind: 'write' | 'zero'; readonly lsn: number; readonly blockNumber: number; readonly blockCount: number }): void;
-}
 /** Data that a certain loss would take, were it to come now. */
 export interface DataAtRisk {
   /** A range of zeroes counts as one block, however long it is. */
@@ -94,3 +89,8 @@ export interface VolumeStatus {
   readonly failure: string | null;
 }
 
+/** Told of each record as it takes its place in the volume's order; the simulator's model listens here. */
+export interface VolumeObserver {
+  /** `kind`: block data, or a range that reads as zeroes from now on. Several records may carry one request. */
+  accepted(record: { readonly kind: 'write' | 'zero'; readonly lsn: number; readonly blockNumber: number; readonly blockCount: number }): void;
+}
