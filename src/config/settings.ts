@@ -71,8 +71,8 @@ const HOUR = 3600 * SECOND;
 const SLAB = 4 * MIB;
 
 const ENGINE: Table<EngineSettings> = {
-  arenaBytes: size([160 * MIB, 32 * MIB, TIB], 'Memory for block data in all volumes together: unwritten and cached.', SLAB),
-  dirtyBytes: size([128 * MIB, 16 * MIB, TIB], 'Of the arena, how much may wait to be written into chunks before writers wait.', SLAB),
+  arenaBytes: size([192 * MIB, 32 * MIB, TIB], 'Memory for block data in all volumes together: unwritten and cached.', SLAB),
+  dirtyBytes: size([160 * MIB, 16 * MIB, TIB], 'Of the arena, how much may wait to be written into chunks before writers wait.', SLAB),
   indexBytes: size([64 * MIB, MIB, TIB], 'Block-map pages of one volume kept in memory.'),
   chunkTableBytes: size([16 * MIB, MIB, 64 * GIB], 'Block tables of chunks kept in memory, one volume.'),
   openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
@@ -84,7 +84,7 @@ const ENGINE: Table<EngineSettings> = {
   batchBlocks: count([131_072, 1, 16_777_216], 'Mode batched: sync the log when this many blocks are unsynced...'),
   batchMs: milliseconds([1000, 1, HOUR], '...or when the oldest unsynced write is this old.'),
   asyncIntervalMs: milliseconds([SECOND, 1, HOUR], 'Mode async: how often the log is written and synced.'),
-  flushBytes: size([80 * MIB, SLAB, TIB], 'Data beyond this is made into chunks at once.'),
+  flushBytes: size([96 * MIB, SLAB, TIB], 'Data beyond this is made into chunks at once.'),
   flushIntervalMs: milliseconds([5 * SECOND, 10, 24 * HOUR], 'Data older than this is made into a chunk, however little it is.'),
   chunkConcurrency: count([4, 1, 64], 'Chunks built and written at the same time, one volume.'),
   spareBytes: size([256 * MIB, 0, TIB], 'Files of removed chunks kept to be written again, one volume: that is faster than making new ones.'),

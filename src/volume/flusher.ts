@@ -15,8 +15,14 @@ import { commitSet } from './commit.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { DirtySlab, WritePath } from './write-path.ts';
 
-/** Slabs that a set takes when only their number is the reason: small sets give room back early. */
+/** Slabs that a set takes when somebody waits for room: small sets give it back early. */
 const SMALL_SET_SLABS = 4;
+/**
+ * Part of the sealed slabs that a set takes when only their number is the reason: of what is overwritten again and again a
+ * larger set writes less, and the rest is room for what comes in the meantime (4 KiB at random over 64 MiB: 12 of 20 slabs at
+ * a time take a fifth less processor time than 4, and than 16).
+ */
+const SET_PART = 3 / 5;
 /** Part of the log that may be behind the oldest data: the rest is room for what is written while the flush lasts. */
 const LOG_PART = 5 / 8;
 const ALL_SLABS = Number.MAX_SAFE_INTEGER;
@@ -195,7 +201,7 @@ export class Flusher {
     if (distance >= manifest.logFileBytes * manifest.logFileCount * LOG_PART) return ALL_SLABS;
     if (this.#urgent) return SMALL_SET_SLABS;
     const dirtyBytes = sealed.reduce((sum, { slab }) => sum + (slab === null ? 0 : arena.slabBytes), 0);
-    return dirtyBytes >= settings.flushBytes ? SMALL_SET_SLABS : 0;
+    return dirtyBytes >= settings.flushBytes ? Math.max(SMALL_SET_SLABS, Math.floor(sealed.length * SET_PART)) : 0;
   }
 
   #ageMs(dirty: DirtySlab): number {
