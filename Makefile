@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro crash strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro crash crash-full strace-crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-micro: tools ## time the parts of the data path one by one (ARGS="codec ar
 
 crash: dist/.built tools ## kill -9 the server under load, RUNS times (200), and check what it acknowledged
 	@node build/tools/test/crash/main.js --runs $(or $(RUNS),200) $(ARGS)
+
+crash-full: dist/.built tools ## kill -9 the server while its file system is full, RUNS times (100); needs root
+	@node build/tools/test/crash/full-main.js --runs $(or $(RUNS),100) $(ARGS)
 
 strace-crash: dist/.built tools ## recover from STATES crash states (2000) of the real server, taken from a trace of its system calls
 	@node build/tools/test/crash/strace-main.js --states $(or $(STATES),2000) $(ARGS)

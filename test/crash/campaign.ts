@@ -12,6 +12,7 @@ import { NbdClient, type NbdRequestError } from '../support/nbd-client.ts';
 import { isDisconnection } from './disconnection.ts';
 import { type LoadCounts, noCounts, runLoad } from './load.ts';
 import type { SeededRandom } from './random.ts';
+import { RunningClock, within } from './running-time.ts';
 import { createVolume, type ServerCommand, ServerProcess } from './server-process.ts';
 import { VolumeImage } from './volume-image.ts';
 
@@ -61,6 +62,12 @@ export const SMALL_SETTINGS: readonly string[] = [
   'engine.checkpoint_interval_ms=400',
 ];
 
+const ASYNC_INTERVAL_MS = 100;
+/** What mode async promises holds for every run, also with default limits. */
+const ASYNC_SETTINGS: readonly string[] = [`engine.async_interval_ms=${ASYNC_INTERVAL_MS}`];
+/** The interval ends with a log write, which a busy machine makes wait. */
+const ASYNC_TOLERANCE_MS = 400;
+
 /** A server that makes no progress for so long hangs, however busy the machine is. */
 const HANG_TIMEOUT_MS = 60_000;
 const BLOCK_BYTES = 4096;
@@ -70,6 +77,7 @@ export class CrashCampaign {
   readonly #options: CampaignOptions;
   readonly #command: ServerCommand;
   readonly #volumes: readonly TestVolume[];
+  readonly #clock = new RunningClock();
   #requests = 0;
   #server: ServerProcess | null = null;
 
@@ -79,10 +87,13 @@ export class CrashCampaign {
       entry: options.entry,
       dataDirectory: join(options.directory, 'data'),
       socketPath: join(options.directory, 'nbd.sock'),
-      settings: options.settings,
+      settings: [...options.settings, ...ASYNC_SETTINGS],
     };
     const { sizeBytes } = options;
-    this.#volumes = options.modes.map((mode) => ({ name: mode, mode, image: new VolumeImage({ sizeBytes, blockSizeBytes: BLOCK_BYTES }) }));
+    this.#volumes = options.modes.map((mode) => {
+      const forgetful = mode === 'async' ? { forgetful: this.#clock } : {};
+      return { name: mode, mode, image: new VolumeImage({ sizeBytes, blockSizeBytes: BLOCK_BYTES, ...forgetful }) };
+    });
   }
 
   /** Creates the volumes, one for each mode. */
@@ -113,10 +124,12 @@ export class CrashCampaign {
     const server = await this.#start();
     await this.#verifyAll();
     await this.#stop(server);
+    this.#clock.stop();
   }
 
   /** Ends the server, if one runs. */
   async abort(): Promise<void> {
+    this.#clock.stop();
     await this.#server?.kill();
   }
 
@@ -181,9 +194,14 @@ export class CrashCampaign {
     await Promise.race([all, delay(loadMs)]);
     this.#assertAlive(server);
     stopping = true;
+    const endMs = this.#clock.nowMs();
     const ending = await this.#end(server);
     const counts = (await all).reduce(sum, noCounts());
     for (const { client } of clients) await client.cut();
+    for (const { image } of this.#volumes) {
+      image.settleOlder(ending === 'stopped' ? Infinity : endMs - ASYNC_INTERVAL_MS - ASYNC_TOLERANCE_MS);
+      image.crashed();
+    }
     return { ending, counts };
   }
 
@@ -212,21 +230,6 @@ export class CrashCampaign {
 
   #assertAlive(server: ServerProcess): void {
     if (server.ended) throw new Error('the server ended by itself');
-  }
-}
-
-async function within<T>(timeoutMs: number, what: string, promise: Promise<T>): Promise<T> {
-  const timer = new AbortController();
-  const late = delay(timeoutMs, undefined, { signal: timer.signal }).then(
-    () => {
-      throw new Error(`${what} did not come within ${timeoutMs} ms`);
-    },
-    () => promise, // the timer was called off
-  );
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    timer.abort();
   }
 }
 

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import { DURABILITY_MODES } from '../../src/base/durability.ts';
 import { MIB } from '../../src/base/units.ts';
 import { CrashCampaign, SMALL_SETTINGS } from './campaign.ts';
 import { SeededRandom } from './random.ts';
@@ -18,7 +19,7 @@ test.each([
     directory,
     entry: resolve('dist/cli/basalt.cjs'),
     random: new SeededRandom(Date.now()),
-    modes: ['strict', 'batched', 'relaxed'],
+    modes: DURABILITY_MODES,
     sizeBytes: 16 * MIB,
     connections: 2,
     depth: 8,

@@ -148,6 +148,69 @@ describe('after a crash', () => {
   });
 });
 
+describe('after a crash in mode async', () => {
+  let nowMs = 0;
+
+  function forgetful(): VolumeImage {
+    return new VolumeImage({ sizeBytes: SIZE, blockSizeBytes: BLOCK, forgetful: { nowMs: () => nowMs } });
+  }
+
+  test('young requests may be missing from the newest back, older ones not', () => {
+    for (const kept of [0, 1, 2, 3]) {
+      const volume = forgetful();
+      nowMs = 0;
+      const disk = new Uint8Array(SIZE);
+      const writes = [0, 1, 2].map((index) => {
+        nowMs = index * 100;
+        return done(volume, 'stamp', 0, BLOCK);
+      });
+      for (const write of writes.slice(0, kept)) put(disk, write);
+      volume.settleOlder(100);
+      volume.crashed();
+      expect(volume.verify(0, disk)).toHaveLength(kept === 0 ? 1 : 0);
+    }
+  });
+
+  test('a request is not there without one to its block that was answered before it was sent', () => {
+    const volume = forgetful();
+    const disk = new Uint8Array(SIZE);
+    done(volume, 'stamp', 0, 512);
+    put(disk, done(volume, 'stamp', 512, 512));
+    volume.crashed();
+    expect(volume.verify(0, disk)).toHaveLength(1);
+  });
+
+  test('of two that were under way at the same time either may be there alone', () => {
+    const volume = forgetful();
+    const disk = new Uint8Array(SIZE);
+    const left = mutation('stamp', 0, 512);
+    const right = mutation('stamp', 512, 512);
+    volume.begin(left);
+    volume.begin(right);
+    volume.acknowledge(left);
+    volume.acknowledge(right);
+    put(disk, right);
+    volume.crashed();
+    expect(volume.verify(0, disk)).toEqual([]);
+    volume.settle();
+    expect(volume.verify(0, new Uint8Array(SIZE))).toHaveLength(1);
+  });
+
+  test('before a crash all of them are there', () => {
+    const volume = forgetful();
+    done(volume, 'stamp', 0, BLOCK);
+    expect(volume.verify(0, new Uint8Array(SIZE))).toHaveLength(1);
+  });
+
+  test('a torn block is found', () => {
+    const volume = forgetful();
+    const disk = new Uint8Array(SIZE);
+    put(disk, done(volume, 'stamp', 0, BLOCK), 0, 512);
+    volume.crashed();
+    expect(volume.verify(0, disk)).toHaveLength(1);
+  });
+});
+
 describe('requests in flight', () => {
   test('one that overlaps another, or a read, must wait', () => {
     const volume = image();

@@ -1,9 +1,11 @@
 /**
  * What a volume may hold: the bytes of every acknowledged request, and the requests that are not answered yet. After a
  * crash each block must equal the acknowledged bytes with some of the unanswered requests applied, each of them whole
- * within the block: nothing older, nothing torn, nothing else.
+ * within the block: nothing older, nothing torn, nothing else. In mode async the youngest acknowledged requests may be
+ * missing too, but none that was answered before another one was sent which is there.
  */
 import { fillStamp } from './stamp.ts';
+import { possibleOutcomes } from './young-requests.ts';
 
 export interface ByteRange {
   readonly offsetBytes: number;
@@ -27,6 +29,14 @@ export interface Problem {
   readonly text: string;
 }
 
+interface YoungRequest {
+  readonly mutation: Mutation;
+  /** Places in the order of all sendings and answers. */
+  readonly sent: number;
+  readonly answered: number;
+  readonly answeredMs: number;
+}
+
 /** Past requests that are kept to explain a wrong byte. */
 const HISTORY_LIMIT = 200_000;
 
@@ -39,12 +49,22 @@ export class VolumeImage {
   readonly #refused = new Set<Mutation>();
   readonly #reading = new Set<ByteRange>();
   #history: Recorded[] = [];
+  readonly #forgetful: { readonly nowMs: () => number } | null;
+  /** Forgetful: what is there even without the young requests. */
+  readonly #settled: Uint8Array;
+  /** Forgetful: acknowledged, not settled; oldest answer first. */
+  #young: YoungRequest[] = [];
+  readonly #sent = new Map<Mutation, number>();
+  #crashed = false;
+  #order = 0;
 
-  /** An image of a new volume: all zeroes. */
-  constructor(options: { readonly sizeBytes: number; readonly blockSizeBytes: number }) {
+  /** An image of a new volume: all zeroes. `forgetful`, with a clock: a crash may take acknowledged requests, until `settleOlder` names them. */
+  constructor(options: { readonly sizeBytes: number; readonly blockSizeBytes: number; readonly forgetful?: { readonly nowMs: () => number } }) {
     this.sizeBytes = options.sizeBytes;
     this.blockSizeBytes = options.blockSizeBytes;
     this.#bytes = new Uint8Array(options.sizeBytes);
+    this.#forgetful = options.forgetful ?? null;
+    this.#settled = new Uint8Array(this.#forgetful === null ? 0 : options.sizeBytes);
   }
 
   /**
@@ -54,6 +74,7 @@ export class VolumeImage {
   begin(mutation: Mutation): boolean {
     if (overlapsAny(this.#inFlight, mutation) || overlapsAny(this.#reading, mutation)) return false;
     this.#inFlight.add(mutation);
+    this.#sent.set(mutation, (this.#order += 1));
     if (this.#history.length >= HISTORY_LIMIT) this.#history = this.#history.slice(HISTORY_LIMIT / 2);
     this.#history.push({ mutation, state: 'in flight' });
     return true;
@@ -62,17 +83,38 @@ export class VolumeImage {
   /** The request was answered without an error: from now on the volume holds it. */
   acknowledge(mutation: Mutation): void {
     this.#inFlight.delete(mutation);
+    const sent = this.#sent.get(mutation) ?? 0;
+    this.#sent.delete(mutation);
+    if (this.#forgetful !== null) this.#young.push({ mutation, sent, answered: (this.#order += 1), answeredMs: this.#forgetful.nowMs() });
     this.#note(mutation, 'acknowledged');
     for (const refused of this.#refused) this.#cover(refused, mutation);
-    const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
-    applyMutation(this.#bytes.subarray(offsetBytes, offsetBytes + lengthBytes), offsetBytes, mutation);
+    this.#applyTo(this.#bytes, mutation);
   }
 
   /** The request was answered with an error. It may be sent again, with `begin`. */
   refuse(mutation: Mutation): void {
     this.#inFlight.delete(mutation);
+    this.#sent.delete(mutation);
     this.#note(mutation, 'refused');
     this.#refused.add(mutation);
+  }
+
+  /** Forgetful: what was answered before `timeMs` is there after any crash. */
+  settleOlder(timeMs: number): void {
+    const kept = this.#young.findIndex(({ answeredMs }) => answeredMs >= timeMs);
+    const old = this.#young.splice(0, kept < 0 ? this.#young.length : kept);
+    for (const { mutation } of old) this.#applyTo(this.#settled, mutation);
+  }
+
+  /** Forgetful: the server is gone; from now on, until `settle`, young requests may be missing. */
+  crashed(): void {
+    this.#crashed = true;
+    if (this.#forgetful !== null) this.#bytes.set(this.#settled);
+  }
+
+  #applyTo(bytes: Uint8Array, mutation: Mutation): void {
+    const { offsetBytes, lengthBytes } = effectOf(mutation, this.blockSizeBytes);
+    applyMutation(bytes.subarray(offsetBytes, offsetBytes + lengthBytes), offsetBytes, mutation);
   }
 
   #cover(refused: Mutation, mutation: Mutation): void {
@@ -114,7 +156,11 @@ export class VolumeImage {
   settle(): void {
     for (const mutation of this.#inFlight) this.#note(mutation, 'undecided');
     this.#inFlight.clear();
+    this.#sent.clear();
     this.#reading.clear();
+    this.#young = [];
+    this.#crashed = false;
+    if (this.#forgetful !== null) this.#settled.set(this.#bytes);
   }
 
   /** Checks a part of one block. */
@@ -122,6 +168,7 @@ export class VolumeImage {
     const expected = this.#bytes.subarray(start, start + actual.length);
     if (equal(expected, actual)) return null;
     const part = { offsetBytes: start, lengthBytes: actual.length };
+    if (this.#forgetful !== null && this.#crashed) return this.#verifyForgetful(part, actual);
     const touching = [...this.#refused, ...this.#inFlight].filter((mutation) => overlaps(effectOf(mutation, this.blockSizeBytes), part));
     if (touching.length > 12) throw new Error(`${touching.length} requests in flight in one block: too many to try all outcomes`);
     const candidate = new Uint8Array(actual.length);
@@ -136,6 +183,25 @@ export class VolumeImage {
       }
     }
     return this.#explain(start, actual, touching);
+  }
+
+  #verifyForgetful(part: ByteRange, actual: Uint8Array): string | null {
+    const start = part.offsetBytes;
+    const touches = (mutation: Mutation): boolean => overlaps(effectOf(mutation, this.blockSizeBytes), part);
+    const unanswered = [...this.#inFlight].map((mutation) => ({ mutation, sent: this.#sent.get(mutation) ?? 0, answered: Infinity }));
+    const outcomes = possibleOutcomes([...this.#young, ...unanswered].filter(({ mutation }) => touches(mutation)));
+    const expected = this.#bytes.subarray(start, start + actual.length);
+    const sure = expected.slice();
+    const candidate = new Uint8Array(actual.length);
+    for (const { surely, perhaps } of outcomes) {
+      for (const mutation of surely) this.#overlay(sure, start, mutation);
+      candidate.set(sure);
+      for (const mutation of perhaps) this.#overlay(candidate, start, mutation);
+      if (!equal(candidate, actual)) continue;
+      expected.set(actual);
+      return null;
+    }
+    return this.#explain(start, actual, [...this.#inFlight].filter(touches));
   }
 
   /** Applies the part of `mutation` that lies within `target`, which begins at `start`. */
