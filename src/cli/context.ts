@@ -5,6 +5,10 @@ import type { EngineSettings } from '../base/settings-types.ts';
 import type { ProgramSettings } from '../config/settings.ts';
 import type { VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
+import type { CheckReport } from '../volume/check.ts';
+import type { ExplainReport } from '../volume/explain.ts';
+import type { OnProgress } from '../volume/inspect-findings.ts';
+import type { RepairOptions, RepairReport } from '../volume/repair.ts';
 import type { CreateOptions, VolumeInfo } from '../volume/volume-info.ts';
 
 /** Standard output, standard error and the person in front of them. */
@@ -33,6 +37,14 @@ export interface RunningServer {
   setDurability(name: string, durability: Durability): Promise<void>;
 }
 
+/** What looks at, and repairs, volumes that nobody has open. */
+export interface VolumeTools {
+  check(name: string, options: { readonly deep: boolean }, onProgress: OnProgress): Promise<CheckReport>;
+  explain(name: string, options: { readonly offsetBytes: number }, onProgress: OnProgress): Promise<ExplainReport>;
+  repair(name: string, options: Pick<RepairOptions, 'apply' | 'uncertain'>, onProgress: OnProgress): Promise<RepairReport>;
+  close(): Promise<void>;
+}
+
 export interface OpenVolumesOptions {
   readonly directory: string;
   readonly settings: EngineSettings;
@@ -59,6 +71,8 @@ export interface CliContext {
   openVolumes(options: OpenVolumesOptions): Promise<VolumeManager>;
   /** The server that runs in a directory of volumes; null if none does. */
   findServer(directory: string): Promise<RunningServer | null>;
+  /** The tools for a directory of volumes; the engine is loaded only then. */
+  openTools(options: OpenVolumesOptions): Promise<VolumeTools>;
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;

@@ -2,7 +2,7 @@
 /** The `basalt` command. What a verb needs is loaded when it runs: `--help` starts without the engine. */
 import { readFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager } from './context.ts';
+import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
 import { runCli } from './program.ts';
 import { createTerminal } from './terminal.ts';
 
@@ -35,6 +35,10 @@ const context: CliContext = {
   async findServer(directory: string): Promise<RunningServer | null> {
     const { ControlClient } = await import('../control/control-client.ts');
     return ControlClient.find(directory);
+  },
+  async openTools(options: OpenVolumesOptions): Promise<VolumeTools> {
+    const tools = await import('./open-tools.ts');
+    return tools.openTools(options, terminal);
   },
   async serve(plan: ServePlan): Promise<number> {
     const { runServer } = await import('./run-server.ts');

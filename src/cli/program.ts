@@ -4,10 +4,13 @@ import { EXIT, type CliContext } from './context.ts';
 import { JSON_FLAG, settingFlagNames } from './flags.ts';
 import { printError } from './output.ts';
 import { usageError, type Usage } from './usage.ts';
+import { addCheck, checkFlags } from './verbs/check.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
+import { addExplain, explainFlags } from './verbs/explain.ts';
 import { addList, listFlags } from './verbs/list.ts';
+import { addRepair, repairFlags } from './verbs/repair.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
 import { addShow, showFlags } from './verbs/show.ts';
@@ -21,10 +24,13 @@ function buildUsage(): Usage {
       list: Object.keys(listFlags),
       show: Object.keys(showFlags),
       durability: Object.keys(durabilityFlags),
+      check: Object.keys(checkFlags),
+      explain: Object.keys(explainFlags),
+      repair: Object.keys(repairFlags),
       delete: Object.keys(deleteFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', delete: 'NAME', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', check: 'NAME', explain: 'NAME OFFSET', repair: 'NAME', delete: 'NAME', settings: '' },
   };
 }
 
@@ -36,7 +42,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, delete or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, check, explain, repair, delete or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -49,6 +55,9 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addList(program, context);
   addShow(program, context);
   addDurability(program, context);
+  addCheck(program, context, exit);
+  addExplain(program, context);
+  addRepair(program, context, exit);
   addDelete(program, context, exit);
   addSettings(program, context);
   return program;

@@ -2,7 +2,7 @@
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env } from '../env/env.ts';
-import { type BlockRange, type Finding, type OnProgress, faultOf } from './inspect-findings.ts';
+import { type BlockRange, type Finding, type OnProgress, REPAIR_ADVICE, faultOf } from './inspect-findings.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { takeLock } from './open-volume.ts';
 import { manifestKey, readManifest, repairPath } from './volume-files.ts';
@@ -64,7 +64,8 @@ function damageOf(error: unknown): VolumeError {
 }
 
 function reportOf(volume: string, deep: boolean, { findings, lost, chunks, checkpoint, log, manifest }: Inspection): CheckReport {
-  const { list, notes } = findings;
+  const { notes } = findings;
+  const list = findings.list.map((finding) => (finding.advice === REPAIR_ADVICE ? { ...finding, advice: `${REPAIR_ADVICE} ${volume}` } : finding));
   const { blockSizeBytes } = manifest;
   return { volume, deep, isClean: list.length === 0, findings: list, notes, lost: lost.list, chunks: chunks.size, leaves: checkpoint.leaves.size, logRecords: log.records.length, lastLsn: log.lastLsn, blockSizeBytes };
 }

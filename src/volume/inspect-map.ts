@@ -5,7 +5,7 @@ import { type BlockMap, LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { InspectedCheckpoint } from './inspect-checkpoint.ts';
 import type { InspectedChunk } from './inspect-chunks.ts';
-import { type BlockRanges, type Findings, type OnProgress, REPAIR_ADVICE } from './inspect-findings.ts';
+import { type BlockRanges, type Findings, type OnProgress } from './inspect-findings.ts';
 import { PageReader } from './load-checkpoint.ts';
 import { checkpointKey } from './volume-files.ts';
 
@@ -127,7 +127,7 @@ export function reconcileCatalogue(checkpoint: InspectedCheckpoint, chunks: Read
   }
   if (!checkpoint.catalogueIsSound) return;
   for (const [chunk, counted] of live) {
-    if (!checkpoint.catalogue.has(chunk)) findings.broken(file, null, `the block map refers to chunk ${chunk} (${counted} blocks), which the catalogue does not know; ${REPAIR_ADVICE}`);
+    if (!checkpoint.catalogue.has(chunk)) findings.broken(file, null, `the block map refers to chunk ${chunk} (${counted} blocks), which the catalogue does not know`);
   }
 }
 

@@ -75,7 +75,8 @@ export class FakeCli {
   out = '';
   error = '';
 
-  #context(): CliContext {
+  /** What the program gets; it has no tools for volumes, as there are none. */
+  get context(): CliContext {
     return {
       terminal: {
         isInteractive: this.answer !== null,
@@ -95,6 +96,7 @@ export class FakeCli {
         this.asked.push(directory);
         return Promise.resolve(this.server);
       },
+      openTools: () => Promise.reject(new VolumeError('unsupported', 'the double has no tools')),
       serve: (plan) => {
         this.plans.push(plan);
         return Promise.resolve(this.serveExitCode);
@@ -110,6 +112,6 @@ export class FakeCli {
   run(...words: string[]): Promise<number> {
     this.out = '';
     this.error = '';
-    return runCli(words, this.#context(), '1.2.3');
+    return runCli(words, this.context, '1.2.3');
   }
 }

@@ -103,3 +103,24 @@ export async function readContent(volume: Volume, states: readonly Buffer[]): Pr
 export function repair(machine: SimMachine, choice: Partial<Pick<RepairOptions, 'apply' | 'uncertain'>> = {}): Promise<RepairReport> {
   return repairVolume({ ...toolOptions(machine), apply: true, uncertain: 'lost', ...choice });
 }
+
+/** Makes all that was loaded survive a power cut. */
+export async function makeDurable(machine: SimMachine): Promise<void> {
+  const { files } = machine.env;
+  for (const name of machine.snapshot('/v').keys()) {
+    const file = await files.open(`/v/${name}`, 'write');
+    await file.sync();
+    await file.close();
+  }
+  for (const folder of ['/v/chunks', '/v/checkpoints', '/v/log', '/v', '/']) await files.syncDirectory(folder);
+}
+
+/** A volume of 4 MiB that `use` fills, opened and closed as often as it likes; its files afterwards. */
+export async function filesAfter(use: (machine: SimMachine) => Promise<void>): Promise<VolumeFiles> {
+  const machine = new SimMachine(SAMPLE_SETTINGS);
+  await machine.run(async () => {
+    await machine.create('/v');
+    await use(machine);
+  });
+  return machine.snapshot('/v');
+}

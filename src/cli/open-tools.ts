@@ -1,0 +1,28 @@
+/** The engine as `check`, `explain` and `repair` use it: volumes that nobody has open. */
+import { VolumeError } from '../base/errors.ts';
+import { workerEntry } from '../chunk/worker-entry.ts';
+import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
+import { type ToolOptions, checkVolume } from '../volume/check.ts';
+import { explainBlock } from '../volume/explain.ts';
+import { repairVolume } from '../volume/repair.ts';
+import { checkVolumeName } from '../volume/volume-set.ts';
+import { manifestPath } from '../volume/volume-files.ts';
+import type { OpenVolumesOptions, Terminal, VolumeTools } from './context.ts';
+
+export function openTools({ directory, settings }: OpenVolumesOptions, terminal: Terminal): VolumeTools {
+  const env = createNodeEnv({ logger: createJsonLogger('warn', (line) => terminal.error(line)), workerEntry: workerEntry(), workerThreads: 1 });
+  const prepare = async (name: string, onProgress: ToolOptions['onProgress']): Promise<ToolOptions> => {
+    checkVolumeName(name);
+    const volume = `${directory}/${name}`;
+    if (!(await env.files.exists(manifestPath(volume)))) {
+      throw new VolumeError('not-found', `there is no volume ${JSON.stringify(name)} in ${directory}: ${manifestPath(volume)} is missing; basalt list shows those that are there`, { context: { volume: name } });
+    }
+    return { env, name, directory: volume, settings, onProgress };
+  };
+  return {
+    check: async (name, { deep }, onProgress) => checkVolume({ ...(await prepare(name, onProgress)), deep }),
+    explain: async (name, { offsetBytes }, onProgress) => explainBlock({ ...(await prepare(name, onProgress)), offsetBytes }),
+    repair: async (name, choice, onProgress) => repairVolume({ ...(await prepare(name, onProgress)), ...choice }),
+    close: () => env.workers.close(),
+  };
+}
