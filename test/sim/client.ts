@@ -1,5 +1,6 @@
 /** A simulated client: one request after another, each checked against the model. Several of them share a volume. */
 import { deferred } from '../../src/base/async.ts';
+import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts';
 import type { VolumeError } from '../../src/base/errors.ts';
 import type { Admission, Completion } from '../../src/volume/block-device.ts';
 import type { Life } from './life.ts';
@@ -59,6 +60,8 @@ export class Client {
         return this.#readNow(this.#bytes());
       case 'cache':
         return this.#cache();
+      case 'durability':
+        return this.#changeMode(random.pick(DURABILITY_MODES));
       case 'pause':
         return this.#life.process.sleep(random.unit() * this.#life.world.plan.pauseMs);
     }
@@ -70,7 +73,7 @@ export class Client {
     world.nextRequestId += 1;
     world.counts.requests += 1;
     const payload = kind === 'write' ? makePayload(payloadKind, id, range.offsetBytes, range.lengthBytes) : null;
-    const request: ChangeRequest = { id, kind, ...range, fua: this.#random.chance(world.plan.fuaChance), payload, covered: [], askedAtLsn: world.model.lastLsn, lsn: 0 };
+    const request: ChangeRequest = { id, kind, ...range, fua: this.#random.chance(world.plan.fuaChance), payload, covered: [], durability: this.#life.volume.durability, askedAtLsn: world.model.lastLsn, lsn: 0 };
     process.trace.event(`${kind}${request.fua ? ' fua' : ''}`, `request ${id}`, range.offsetBytes, range.lengthBytes);
     this.#life.pending.add(request);
     const call = new ChangeCall(this.#life, request, provisioned);
@@ -91,12 +94,13 @@ export class Client {
     const scope = world.obligations.flushScope();
     process.trace.event('flush', 'scope', scope);
     const done = deferred<void>();
+    let { durability } = volume;
     const settle = (error: VolumeError | null): void => {
       if (error !== null) {
         done.reject(error);
         return;
       }
-      this.#life.check(() => world.obligations.flushAnswered(scope));
+      this.#life.check(() => this.#life.flushed(scope, durability));
       process.trace.event('flush answered', 'scope', scope);
       done.resolve();
     };
@@ -104,10 +108,28 @@ export class Client {
       if (this.#random.chance(world.plan.promisedChance)) {
         await volume.flush();
         settle(null);
-      } else this.#life.inTurn(() => volume.flushNow({ settle }));
+      } else this.#life.inTurn(() => {
+          ({ durability } = volume);
+          volume.flushNow({ settle });
+        });
       await done.promise;
     } catch (error) {
       this.#life.expectRefusal(error, 'a flush');
+    }
+  }
+
+  async #changeMode(durability: Durability): Promise<void> {
+    const { world, process, volume } = this.#life;
+    const scope = world.obligations.flushScope();
+    const change = world.obligations.changeAsked(durability);
+    process.trace.event(`asks for mode ${durability}`, 'scope', scope);
+    try {
+      await volume.setDurability(durability);
+      if (!process.alive) return;
+      this.#life.check(() => this.#life.modeChanged(change, scope));
+      process.trace.event('mode changed', durability, scope);
+    } catch (error) {
+      this.#life.expectRefusal(error, `a change to mode ${durability}`);
     }
   }
 

@@ -1,4 +1,5 @@
 /** The engine under test, as a world sees it: the real one, or a toy with a known flaw that shows that the checks can fail. */
+import type { Durability } from '../../src/base/durability.ts';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import type { Env } from '../../src/env/env.ts';
 import type { BlockDevice } from '../../src/volume/block-device.ts';
@@ -6,9 +7,11 @@ import type { CreateOptions, VolumeObserver, VolumeStats } from '../../src/volum
 import type { WorkerTask } from './env.ts';
 
 export interface SimVolume extends BlockDevice {
+  readonly durability: Durability;
   readonly lastLsn: number;
   readonly durableLsn: number;
   readonly recoveredLsn: number;
+  setDurability(durability: Durability): Promise<void>;
   stats(): VolumeStats;
   close(): Promise<void>;
 }

@@ -1,6 +1,7 @@
 /** One life of a volume: from the start of the process that opens it to that process's end, with what its clients share. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { deferred } from '../../src/base/async.ts';
+import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { SimVolume } from './engine.ts';
 import type { SimEnv } from './env.ts';
@@ -118,6 +119,7 @@ export class Life {
       const request = this.#requestOf(record);
       this.process.trace.event(`accepts ${record.kind}`, `request ${request.id}`, record.lsn, record.blockNumber, record.blockCount);
       model.accept(record, request);
+      request.durability = this.volume.durability;
     });
   }
 
@@ -128,7 +130,7 @@ export class Life {
     const { model, obligations } = this.world;
     model.complete(request);
     this.process.trace.event('answered', `request ${request.id}`, request.lsn);
-    obligations.writeAnswered({ id: request.id, lsn: request.lsn, fua: request.fua, timeMs: this.process.scheduler.nowMs });
+    obligations.writeAnswered({ id: request.id, lsn: request.lsn, fua: request.fua, timeMs: this.process.scheduler.nowMs, durability: request.durability });
   }
 
   /** A change was refused: right while the disk is full, and a failure of the engine otherwise. */
@@ -137,6 +139,16 @@ export class Life {
     this.pending.delete(request);
     this.process.trace.event('refused', `request ${request.id}`);
     this.expectRefusal(error, `request ${describeRequest(request)}`);
+  }
+
+  /** A flush is answered that was asked for in mode `durability`. */
+  flushed(scope: number, durability: Durability): void {
+    this.world.obligations.flushAnswered(scope, durability);
+  }
+
+  /** A change of the mode is answered. */
+  modeChanged(change: number, scope: number): void {
+    this.world.obligations.changeAnswered(change, scope);
   }
 
   /** Throws unless `error` says that there is no space, at a time when it may. */

@@ -2,6 +2,7 @@
  * What a volume should hold: for each block the history of its contents by LSN, built from what clients sent and from
  * the order in which the engine took it. Any prefix of that order can be asked for.
  */
+import type { Durability } from '../../src/base/durability.ts';
 import type { VolumeObserver } from '../../src/volume/volume-info.ts';
 import { describePayload } from './payload.ts';
 
@@ -23,6 +24,8 @@ export interface ChangeRequest {
   readonly payload: Uint8Array | null;
   /** Ranges of blocks that its records covered so far. */
   readonly covered: BlockRange[];
+  /** The volume's mode when it took the last part of it. */
+  durability?: Durability;
   /** The newest LSN when the client asked. */
   readonly askedAtLsn: number;
   /** Highest LSN that its effect depends on; 0: none yet. */

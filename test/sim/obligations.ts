@@ -14,9 +14,10 @@ export interface Obligation {
 }
 
 export interface ObligationOptions {
+  /** The mode that the volume was made in. */
   readonly durability: Durability;
-  /** A write that was answered this long ago survives a power cut even without a flush; null: no such promise. */
-  readonly ageMs: number | null;
+  /** A write that was answered this long ago survives a power cut even without a flush; null: no such promise. It may depend on the write's mode. */
+  readonly ageMs: number | null | ((durability: Durability) => number | null);
 }
 
 const NOTHING: Obligation = { lsn: 0, reason: 'a new volume' };
@@ -28,19 +29,23 @@ export class Obligations {
   /** Highest LSN of the answered writes. */
   #answeredLsn = 0;
   /** When `#answeredLsn` rose to what. */
-  #answers: { readonly timeMs: number; readonly lsn: number }[] = [];
+  #answers: { readonly timeMs: number; readonly lsn: number; readonly durability: Durability }[] = [];
+  /** Modes that the volume may be in: the last one that is known, and those that were asked for since. */
+  #modes: Durability[];
+  #modesBefore = 0;
   #ageRule = true;
 
   constructor(options: ObligationOptions) {
     this.#options = options;
+    this.#modes = [options.durability];
   }
 
-  writeAnswered(answer: { readonly id: number; readonly lsn: number; readonly fua: boolean; readonly timeMs: number }): void {
-    const { id, lsn, fua, timeMs } = answer;
-    const { durability } = this.#options;
+  /** `durability` is the mode that the write was accepted in. */
+  writeAnswered(answer: { readonly id: number; readonly lsn: number; readonly fua: boolean; readonly timeMs: number; readonly durability?: Durability }): void {
+    const { id, lsn, fua, timeMs, durability = this.#options.durability } = answer;
     if (lsn > this.#answeredLsn) {
       this.#answeredLsn = lsn;
-      this.#answers.push({ timeMs, lsn });
+      this.#answers.push({ timeMs, lsn, durability });
     }
     if (durability === 'async') return;
     this.#oweAfterProcessCrash(lsn, `write ${id} was answered`);
@@ -53,10 +58,33 @@ export class Obligations {
     return this.#answeredLsn;
   }
 
-  flushAnswered(scope: number): void {
-    if (this.#options.durability === 'async') return;
+  /** `durability` is the mode that it was asked in. */
+  flushAnswered(scope: number, durability: Durability = this.#options.durability): void {
+    if (durability === 'async') return;
     this.#oweAfterProcessCrash(scope, `a flush of LSN ${scope} was answered`);
     this.#oweAfterPowerCut(scope, `a flush of LSN ${scope} was answered`);
+  }
+
+  /** A change of the mode is asked for; the number is given to `changeAnswered`. */
+  changeAsked(durability: Durability): number {
+    return this.#modesBefore + this.#modes.push(durability) - 1;
+  }
+
+  /** Changes are made in the order in which they are asked for; what was answered before it was asked for is durable. */
+  changeAnswered(change: number, scope: number): void {
+    this.#oweAfterProcessCrash(scope, `a change of the mode after LSN ${scope} was answered`);
+    this.#oweAfterPowerCut(scope, `a change of the mode after LSN ${scope} was answered`);
+    const superseded = Math.max(0, change - this.#modesBefore);
+    this.#modes = this.#modes.slice(superseded);
+    this.#modesBefore += superseded;
+  }
+
+  /** The volume was opened and says that its mode is `durability`; false if it cannot be. */
+  modeFound(durability: Durability): boolean {
+    if (!this.#modes.includes(durability)) return false;
+    this.#modesBefore += this.#modes.length;
+    this.#modes = [durability];
+    return true;
   }
 
   /** The volume itself says that all records up to `lsn` are durable. */
@@ -79,11 +107,13 @@ export class Obligations {
   /** What must be there after a crash at `timeMs`. */
   after(death: Death, timeMs: number): Obligation {
     const base = death === 'power' ? this.#power : this.#process;
-    const { ageMs, durability } = this.#options;
-    if (ageMs === null || !this.#ageRule || (death === 'process' && durability !== 'async')) return base;
-    const old = this.#answers.findLast((answer) => answer.timeMs <= timeMs - ageMs);
+    if (!this.#ageRule) return base;
+    const old = this.#answers.findLast((answer) => {
+      const ageMs = this.#ageOf(answer.durability);
+      return ageMs !== null && answer.timeMs <= timeMs - ageMs && (death !== 'process' || answer.durability === 'async');
+    });
     if (old === undefined || old.lsn <= base.lsn) return base;
-    return { lsn: old.lsn, reason: `LSN ${old.lsn} was answered at ${old.timeMs.toFixed(3)} ms, more than ${ageMs} ms before the crash` };
+    return { lsn: old.lsn, reason: `LSN ${old.lsn} was answered at ${old.timeMs.toFixed(3)} ms, more than ${this.#ageOf(old.durability)} ms before the crash` };
   }
 
   /**
@@ -96,6 +126,11 @@ export class Obligations {
     this.#ageRule = true;
     this.#process = { lsn, reason: `LSN ${lsn} had been recovered before` };
     if (death === 'power') this.#power = { lsn, reason: `LSN ${lsn} had been recovered after a power cut` };
+  }
+
+  #ageOf(durability: Durability): number | null {
+    const { ageMs } = this.#options;
+    return typeof ageMs === 'function' ? ageMs(durability) : ageMs;
   }
 
   #oweAfterProcessCrash(lsn: number, reason: string): void {

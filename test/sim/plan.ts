@@ -19,6 +19,7 @@ export const OPERATIONS = [
   'read now',
   'cache',
   'pause',
+  'durability',
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
@@ -138,9 +139,14 @@ function drawWeights(random: SeededRandom): ReadonlyMap<Operation, number> {
     'read now': 10,
     cache: 1,
     pause: 1,
+    durability: 0,
   };
+  // What changes the mode draws for itself: worlds that keep theirs are what they were without it.
+  const own = random.derive('durability');
+  const changes = own.chance(0.4) ? own.pick([0.3, 1, 4]) : 0;
   // Each world has its own taste: some hardly flush, some mostly trim.
-  return new Map(OPERATIONS.map((operation) => [operation, usual[operation] * random.pick([0.1, 1, 1, 1, 4])]));
+  const tasted = OPERATIONS.filter((operation) => operation !== 'durability').map((operation): [Operation, number] => [operation, usual[operation] * random.pick([0.1, 1, 1, 1, 4])]);
+  return new Map([...tasted, ['durability', changes]]);
 }
 
 function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly settings: EngineSettings; readonly slabBytes: number } {

@@ -239,6 +239,14 @@ class ToyVolume implements SimVolume {
     return Promise.resolve();
   }
 
+  get durability(): Durability {
+    return this.#meta.durability;
+  }
+
+  setDurability(): Promise<void> {
+    return Promise.reject(new VolumeError('unsupported', 'the toy keeps its mode'));
+  }
+
   stats(): VolumeStats {
     return {
       readBytes: 0,

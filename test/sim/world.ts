@@ -3,6 +3,7 @@
  * Whatever happens follows from the seed. After each crash the volume must equal the state after a prefix of its LSN
  * order that includes all that it owes (I1, I2).
  */
+import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { Client } from './client.ts';
 import { SimDisk, UNLIMITED } from './disk.ts';
@@ -103,7 +104,7 @@ class World {
     this.#state = {
       plan: this.#plan,
       model: new Model({ blockCount: sizeBytes / blockSizeBytes, blockSizeBytes }),
-      obligations: new Obligations({ durability, ageMs: ageLimit(this.#plan) }),
+      obligations: new Obligations({ durability, ageMs: (mode) => ageLimit(this.#plan, mode) }),
       counts: noCounts(),
       nextRequestId: 1,
     };
@@ -219,6 +220,7 @@ class World {
     if (recovered < owed.lsn) {
       throw new SimulationFailure(`recovery found only the records up to LSN ${recovered} of ${model.lastLsn}, but ${owed.lsn} must be there: ${owed.reason}`);
     }
+    if (!obligations.modeFound(volume.durability)) throw new SimulationFailure(`the volume was opened in mode ${volume.durability}, which nobody asked for`);
     if (recovered > model.lastLsn) throw new SimulationFailure(`recovery found LSN ${recovered}, but only ${model.lastLsn} were ever given`);
     if (volume.lastLsn !== recovered) throw new SimulationFailure(`the volume was opened at LSN ${recovered}, but says that its last one is ${volume.lastLsn}`);
     if (recovered < model.lastLsn) counts.lossyRecoveries += 1;
@@ -364,8 +366,7 @@ class World {
 }
 
 /** After this time an answered write survives (batched: a power cut; async: any crash) though nobody flushed. */
-function ageLimit(plan: WorldPlan): number | null {
-  const { durability } = plan.create;
+function ageLimit(plan: WorldPlan, durability: Durability = plan.create.durability): number | null {
   if (durability !== 'batched' && durability !== 'async') return null;
   const interval = durability === 'batched' ? plan.settings.batchMs : 2 * plan.settings.asyncIntervalMs;
   return interval + slowestMs(plan.profile);

@@ -16,6 +16,7 @@ function forToy(plan: WorldPlan): WorldPlan {
     create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability },
     regions: [{ firstBlock: 0, blockCount }],
     operationsPerLife: Math.min(80, plan.operationsPerLife),
+    weights: new Map([...plan.weights, ['durability', 0]]), // it keeps its mode
     diskFullChance: 0,
     secondOpenerChance: 0.2,
   };
