@@ -184,6 +184,25 @@ describe('compaction', () => {
     });
   });
 
+  test('keeps up with writers that never pause: the flusher has its turn when twice its bytes are copied, and not after each chunk', async () => {
+    const machine = compacting({ compactLivePercent: 0, compactSpacePercent: 130, compactBytesPerSecond: SLAB_BYTES, flushBytes: 4 * SLAB_BYTES, checkpointChunks: 8 });
+    await withVolume(machine, async (volume) => {
+      const random = new SeededRandom(7);
+      let most = 0;
+      for (let round = 0; round < 40; round += 1) {
+        const writes = Array.from({ length: 128 }, (_, i) => volume.write(random.below(1024) * BLOCK_BYTES, pattern(round * 1000 + i), false));
+        await Promise.all(writes);
+        const { liveBytes, storedChunkBytes } = volume.stats();
+        // Behind the limits of the chunks and of the dead ones come a set that was just committed and its copies.
+        if (round >= 20) most = Math.max(most, storedChunkBytes / (1.3 * liveBytes + (2 + 16 + 3 * 16) * SLAB_BYTES));
+      }
+      expect(most).toBeLessThan(1);
+      const { chunkBytes, compactionBytes } = volume.stats();
+      expect(compactionBytes).toBeLessThan(2 * (chunkBytes - compactionBytes));
+      await volume.close();
+    });
+  });
+
   test('writes no more in a second than it may', async () => {
     const machine = compacting({ compactBytesPerSecond: SLAB_BYTES });
     await withVolume(machine, async (volume) => {
