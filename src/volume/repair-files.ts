@@ -103,21 +103,20 @@ export async function writeKept(files: FileSystem, directory: string, folder: st
 /** Moves the marker's files into its folder; those that are there already stay there. Durable on return. */
 export async function keepAside(files: FileSystem, directory: string, { folder, keep }: RepairMarker): Promise<void> {
   const root = `${directory}/${folder}`;
-  const sources = new Set<string>();
+  const folders = new Set(keep.map((path) => path.slice(0, path.indexOf('/'))));
+  for (const inner of folders) await ensureDirectory(files, `${root}/${inner}`);
+  // Before anything goes there: a file whose old name is gone must not stand in a directory that a power cut takes.
+  await files.syncDirectory(root);
   for (const path of keep) {
     const target = `${root}/${path}`;
-    const inner = path.slice(0, path.indexOf('/'));
-    sources.add(inner);
-    await ensureDirectory(files, `${root}/${inner}`);
     // A log file that is in its place again is the new one.
     if ((await files.exists(target)) || !(await files.exists(`${directory}/${path}`))) continue;
     await files.rename(`${directory}/${path}`, target);
   }
-  for (const inner of sources) {
+  for (const inner of folders) {
     await files.syncDirectory(`${root}/${inner}`);
     await files.syncDirectory(`${directory}/${inner}`);
   }
-  await files.syncDirectory(root);
 }
 
 export async function createMissingLogFiles(files: FileSystem, directory: string, count: number): Promise<void> {

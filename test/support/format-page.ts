@@ -24,6 +24,8 @@ A volume is a directory:
 | \`chunks/cNNNNNNNNNN-eEEEEEE\` | chunk N written in epoch E (decimal, at least so many digits) |
 | \`checkpoints/kNNNNNNNNNN-eEEEEEE\` | checkpoint N written in epoch E |
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
+| \`repairing\` | a repair is under way (JSON: epoch of its first object, folder, files to keep); nobody opens the volume meanwhile |
+| \`kept-aside/N/\` | what repair N found no place for, the manifest as it was, and \`report.json\`; never read again |
 | \`chunks/.spare-*\` | the file of a removed chunk, to be written again; removed at the next opening |
 
 Beside the volumes there may be \`.creating-*\` and \`.deleting-*\`: a volume that is being made or deleted; and
