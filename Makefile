@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro byte-flip crash crash-full strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro bench-slow-card byte-flip crash crash-full strace-crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ bench: dist/.built tools ## compare with nbdkit and qemu-nbd under fio (ARGS=--h
 
 bench-micro: tools ## time the parts of the data path one by one (ARGS="codec arena index log")
 	@node build/tools/bench/micro/main.js $(ARGS)
+
+bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root
+	@node build/tools/bench/slow-card.js $(ARGS)
 
 byte-flip: dist/.built ## change every byte of every file of a small volume, one at a time: never a wrong read (in CI a sample)
 	@BASALT_FLIP=all npx vitest run test/unit/byte-flip.test.ts
