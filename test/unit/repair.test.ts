@@ -169,11 +169,10 @@ describe('a block that was trimmed, in a chunk that is gone,', () => {
     return block.every((byte) => byte === 0) ? 'zeroes' : 'old content';
   };
 
-  test('stays trimmed when its leaf is put together again: the counts of the catalogue leave no other way', async () => {
+  test('is uncertain when its leaf is put together again: of three blocks two are live, the catalogue says, and not which', async () => {
     const machine = machineWith(changed(() => 100));
     await machine.run(async () => {
       const report = await repair(machine);
-      // Of three blocks of the chunk two are live, and which two the counts do not say.
       expect(report).toMatchObject({ uncertain: [{ blockNumber: 0, blockCount: 3 }], lost: [{ blockNumber: 0, blockCount: 3 }] });
       expect(await readTrimmed(machine)).toBe('corrupt');
     });
