@@ -72,13 +72,14 @@ describe('durability', () => {
   });
 });
 
-describe('show', () => {
-  async function served(live: VolumeStatus): Promise<VolumeDetails> {
-    const details = { ...(await cli.volumes.describe('demo')), live };
-    cli.server = { volume: () => Promise.resolve(details), setDurability: () => Promise.reject(new Error('not asked for')) };
-    return details;
-  }
+/** A server runs and says this of the volume. */
+async function served(live: VolumeStatus): Promise<VolumeDetails> {
+  const details = { ...(await cli.volumes.describe('demo')), live };
+  cli.server = { volume: () => Promise.resolve(details), setDurability: () => Promise.reject(new Error('not asked for')) };
+  return details;
+}
 
+describe('show', () => {
   test('of a volume that is served says what is at risk and what it wears', async () => {
     const live = await statusOf({
       atRisk: { unsynced: { bytes: 5 * 1024 * 1024, ageMs: 420 }, unchunked: { bytes: 0, ageMs: 0 } },
