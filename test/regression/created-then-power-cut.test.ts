@@ -3,6 +3,7 @@
  * volume is there, is opened and used; nobody but its opening can make the name durable before a power cut takes it.
  */
 import { expect, test } from 'vitest';
+import { Arena } from '../../src/base/arena.ts';
 import { SimDisk } from '../sim/disk.ts';
 import type { EngineOptions } from '../sim/engine.ts';
 import { SimEnv } from '../sim/env.ts';
@@ -22,7 +23,7 @@ const DIES_BEFORE_THE_NAME_IS_SYNCED: FaultPolicy = {
 };
 
 function optionsOf(env: SimEnv): EngineOptions {
-  return { env, directory: '/data/volume', settings: SETTINGS, slabBytes: 65_536 };
+  return { env, directory: '/data/volume', settings: SETTINGS, arena: new Arena({ arenaBytes: SETTINGS.arenaBytes, dirtyBytes: SETTINGS.dirtyBytes, slabBytes: 65_536 }) };
 }
 
 test('a volume whose creation was cut off behind the rename survives a power cut once it was opened', async () => {

@@ -69,8 +69,8 @@ export class Client {
 
   async #change(kind: ChangeRequest['kind'], range: Range, payloadKind: PayloadKind, provisioned = false): Promise<void> {
     const { world, process } = this.#life;
-    const id = world.nextRequestId;
-    world.nextRequestId += 1;
+    const id = world.ids.next;
+    world.ids.next += 1;
     world.counts.requests += 1;
     const payload = kind === 'write' ? makePayload(payloadKind, id, range.offsetBytes, range.lengthBytes) : null;
     const request: ChangeRequest = { id, kind, ...range, fua: this.#random.chance(world.plan.fuaChance), payload, covered: [], durability: this.#life.volume.durability, askedAtLsn: world.model.lastLsn, lsn: 0 };
@@ -108,10 +108,16 @@ export class Client {
       if (this.#random.chance(world.plan.promisedChance)) {
         await volume.flush();
         settle(null);
-      } else this.#life.inTurn(() => {
-          ({ durability } = volume);
-          volume.flushNow({ settle });
+      } else {
+        this.#life.inTurn(() => {
+          try {
+            ({ durability } = volume);
+            volume.flushNow({ settle });
+          } catch (error) {
+            done.reject(error);
+          }
         });
+      }
       await done.promise;
     } catch (error) {
       this.#life.expectRefusal(error, 'a flush');
@@ -140,7 +146,13 @@ export class Client {
     const lsn = world.model.lastLsn;
     process.trace.event('read', `from LSN ${lsn}`, range.offsetBytes, range.lengthBytes);
     const found = new Uint8Array(range.lengthBytes).fill(GUARD);
-    await volume.read(range.offsetBytes, found);
+    const startMs = process.scheduler.nowMs;
+    try {
+      await volume.read(range.offsetBytes, found);
+    } catch (error) {
+      this.#life.expectUnreadable(error, 'a read', startMs);
+      return;
+    }
     world.model.checkRead(found, range.offsetBytes, lsn, `a read that began at LSN ${lsn}`);
   }
 
@@ -168,7 +180,12 @@ export class Client {
 
   async #cache(): Promise<void> {
     const { offsetBytes, lengthBytes } = this.#muchOfIt();
-    await this.#life.volume.cache(offsetBytes, Math.min(lengthBytes, MAX_CACHE_BYTES));
+    const startMs = this.#life.process.scheduler.nowMs;
+    try {
+      await this.#life.volume.cache(offsetBytes, Math.min(lengthBytes, MAX_CACHE_BYTES));
+    } catch (error) {
+      this.#life.expectUnreadable(error, 'bringing blocks into the cache', startMs);
+    }
   }
 
   #blocks(): Range {
@@ -196,9 +213,9 @@ export class Client {
   }
 
   #someBlock(): number {
-    const { model, plan } = this.#life.world;
+    const { model, plan, volume } = this.#life.world;
     if (this.#random.chance(plan.hotChance)) return this.#random.below(Math.min(plan.hotBlocks, model.blockCount));
-    const region = this.#random.pick(plan.regions);
+    const region = this.#random.pick(volume.regions);
     return region.firstBlock + this.#random.below(region.blockCount);
   }
 }

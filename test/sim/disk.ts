@@ -5,6 +5,8 @@
  * - bytes and lengths of a file, until a sync of the file that began after the write (`file-node.ts`);
  * - creations, renames and removals, each on its own and in any order, until a sync of their directory: the sync of a
  *   file makes its content durable, not its name. A rename within a directory is atomic.
+ * The failed sync of a file leaves pages that are never written any more and may go at any time (`file-node.ts`); that of a
+ * directory leaves its changes as they were.
  */
 import { FileNode, type PowerCutFate } from './file-node.ts';
 
@@ -51,7 +53,7 @@ interface Place {
 export const UNLIMITED = Number.MAX_SAFE_INTEGER;
 
 export class SimDisk {
-  readonly #root = new DirectoryNode();
+  #root = new DirectoryNode();
   #changes: NameChange[] = [];
   #sequence = 0;
   #nextFileId = 1;
@@ -181,6 +183,50 @@ export class SimDisk {
     this.#changes = [];
     restore(this.#root);
     for (const file of new Set(filesBelow(this.#root))) file.cutPower(fate);
+  }
+
+  /** A copy that goes its own way: what a crash at this moment finds. */
+  clone(): SimDisk {
+    const copies = new Map<DiskNode, DiskNode>();
+    const copyOf = (node: DiskNode): DiskNode => {
+      const known = copies.get(node);
+      if (known !== undefined) return known;
+      if (node.kind === 'file') {
+        const file = node.clone();
+        copies.set(node, file);
+        return file;
+      }
+      const directory = new DirectoryNode();
+      copies.set(node, directory);
+      for (const [name, entry] of node.entries) directory.entries.set(name, copyOf(entry));
+      for (const [name, entry] of node.durable) directory.durable.set(name, copyOf(entry));
+      return directory;
+    };
+    const disk = new SimDisk();
+    const root = copyOf(this.#root);
+    if (root.kind === 'directory') disk.#root = root;
+    disk.#changes = this.#changes.map(({ sequence, bindings }) => ({
+      sequence,
+      bindings: bindings.map((binding) => {
+        const directory = copyOf(binding.directory);
+        return { ...binding, directory: directory.kind === 'directory' ? directory : binding.directory, node: binding.node === null ? null : copyOf(binding.node) };
+      }),
+    }));
+    disk.#sequence = this.#sequence;
+    disk.#nextFileId = this.#nextFileId;
+    disk.capacityBytes = this.capacityBytes;
+    return disk;
+  }
+
+  /** The kernel needs memory: of pages whose sync failed it drops those that `drops` says. True if there were any. */
+  dropForgotten(drops: (page: number) => boolean): boolean {
+    let found = false;
+    for (const file of new Set(filesBelow(this.#root))) {
+      if (!file.hasForgotten) continue;
+      found = true;
+      file.dropForgotten(drops);
+    }
+    return found;
   }
 
   #filesOfChanges(): FileNode[] {

@@ -1,9 +1,12 @@
 /** The engine under test, as a world sees it: the real one, or a toy with a known flaw that shows that the checks can fail. */
+import type { Arena } from '../../src/base/arena.ts';
 import type { Durability } from '../../src/base/durability.ts';
+import type { VolumeError } from '../../src/base/errors.ts';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import type { Env } from '../../src/env/env.ts';
 import type { BlockDevice } from '../../src/volume/block-device.ts';
 import type { CreateOptions, VolumeObserver, VolumeStats } from '../../src/volume/volume-info.ts';
+import type { SimDisk } from './disk.ts';
 import type { WorkerTask } from './env.ts';
 
 export interface SimVolume extends BlockDevice {
@@ -11,6 +14,8 @@ export interface SimVolume extends BlockDevice {
   readonly lastLsn: number;
   readonly durableLsn: number;
   readonly recoveredLsn: number;
+  /** Why it takes no more writes, for good; null while it does. */
+  readonly failure: VolumeError | null;
   setDurability(durability: Durability): Promise<void>;
   stats(): VolumeStats;
   close(): Promise<void>;
@@ -20,11 +25,14 @@ export interface EngineOptions {
   readonly env: Env;
   readonly directory: string;
   readonly settings: EngineSettings;
-  readonly slabBytes: number;
+  /** Block memory of the process, shared by its volumes. */
+  readonly arena: Arena;
 }
 
 export interface SimEngine {
   readonly tasks: ReadonlyMap<string, WorkerTask>;
   create(options: EngineOptions, create: CreateOptions): Promise<void>;
   open(options: EngineOptions, observer: VolumeObserver): Promise<SimVolume>;
+  /** Throws unless the directory of a volume that was closed properly is as it should be. */
+  checkFiles(disk: SimDisk, options: Pick<EngineOptions, 'directory' | 'settings'>): void;
 }

@@ -4,18 +4,21 @@ import type { SimDisk } from './disk.ts';
 import type { FaultPolicy } from './faults.ts';
 import { SimFileSystem, type SimLocks } from './file-system.ts';
 import type { SimProcess } from './process.ts';
+import type { SeededRandom } from './random.ts';
 import { drawCallMs, type IoProfile } from './timing.ts';
 
 const WALL_START_MS = Date.UTC(2030, 0, 1);
 
 export class SimClock implements Clock {
   readonly #process: SimProcess;
-  /** Differs from process to process: the wall clock jumps, and nothing may depend on it. */
-  readonly #wallOffsetMs: number;
+  /** Differs from process to process, and jumps within one, to before 1970, too: nothing may depend on it. */
+  #wallOffsetMs: number;
+  readonly #wallRandom: SeededRandom;
 
   constructor(process: SimProcess) {
     this.#process = process;
     this.#wallOffsetMs = WALL_START_MS + process.random.between(-1e9, 1e9);
+    this.#wallRandom = process.random.derive('wall clock');
   }
 
   nowMs(): number {
@@ -23,6 +26,7 @@ export class SimClock implements Clock {
   }
 
   wallMs(): number {
+    if (this.#wallRandom.chance(0.1)) this.#wallOffsetMs = WALL_START_MS + this.#wallRandom.between(-1e13, 1e12);
     return Math.floor(this.#wallOffsetMs + this.#process.scheduler.nowMs);
   }
 

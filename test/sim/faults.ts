@@ -28,33 +28,83 @@ export interface FileCall {
 }
 
 /**
- * - `error`: the call fails with a system code; a write may have written some of its bytes.
+ * - `error`: the call fails with a system code; a write may have written some of its bytes, another call may be done all
+ *   the same; a sync has parted the page cache from the medium (`file-node.ts`).
  * - `crash`: the process dies before the call, in the middle of it (a write is done in part) or when it is done, before its caller hears of it.
+ * - `slow`: the call takes that much longer.
+ * - `rot`: a read succeeds with some bits turned.
  */
-export type Fault = { readonly kind: 'error'; readonly code: string } | { readonly kind: 'crash'; readonly when: 'before' | 'during' | 'after' };
+export type Fault =
+  | { readonly kind: 'error'; readonly code: string }
+  | { readonly kind: 'crash'; readonly when: 'before' | 'during' | 'after' }
+  | { readonly kind: 'slow'; readonly delayMs: number }
+  | { readonly kind: 'rot' };
 
 export interface FaultPolicy {
   decide(call: FileCall): Fault | null;
+  /** The caller hears of the fault in this very moment. */
+  delivered?(call: FileCall, fault: Fault): void;
 }
 
 export const NO_FAULTS: FaultPolicy = { decide: () => null };
 
-/** Lets the process die at the `countdown`-th call (1: the next) after it was armed. */
+/** Lets the process die at the `countdown`-th call (1: the next) of those that `counts` says, after it was armed. */
 export class CrashAtCall implements FaultPolicy {
   readonly #when: 'before' | 'during' | 'after';
+  readonly #counts: (call: FileCall) => boolean;
   #countdown = 0;
 
-  constructor(when: 'before' | 'during' | 'after') {
+  constructor(when: 'before' | 'during' | 'after', counts: (call: FileCall) => boolean = () => true) {
     this.#when = when;
+    this.#counts = counts;
   }
 
   arm(countdown: number): void {
     this.#countdown = countdown;
   }
 
-  decide(): Fault | null {
+  decide(call: FileCall): Fault | null {
+    if (!this.#counts(call)) return null;
     this.#countdown -= 1;
     return this.#countdown === 0 ? { kind: 'crash', when: this.#when } : null;
+  }
+}
+
+/** Calls that go wrong in a row: after `countdown` more of those that match, `length` of them. */
+export interface Burst {
+  readonly matches: (call: FileCall) => boolean;
+  readonly fault: Fault;
+  countdown: number;
+  length: number;
+}
+
+/** Lets bursts of calls go wrong. */
+export class Bursts implements FaultPolicy {
+  readonly #bursts: Burst[] = [];
+  readonly #delivered: (call: FileCall, fault: Fault) => void;
+
+  constructor(delivered: (call: FileCall, fault: Fault) => void) {
+    this.#delivered = delivered;
+  }
+
+  add(burst: Burst): void {
+    this.#bursts.push(burst);
+  }
+
+  decide(call: FileCall): Fault | null {
+    let first: Fault | null = null;
+    for (const burst of this.#bursts) {
+      if (burst.length === 0 || !burst.matches(call)) continue;
+      burst.countdown -= 1;
+      if (burst.countdown >= 0) continue;
+      burst.length -= 1;
+      first ??= burst.fault;
+    }
+    return first;
+  }
+
+  delivered(call: FileCall, fault: Fault): void {
+    this.#delivered(call, fault);
   }
 }
 
@@ -73,5 +123,9 @@ export class FirstFault implements FaultPolicy {
       first ??= fault;
     }
     return first;
+  }
+
+  delivered(call: FileCall, fault: Fault): void {
+    for (const policy of this.#policies) policy.delivered?.(call, fault);
   }
 }

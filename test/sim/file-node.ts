@@ -6,12 +6,25 @@
  * holds the newest version that reached it and so all older writes to it as well (a page goes to the medium whole, with
  * all that was written to it before); the next version may have reached it in part (torn). The length of the file is metadata and is
  * decided apart: bytes kept beyond a lost length are lost, bytes lost below a kept length read as what was there before, or zero.
+ *
+ * A sync that fails parts the two for good: the kernel takes the pages that did not reach the medium for written. They are
+ * forgotten: readers see them until the kernel drops them (at any time, without a power cut), and no later sync writes them,
+ * unless the same page is written to again.
  */
 
 export const SECTOR_BYTES = 512;
+/** What the kernel writes, and forgets, as one. */
+export const PAGE_BYTES = 4096;
 
 interface UnsyncedWrite {
   readonly sequence: number;
+  readonly offsetBytes: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The part of a write that lies in one page whose sync failed. */
+interface ForgottenPiece {
+  readonly page: number;
   readonly offsetBytes: number;
   readonly bytes: Uint8Array;
 }
@@ -36,6 +49,8 @@ export class FileNode {
   #durable = new Uint8Array(0);
   #durableSizeBytes = 0;
   #unsynced: UnsyncedWrite[] = [];
+  /** Oldest first; none of them is on the medium, and no sync will bring it there. */
+  #forgotten: ForgottenPiece[] = [];
 
   constructor(id: number) {
     this.id = id;
@@ -43,6 +58,18 @@ export class FileNode {
 
   get sizeBytes(): number {
     return this.#sizeBytes;
+  }
+
+  /** A copy that goes its own way. */
+  clone(): FileNode {
+    const copy = new FileNode(this.id);
+    copy.#current = this.#current.slice();
+    copy.#sizeBytes = this.#sizeBytes;
+    copy.#durable = this.#durable.slice();
+    copy.#durableSizeBytes = this.#durableSizeBytes;
+    copy.#unsynced = [...this.#unsynced];
+    copy.#forgotten = [...this.#forgotten];
+    return copy;
   }
 
   get unsyncedSequences(): number[] {
@@ -70,6 +97,7 @@ export class FileNode {
     let synced = 0;
     for (const write of this.#unsynced) {
       if (write.sequence > sequence) break;
+      this.#reviveForgotten((page) => isPageOf(write, page));
       this.#durable = put(this.#durable, write.bytes, write.offsetBytes);
       this.#durableSizeBytes = Math.max(this.#durableSizeBytes, write.offsetBytes + write.bytes.length);
       synced += 1;
@@ -77,9 +105,64 @@ export class FileNode {
     this.#unsynced = synced === this.#unsynced.length ? [] : this.#unsynced.slice(synced);
   }
 
+  /** The end of a sync that began at `sequence` and failed: of the pages that it covers only those that `reaches` says are on the medium. */
+  failSync(sequence: number, reaches: (page: number) => boolean): void {
+    const covered = this.#unsynced.filter((write) => write.sequence <= sequence);
+    this.#unsynced = this.#unsynced.slice(covered.length);
+    const fates = new Map<number, boolean>();
+    for (const write of covered) {
+      for (const piece of piecesOf(write)) {
+        const reached = fates.get(piece.page) ?? reaches(piece.page);
+        fates.set(piece.page, reached);
+        if (!reached) {
+          this.#forgotten.push(piece);
+          continue;
+        }
+        this.#reviveForgotten((page) => page === piece.page);
+        this.#durable = put(this.#durable, piece.bytes, piece.offsetBytes);
+        this.#durableSizeBytes = Math.max(this.#durableSizeBytes, piece.offsetBytes + piece.bytes.length);
+      }
+    }
+  }
+
+  get hasForgotten(): boolean {
+    return this.#forgotten.length > 0;
+  }
+
+  /** The kernel drops pages whose sync failed, those that `drops` says: the next reader finds what is on the medium. */
+  dropForgotten(drops: (page: number) => boolean): void {
+    const dropped = new Set<number>();
+    for (const { page } of this.#forgotten) {
+      // A page that was written to again is dirty: it stays.
+      if (!dropped.has(page) && !this.#unsynced.some((write) => isPageOf(write, page)) && drops(page)) dropped.add(page);
+    }
+    this.#forgotten = this.#forgotten.filter(({ page }) => !dropped.has(page));
+    for (const page of dropped) {
+      const start = page * PAGE_BYTES;
+      const end = Math.min(start + PAGE_BYTES, this.#sizeBytes);
+      this.#current.fill(0, start, end);
+      this.#current.set(this.#durable.subarray(Math.min(start, this.#durableSizeBytes), Math.min(end, this.#durableSizeBytes)), start);
+    }
+  }
+
+  /** Pages go to the medium whole: with a younger write to the same page goes what was forgotten of it. */
+  #reviveForgotten(isRevived: (page: number) => boolean): void {
+    if (this.#forgotten.length === 0) return;
+    for (const { page, offsetBytes, bytes } of this.#forgotten) {
+      if (!isRevived(page)) continue;
+      this.#durable = put(this.#durable, bytes, offsetBytes);
+      this.#durableSizeBytes = Math.max(this.#durableSizeBytes, offsetBytes + bytes.length);
+    }
+    this.#forgotten = this.#forgotten.filter(({ page }) => !isRevived(page));
+  }
+
   /** The power fails: from now on a reader sees what is on the medium. */
   cutPower(fate: PowerCutFate): void {
     const reached = this.#reachedSectors(fate);
+    const sectorsOfPage = PAGE_BYTES / SECTOR_BYTES;
+    const reachedPages = new Set([...reached.keys()].map((sector) => Math.floor(sector / sectorsOfPage)));
+    this.#reviveForgotten((page) => reachedPages.has(page));
+    this.#forgotten = [];
     const torn = new Set<number>();
     let sizeBytes = this.#durableSizeBytes;
     for (const [index, write] of this.#unsynced.entries()) {
@@ -119,6 +202,20 @@ export class FileNode {
     const end = Math.min(write.offsetBytes + write.bytes.length, sector * SECTOR_BYTES + limitBytes);
     if (end <= start) return;
     this.#durable = put(this.#durable, write.bytes.subarray(start - write.offsetBytes, end - write.offsetBytes), start);
+  }
+}
+
+function isPageOf(write: UnsyncedWrite, page: number): boolean {
+  return write.offsetBytes < (page + 1) * PAGE_BYTES && write.offsetBytes + write.bytes.length > page * PAGE_BYTES;
+}
+
+function* piecesOf(write: UnsyncedWrite): Generator<ForgottenPiece> {
+  const endBytes = write.offsetBytes + write.bytes.length;
+  for (let offset = write.offsetBytes; offset < endBytes; ) {
+    const page = Math.floor(offset / PAGE_BYTES);
+    const end = Math.min(endBytes, (page + 1) * PAGE_BYTES);
+    yield { page, offsetBytes: offset, bytes: write.bytes.subarray(offset - write.offsetBytes, end - write.offsetBytes) };
+    offset = end;
   }
 }
 

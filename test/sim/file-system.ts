@@ -17,6 +17,10 @@ interface Effect<T> {
   perform(): T;
   /** Done when the process dies, or an injected error strikes, in the middle of the call. */
   partly(random: SeededRandom): void;
+  /** Done instead of `partly` when an injected error strikes, where that is something else. */
+  fail?(random: SeededRandom, code: string): void;
+  /** Done behind `perform` when bits are to turn on their way. */
+  spoil?(random: SeededRandom): void;
 }
 
 export interface FileSystemOptions {
@@ -58,12 +62,17 @@ export class SimFileSystem implements FileSystem {
   }
 
   open(path: string, mode: OpenMode): Promise<File> {
-    return this.call(mode === 'create' ? 'create' : 'open', path, 0, 0, maybeDone(() => {
+    const perform = (): SimFile => {
       const node = mode === 'create' ? this.#disk.createFile(path) : this.#disk.findFile(path);
       const file = new SimFile({ owner: this, disk: this.#disk, node, path, writable: mode !== 'read' });
       this.#openPaths.set(file, path);
       return file;
-    }));
+    };
+    // A call that is cut off opens nothing, but it may have made the file.
+    const partly = (random: SeededRandom): void => {
+      if (mode === 'create' && random.chance(0.5)) attempt(() => this.#disk.createFile(path));
+    };
+    return this.call(mode === 'create' ? 'create' : 'open', path, 0, 0, { perform, partly });
   }
 
   list(path: string): Promise<string[]> {
@@ -119,7 +128,8 @@ export class SimFileSystem implements FileSystem {
     const { process, profile } = this.#options;
     return new Promise<T>((resolve, reject) => {
       if (!process.alive) return;
-      const fault = this.#announce({ kind, path, offsetBytes, lengthBytes, inTurn: false });
+      const call = { kind, path, offsetBytes, lengthBytes, inTurn: false };
+      const fault = this.#announce(call);
       if (fault?.kind === 'crash' && fault.when === 'before') {
         process.die();
         return;
@@ -131,21 +141,25 @@ export class SimFileSystem implements FileSystem {
         return;
       }
       const isSync = kind === 'sync' || kind === 'sync-directory';
-      process.after(drawCallMs(process.random, profile, isSync ? 'sync' : 'call'), () => {
+      const extraMs = fault?.kind === 'slow' ? fault.delayMs : 0;
+      process.after(extraMs + drawCallMs(process.random, profile, isSync ? 'sync' : 'call'), () => {
         process.end(inFlight);
-        this.#finish(effect, fault, { kind, path }, resolve, reject);
+        this.#finish(effect, fault, call, resolve, reject);
       });
     });
   }
 
   /** One call that ends within the turn; without effect once the process is dead. */
   callNow(kind: FileCallKind, path: string, offsetBytes: number, lengthBytes: number, effect: Effect<void>): void {
-    const { process, profile } = this.#options;
+    const { process, profile, faults } = this.#options;
     if (!process.alive) return;
-    const fault = this.#announce({ kind, path, offsetBytes, lengthBytes, inTurn: true });
-    process.scheduler.spend(drawCallMs(process.random, profile, kind === 'sync' ? 'sync' : 'in-turn'));
+    const call = { kind, path, offsetBytes, lengthBytes, inTurn: true };
+    const fault = this.#announce(call);
+    const extraMs = fault?.kind === 'slow' ? fault.delayMs : 0;
+    process.scheduler.spend(extraMs + drawCallMs(process.random, profile, kind === 'sync' ? 'sync' : 'in-turn'));
     if (fault?.kind === 'error') {
-      effect.partly(process.random);
+      failEffect(effect, process.random, fault.code);
+      faults.delivered?.(call, fault);
       throw new SystemError(fault.code, `${kind} ${path}: injected fault`);
     }
     if (fault?.kind === 'crash' && fault.when === 'during') effect.partly(process.random);
@@ -156,13 +170,14 @@ export class SimFileSystem implements FileSystem {
   #finish<T>(
     effect: Effect<T>,
     fault: Fault | null,
-    call: { readonly kind: FileCallKind; readonly path: string },
+    call: FileCall,
     resolve: (value: T) => void,
     reject: (error: Error) => void,
   ): void {
-    const { process } = this.#options;
+    const { process, faults } = this.#options;
     if (fault?.kind === 'error') {
-      effect.partly(process.random);
+      failEffect(effect, process.random, fault.code);
+      faults.delivered?.(call, fault);
       reject(new SystemError(fault.code, `${call.kind} ${call.path}: injected fault`));
       return;
     }
@@ -175,6 +190,10 @@ export class SimFileSystem implements FileSystem {
       reject(failure);
       return;
     }
+    if (fault?.kind === 'rot') {
+      effect.spoil?.(process.random);
+      faults.delivered?.(call, fault);
+    }
     if (fault?.kind === 'crash') process.die();
     else resolve(value);
   }
@@ -183,7 +202,7 @@ export class SimFileSystem implements FileSystem {
     const { process, faults } = this.#options;
     process.trace.event(call.inTurn ? `${call.kind} now` : call.kind, call.path, call.offsetBytes, call.lengthBytes);
     const fault = faults.decide(call);
-    if (fault !== null) process.trace.event(fault.kind === 'error' ? `  fault ${fault.code}` : `  crash ${fault.when}`, call.path);
+    if (fault !== null) process.trace.event(describeFault(fault), call.path);
     return fault;
   }
 }
@@ -219,7 +238,17 @@ class SimFile implements File {
   read(target: Uint8Array, offsetBytes: number): Promise<number> {
     this.#checkOpen(false);
     const { owner, path, node } = this.#options;
-    return owner.call('read', path, offsetBytes, target.length, harmless(() => node.read(target, offsetBytes)));
+    let length = 0;
+    return owner.call('read', path, offsetBytes, target.length, {
+      perform: () => {
+        length = node.read(target, offsetBytes);
+        return length;
+      },
+      partly: () => undefined,
+      spoil: (random) => {
+        if (length > 0) target[random.below(length)] ^= 1 << random.below(8);
+      },
+    });
   }
 
   sync(): Promise<void> {
@@ -265,7 +294,14 @@ class SimFile implements File {
   #syncing(): Effect<void> {
     const { disk, node } = this.#options;
     const start = disk.sequence;
-    return harmless(() => node.makeDurable(start));
+    return {
+      perform: () => node.makeDurable(start),
+      partly: () => undefined,
+      fail: (random) => {
+        const chance = random.pick([0, 0.5, 1]);
+        node.failSync(start, () => random.chance(chance));
+      },
+    };
   }
 
   #checkOpen(forWriting: boolean): void {
@@ -286,7 +322,29 @@ function maybeDone<T>(perform: () => T): Effect<T> {
     partly: (random) => {
       if (random.chance(0.5)) attempt(perform);
     },
+    // A name that finds no space was not made; what the disk failed may have happened all the same.
+    fail: (random, code) => {
+      if (code !== 'ENOSPC' && random.chance(0.5)) attempt(perform);
+    },
   };
+}
+
+/** An injected error strikes. */
+function failEffect(effect: Effect<unknown>, random: SeededRandom, code: string): void {
+  if (effect.fail === undefined) effect.partly(random);
+  else effect.fail(random, code);
+}
+
+function describeFault(fault: Fault): string {
+  switch (fault.kind) {
+    case 'error':
+      return `  fault ${fault.code}`;
+    case 'crash':
+      return `  crash ${fault.when}`;
+    case 'slow':
+    case 'rot':
+      return `  fault ${fault.kind}`;
+  }
 }
 
 /** Does what would have been done; if it would have failed, nobody is left to hear of it. */

@@ -2,44 +2,57 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { deferred } from '../../src/base/async.ts';
 import type { Durability } from '../../src/base/durability.ts';
-import { VolumeError } from '../../src/base/errors.ts';
+import { VolumeError, type ErrorCode } from '../../src/base/errors.ts';
 import type { SimVolume } from './engine.ts';
 import type { SimEnv } from './env.ts';
 import { SimulationFailure, describeRequest, type AcceptedRecord, type ChangeRequest, type Model } from './model.ts';
-import type { Obligations } from './obligations.ts';
-import type { WorldPlan } from './plan.ts';
+import type { FileCall, FileCallKind, Fault } from './faults.ts';
+import type { Death, Obligations } from './obligations.ts';
+import type { VolumePlan, WorldPlan } from './plan.ts';
 import type { SimProcess } from './process.ts';
+import { slowestMs } from './timing.ts';
 
 /** Which request the running code works for. One for all worlds: node visits every storage that was ever used at each promise. */
 const CONTEXT = new AsyncLocalStorage<ChangeRequest>();
 
-/** What all lives of a world share. */
-export interface WorldState {
+/** One volume of a world, through all its lives. */
+export interface VolumeState {
   readonly plan: WorldPlan;
+  readonly volume: VolumePlan;
+  readonly directory: string;
   readonly model: Model;
   readonly obligations: Obligations;
   readonly counts: WorldCounts;
-  nextRequestId: number;
+  /** Of all volumes of the world: bytes that come up in the wrong one name their origin. */
+  readonly ids: { next: number };
+  /** The worst death since the volume was last open, and the time of the first. */
+  lastDeath: Death;
+  deathMs: number;
 }
 
 /** What a world did: shown in sums, so that a run that tested little does not look like one that tested much. */
-export interface WorldCounts {
-  requests: number;
-  reads: number;
-  records: number;
-  opens: number;
-  exits: number;
-  processCrashes: number;
-  powerCuts: number;
-  /** Crashes while a volume was being created or opened. */
-  earlyCrashes: number;
-  /** Recoveries that did not find every record. */
-  lossyRecoveries: number;
-  refusedForSpace: number;
-  chunks: number;
-  checkpoints: number;
-  logBytes: number;
-}
+export const COUNTS = [
+  'requests',
+  'reads',
+  'records',
+  'opens',
+  'exits',
+  'processCrashes',
+  'powerCuts',
+  'earlyCrashes', // while a volume was being created or opened
+  'lossyRecoveries', // that did not find every record
+  'refusedForSpace',
+  'failedCalls',
+  'failedSyncs',
+  'refusedForFaults',
+  'failedVolumes', // took no more writes until they were opened again
+  'chunks',
+  'checkpoints',
+  'logBytes',
+] as const;
+export type WorldCounts = Record<(typeof COUNTS)[number], number>;
+
+const READING: ReadonlySet<FileCallKind> = new Set(['open', 'read', 'size', 'close', 'exists', 'list']);
 
 export function noCounts(): WorldCounts {
   return {
@@ -53,6 +66,10 @@ export function noCounts(): WorldCounts {
     earlyCrashes: 0,
     lossyRecoveries: 0,
     refusedForSpace: 0,
+    failedCalls: 0,
+    failedSyncs: 0,
+    refusedForFaults: 0,
+    failedVolumes: 0,
     chunks: 0,
     checkpoints: 0,
     logBytes: 0,
@@ -60,18 +77,24 @@ export function noCounts(): WorldCounts {
 }
 
 export class Life {
-  readonly world: WorldState;
+  readonly world: VolumeState;
   readonly env: SimEnv;
   readonly process: SimProcess;
   /** Changes that were asked for and not answered. */
   readonly pending = new Set<ChangeRequest>();
   /** While the disk is, or lately was, full, changes may be refused. */
   mayRefuseForSpace = false;
+  readonly #excuses = new Set<ErrorCode>();
+  /** When a call that reads last went wrong. */
+  #readFaultMs = Number.NEGATIVE_INFINITY;
+  /** Events that had run when the engine heard of the failed sync of its log; null: there was none since the volume is open. */
+  #logSyncFailedAt: number | null = null;
+  #syncFailed = false;
   readonly #turn: (() => void)[] = [];
   readonly #failure = deferred<never>();
   #volume: SimVolume | null = null;
 
-  constructor(world: WorldState, env: SimEnv) {
+  constructor(world: VolumeState, env: SimEnv) {
     this.world = world;
     this.env = env;
     this.process = env.process;
@@ -89,6 +112,40 @@ export class Life {
 
   opened(volume: SimVolume): void {
     this.#volume = volume;
+    this.#logSyncFailedAt = null;
+    this.#syncFailed = false;
+  }
+
+  /** The engine hears that a call for a file of this volume went wrong: from now on it may refuse what it is asked. */
+  faultDelivered(call: FileCall, fault: Fault): void {
+    const { counts, obligations } = this.world;
+    counts.failedCalls += 1;
+    if (READING.has(call.kind)) this.#readFaultMs = this.process.scheduler.nowMs;
+    if (fault.kind === 'rot') {
+      this.#excuses.add('corrupt');
+      return;
+    }
+    for (const code of ['io-error', 'failed', 'no-space'] as const) this.#excuses.add(code);
+    obligations.suspendAgeRule();
+    if (call.kind !== 'sync' && call.kind !== 'sync-directory') return;
+    counts.failedSyncs += 1;
+    if (fault.kind === 'error' && fault.code !== 'ENOSPC') this.#syncFailed = true;
+    if (!call.path.startsWith(`${this.world.directory}/log/`)) return;
+    obligations.logSyncFailed();
+    this.#syncFailed = true;
+    this.#logSyncFailedAt ??= this.process.scheduler.eventsRun;
+  }
+
+  /** After a failed sync the volume must have said so by the time that all is quiet (I4). */
+  checkFailure(): void {
+    if (this.volume.failure !== null) this.world.counts.failedVolumes += 1;
+    else if (this.#syncFailed) throw new SimulationFailure('a sync failed, and the volume goes on as if nothing had happened');
+  }
+
+  /** After a failed sync of its log nothing is promised any more (I4). */
+  #checkPromise(what: string): void {
+    if (this.#logSyncFailedAt === null || this.process.scheduler.eventsRun <= this.#logSyncFailedAt) return;
+    throw new SimulationFailure(`${what} is answered after a sync of the log had failed`);
   }
 
   /** Rejects when a check failed inside a callback of the engine. */
@@ -126,6 +183,7 @@ export class Life {
   /** A change is answered: checks that it was carried out and notes what the volume owes from now on. */
   answered(request: ChangeRequest): void {
     if (!this.process.alive) return;
+    this.#checkPromise(describeRequest(request));
     if (!this.pending.delete(request)) throw new SimulationFailure(`request ${describeRequest(request)} is answered twice`);
     const { model, obligations } = this.world;
     model.complete(request);
@@ -142,24 +200,41 @@ export class Life {
   }
 
   /** A flush is answered that was asked for in mode `durability`. */
-  flushed(scope: number, durability: Durability): void {
+  flushed(scope: number, durability: Durability = this.volume.durability): void {
+    this.#checkPromise(`a flush of LSN ${scope}`);
     this.world.obligations.flushAnswered(scope, durability);
   }
 
   /** A change of the mode is answered. */
   modeChanged(change: number, scope: number): void {
+    this.#checkPromise(`a change of the mode after LSN ${scope}`);
     this.world.obligations.changeAnswered(change, scope);
   }
 
-  /** Throws unless `error` says that there is no space, at a time when it may. */
+  /** Throws unless `error` is one that the world caused: the disk is full, calls failed. */
   expectRefusal(error: unknown, what: string): void {
     if (!this.process.alive) return;
+    if (error instanceof SimulationFailure) throw error;
     if (this.mayRefuseForSpace && error instanceof VolumeError && error.code === 'no-space') {
       this.world.counts.refusedForSpace += 1;
       return;
     }
+    if (error instanceof VolumeError && this.#excuses.has(error.code)) {
+      this.world.counts.refusedForFaults += 1;
+      return;
+    }
     const text = error instanceof VolumeError ? `${error.code}: ${error.message}` : String(error);
     throw new SimulationFailure(`${what} failed with ${text}`, { cause: error });
+  }
+
+  /** The same for a read that began at `sinceMs`: it fails only if a call that reads went wrong since, or shortly before (I4: good blocks stay readable). */
+  expectUnreadable(error: unknown, what: string, sinceMs: number): void {
+    if (!this.process.alive) return;
+    if (this.#readFaultMs >= sinceMs - this.world.plan.faults.slowMs - slowestMs(this.world.plan.profile)) this.expectRefusal(error, what);
+    else {
+      const text = error instanceof VolumeError ? `${error.code}: ${error.message}` : String(error);
+      throw new SimulationFailure(`${what} failed with ${text}, though no call that reads went wrong`, { cause: error });
+    }
   }
 
   /** Adds a call to the turn that is being gathered; all calls of a turn are handed to the log with one `submit`. */

@@ -6,13 +6,14 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { noCounts, type WorldCounts } from './life.ts';
+import { COUNTS, noCounts, type WorldCounts } from './life.ts';
 import { hashText } from './random.ts';
+import { TASTES, type Taste } from './plan.ts';
 import { realEngine } from './real-engine.ts';
 import { runWorld } from './world.ts';
 
 /** A world takes a fraction of a second; one that takes this long hangs. */
-const WORLD_TIMEOUT_MS = 120_000;
+const WORLD_TIMEOUT_S = 120;
 
 /** What a child process says of one world. */
 interface Verdict {
@@ -26,9 +27,14 @@ function isVerdict(message: unknown): message is Verdict {
   return typeof message === 'object' && message !== null && 'seed' in message && 'failure' in message && 'counts' in message;
 }
 
-async function judge(seed: number, onEvent?: (line: string) => void): Promise<Verdict> {
+interface JudgeOptions {
+  readonly taste?: Taste;
+  readonly onEvent?: (line: string) => void;
+}
+
+async function judge(seed: number, options: JudgeOptions): Promise<Verdict> {
   try {
-    const { digest, counts } = await runWorld({ engine: realEngine, seed, ...(onEvent === undefined ? {} : { onEvent }) });
+    const { digest, counts } = await runWorld({ engine: realEngine, seed, ...options });
     return { seed, failure: null, digest, counts };
   } catch (error) {
     return { seed, failure: error instanceof Error ? error.message : String(error), digest: '', counts: noCounts() };
@@ -36,11 +42,11 @@ async function judge(seed: number, onEvent?: (line: string) => void): Promise<Ve
 }
 
 /** The child: judges each seed that the parent sends, until it is disconnected. */
-function serveParent(): void {
+function serveParent(options: JudgeOptions): void {
   let current = 0;
   const answer = async (seed: number): Promise<void> => {
     current = seed;
-    process.send?.(await judge(seed));
+    process.send?.(await judge(seed, options));
   };
   process.on('message', (seed) => {
     if (typeof seed === 'number') void answer(seed);
@@ -54,8 +60,8 @@ function serveParent(): void {
   process.on('uncaughtException', (error) => report(error, 'an exception that nobody caught'));
 }
 
-async function runOne(seed: number, trace: boolean): Promise<boolean> {
-  const verdict = await judge(seed, trace ? (line) => console.log(line) : undefined);
+async function runOne(seed: number, options: JudgeOptions): Promise<boolean> {
+  const verdict = await judge(seed, options);
   if (verdict.failure === null) console.log(`seed ${seed}: ok, digest ${verdict.digest}\n${describeCounts(verdict.counts)}`);
   else console.log(verdict.failure);
   return verdict.failure === null;
@@ -68,13 +74,15 @@ class Run {
   readonly #startMs = performance.now();
   readonly #sums = noCounts();
   readonly #end: (isGood: boolean) => void;
+  readonly #childArguments: readonly string[];
   #nextSeed: number;
   #done = 0;
   #digest = 0;
   #shownMs = 0;
   #hasFailed = false;
 
-  constructor(options: { firstSeed: number; seeds: number; end: (isGood: boolean) => void }) {
+  constructor(options: { firstSeed: number; seeds: number; childArguments: readonly string[]; end: (isGood: boolean) => void }) {
+    this.#childArguments = options.childArguments;
     this.#nextSeed = options.firstSeed;
     this.#lastSeed = options.firstSeed + options.seeds - 1;
     this.#total = options.seeds;
@@ -83,7 +91,7 @@ class Run {
 
   start(jobs: number): void {
     for (let i = 0; i < Math.min(jobs, this.#total); i += 1) {
-      const child = fork(fileURLToPath(import.meta.url), ['--child']);
+      const child = fork(fileURLToPath(import.meta.url), ['--child', ...this.#childArguments]);
       let timer: NodeJS.Timeout | undefined;
       const next = (): void => {
         const seed = this.#nextSeed;
@@ -92,11 +100,16 @@ class Run {
           child.disconnect();
           return;
         }
-        timer = setTimeout(() => this.#fail(`seed ${seed} does not end within ${WORLD_TIMEOUT_MS / 1000} s`, seed), WORLD_TIMEOUT_MS);
+        // Seconds in which this process ran: a machine that sleeps, or stops us for a while (SIGSTOP), is no hanging world.
+        let seconds = 0;
+        timer = setInterval(() => {
+          seconds += 1;
+          if (seconds > WORLD_TIMEOUT_S) this.#fail(`seed ${seed} does not end within ${WORLD_TIMEOUT_S} s`, seed);
+        }, 1000);
         child.send(seed);
       };
       child.on('message', (message) => {
-        clearTimeout(timer);
+        clearInterval(timer);
         if (!isVerdict(message)) return;
         if (message.failure === null) {
           this.#add(message);
@@ -104,7 +117,7 @@ class Run {
         } else this.#fail(message.failure, message.seed);
       });
       child.on('exit', (code) => {
-        clearTimeout(timer);
+        clearInterval(timer);
         if (code !== 0 && code !== null) this.#fail(`a process of the simulator ended with ${code}`, null);
       });
       this.#children.push(child);
@@ -141,25 +154,14 @@ class Run {
 }
 
 function addCounts(sums: WorldCounts, counts: WorldCounts): void {
-  sums.requests += counts.requests;
-  sums.reads += counts.reads;
-  sums.records += counts.records;
-  sums.opens += counts.opens;
-  sums.exits += counts.exits;
-  sums.processCrashes += counts.processCrashes;
-  sums.powerCuts += counts.powerCuts;
-  sums.earlyCrashes += counts.earlyCrashes;
-  sums.lossyRecoveries += counts.lossyRecoveries;
-  sums.refusedForSpace += counts.refusedForSpace;
-  sums.chunks += counts.chunks;
-  sums.checkpoints += counts.checkpoints;
-  sums.logBytes += counts.logBytes;
+  for (const name of COUNTS) sums[name] += counts[name];
 }
 
 function describeCounts(counts: WorldCounts): string {
   return [
     `  ${counts.requests} changes and ${counts.reads} reads; ${counts.records} records, ${counts.refusedForSpace} refusals of a full disk`,
     `  ${counts.opens} recoveries, ${counts.lossyRecoveries} of them to less than all; ${counts.processCrashes} crashes of the process, ${counts.powerCuts} power cuts (${counts.earlyCrashes} of these while opening or creating), ${counts.exits} proper exits`,
+    `  ${counts.failedCalls} calls failed, ${counts.failedSyncs} of them syncs; ${counts.refusedForFaults} refusals because of them, ${counts.failedVolumes} volumes that took no more writes`,
     `  ${counts.chunks} chunks, ${counts.checkpoints} checkpoints, ${Math.round(counts.logBytes / 1e6)} MB of log`,
   ].join('\n');
 }
@@ -170,6 +172,13 @@ function wholeNumber(text: string | undefined, name: string, fallback: number): 
   return value;
 }
 
+function tasteOf(text: string | undefined): Taste | undefined {
+  if (text === undefined) return undefined;
+  const found = TASTES.find((taste) => taste === text);
+  if (found === undefined) throw new RangeError(`--taste must be one of ${TASTES.join(', ')}, not "${text}"`);
+  return found;
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -177,22 +186,25 @@ async function main(): Promise<void> {
       seeds: { type: 'string' },
       first: { type: 'string' },
       jobs: { type: 'string' },
+      taste: { type: 'string' },
       trace: { type: 'boolean', default: false },
       child: { type: 'boolean', default: false },
     },
   });
+  const taste = tasteOf(values.taste);
+  const options = taste === undefined ? {} : { taste };
   if (values.child) {
-    serveParent();
+    serveParent(options);
     return;
   }
   if (values.seed !== undefined) {
-    if (!(await runOne(wholeNumber(values.seed, 'seed', 1), values.trace))) process.exitCode = 1;
+    if (!(await runOne(wholeNumber(values.seed, 'seed', 1), values.trace ? { ...options, onEvent: (line) => console.log(line) } : options))) process.exitCode = 1;
     return;
   }
   const seeds = wholeNumber(values.seeds, 'seeds', 1000);
   const firstSeed = wholeNumber(values.first, 'first', 1);
   const isGood = await new Promise<boolean>((resolve) => {
-    new Run({ firstSeed, seeds, end: resolve }).start(wholeNumber(values.jobs, 'jobs', availableParallelism()));
+    new Run({ firstSeed, seeds, childArguments: taste === undefined ? [] : ['--taste', taste], end: resolve }).start(wholeNumber(values.jobs, 'jobs', availableParallelism()));
   });
   if (!isGood) process.exitCode = 1;
 }

@@ -34,6 +34,8 @@ export class Obligations {
   #modes: Durability[];
   #modesBefore = 0;
   #ageRule = true;
+  /** Whether the page cache still has all that was handed to the kernel. */
+  #cacheIsSound = true;
 
   constructor(options: ObligationOptions) {
     this.#options = options;
@@ -99,14 +101,23 @@ export class Obligations {
     this.#oweAfterPowerCut(lsn, 'the volume was closed');
   }
 
-  /** The age rule does not hold while writes fail for want of space. */
+  /** The age rule does not hold while calls fail or take long. */
   suspendAgeRule(): void {
+    this.#ageRule = false;
+  }
+
+  /**
+   * A sync of the log failed: what it covered may be gone from the page cache at any time, so that from now on the death of the
+   * process may take what a power cut may.
+   */
+  logSyncFailed(): void {
+    this.#cacheIsSound = false;
     this.#ageRule = false;
   }
 
   /** What must be there after a crash at `timeMs`. */
   after(death: Death, timeMs: number): Obligation {
-    const base = death === 'power' ? this.#power : this.#process;
+    const base = death === 'power' || !this.#cacheIsSound ? this.#power : this.#process;
     if (!this.#ageRule) return base;
     const old = this.#answers.findLast((answer) => {
       const ageMs = this.#ageOf(answer.durability);
@@ -118,12 +129,14 @@ export class Obligations {
 
   /**
    * The volume was opened again and has all records up to `lsn`. It read them from the kernel, so another crash of the
-   * process cannot take them; after a power cut it read them from the medium, so no crash can.
+   * process cannot take them; after a power cut it read them from the medium, so no crash can. (Where a sync had failed before, the engine
+   * must not take what it read for what is on the medium.)
    */
   recovered(lsn: number, death: Death): void {
     this.#answeredLsn = lsn;
     this.#answers = [];
     this.#ageRule = true;
+    this.#cacheIsSound = true;
     this.#process = { lsn, reason: `LSN ${lsn} had been recovered before` };
     if (death === 'power') this.#power = { lsn, reason: `LSN ${lsn} had been recovered after a power cut` };
   }

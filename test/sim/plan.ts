@@ -1,5 +1,5 @@
 /** What a world is made of, drawn from its seed: the volume, its settings, the machine, the clients and how often things go wrong. */
-import { DURABILITY_MODES } from '../../src/base/durability.ts';
+import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { CreateOptions } from '../../src/volume/volume-info.ts';
@@ -28,8 +28,28 @@ export interface Region {
   readonly blockCount: number;
 }
 
-export interface WorldPlan {
+export interface VolumePlan {
   readonly create: CreateOptions;
+  /** Groups of neighbouring blocks that requests go to; a large volume is mostly empty. */
+  readonly regions: readonly Region[];
+}
+
+/** What else goes wrong in a life: each a part of all lives. */
+export interface FaultPlan {
+  /** Some calls fail: EIO, a full disk, a failed sync. */
+  readonly errorChance: number;
+  /** Some calls take long. */
+  readonly slowChance: number;
+  readonly slowMs: number;
+  /** Some reads of chunks return rot. */
+  readonly rotChance: number;
+}
+
+export interface WorldPlan {
+  /** What kind of world this is: for the report of a failure. */
+  readonly taste: Taste;
+  /** One or more; they share the process and its memory. */
+  readonly volumes: readonly VolumePlan[];
   readonly settings: EngineSettings;
   readonly slabBytes: number;
   readonly profile: IoProfile;
@@ -42,8 +62,6 @@ export interface WorldPlan {
   /** Part of the requests that go to the first few blocks, and how many these are. */
   readonly hotChance: number;
   readonly hotBlocks: number;
-  /** Groups of neighbouring blocks that the other requests go to; a large volume is mostly empty. */
-  readonly regions: readonly Region[];
   readonly fuaChance: number;
   /** Part of the requests that use the promised form of a call though they need not. */
   readonly promisedChance: number;
@@ -61,43 +79,167 @@ export interface WorldPlan {
   readonly quietCrashChance: number;
   readonly diskFullChance: number;
   readonly secondOpenerChance: number;
+  /** Part of the crashes at a call that count only the calls for one kind of file: checkpoints, the manifest, chunks. */
+  readonly aimedCrashChance: number;
+  /** Part of the power cuts that keep nothing at all of what was not synced. */
+  readonly nothingKeptChance: number;
+  readonly faults: FaultPlan;
 }
 
-export function drawPlan(random: SeededRandom): WorldPlan {
-  const blockSizeBytes = random.chance(0.75) ? 4 * KIB : random.pick([8 * KIB, 16 * KIB, 64 * KIB]);
-  const blockCount = drawBlockCount(random, blockSizeBytes);
-  const profile = random.pick(IO_PROFILES);
-  // Records of one length: after a crash new ones lie exactly where old ones lay.
-  const isUniform = random.chance(0.25);
+/**
+ * Most worlds have a bit of everything. Some are made so that one rare thing happens often:
+ * - `uniform`: records of one length: after a crash new ones lie exactly where old ones lay.
+ * - `eager`: chunks that are durable long before the log is: what one has and the other lost must fit together.
+ * - `seam`: both, with few records in a log file, so that runs of records that crashes cut off meet new ones.
+ * - `idle`: clients that never flush and then are quiet: nothing but age makes their data durable.
+ * - `failing`: a disk that fails at each life's turn, and a machine that lives on with what the page cache has.
+ * - `merging`: parts of few blocks are written, with next to no memory and slow reads.
+ */
+export const TASTES = ['usual', 'uniform', 'eager', 'seam', 'idle', 'merging', 'failing'] as const;
+export type Taste = (typeof TASTES)[number];
+const TASTE_WEIGHTS: ReadonlyMap<Taste, number> = new Map([
+  ['usual', 50],
+  ['uniform', 10],
+  ['eager', 10],
+  ['seam', 12],
+  ['idle', 8],
+  ['merging', 10],
+  ['failing', 10],
+]);
+
+/** `wanted`: the taste, where it is not to be left to chance. */
+export function drawPlan(random: SeededRandom, wanted?: Taste): WorldPlan {
+  const drawn = random.weighted(TASTE_WEIGHTS);
+  const taste = wanted ?? drawn;
+  const volumes = drawVolumes(random, taste);
+  const blockSizeBytes = Math.max(...volumes.map(({ create }) => create.blockSizeBytes));
   const { settings, slabBytes } = drawSettings(random, blockSizeBytes);
-  // Chunks that are durable long before the log is: what one has and the other lost must fit together.
-  const isEager = random.chance(isUniform ? 0.6 : 0.1);
-  return {
-    create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick(isEager ? LAZY_MODES : DURABILITY_MODES) },
-    settings: isEager ? { ...settings, flushBytes: 0, flushIntervalMs: 5, batchBlocks: 1024, batchMs: 1000, asyncIntervalMs: 1000 } : settings,
+  const plan: WorldPlan = {
+    taste,
+    volumes,
+    settings,
     slabBytes,
-    profile,
-    lives: isEager || isUniform ? random.between(6, 12) : random.between(3, 8),
+    profile: random.pick(IO_PROFILES),
+    lives: random.between(3, 8),
     operationsPerLife: random.skewed(20, 400),
-    clients: random.between(1, 6),
-    weights: isUniform ? UNIFORM_WEIGHTS : drawWeights(random),
-    maxRequestBlocks: isUniform ? 1 : random.skewed(1, 32),
+    clients: random.between(volumes.length, 6),
+    weights: drawWeights(random),
+    maxRequestBlocks: random.skewed(1, 32),
     hotChance: random.pick([0, 0.5, 0.9]),
     hotBlocks: random.pick([1, 3, 8]),
-    regions: drawRegions(random, blockCount),
     fuaChance: random.pick([0, 0.1, 0.5]),
     promisedChance: random.pick([0, 0.2, 1]),
     thinkMs: random.pick([0, 0.1, 1, 20]),
     pauseMs: random.pick([1, 100, 5000]),
-    shortLifeChance: isEager || isUniform ? 0.5 : 0.2,
-    exitChance: isEager || isUniform ? 0.1 : 0.25,
-    powerCutChance: isEager ? 0.9 : random.pick([0.2, 0.5, 0.9]),
+    shortLifeChance: 0.2,
+    exitChance: 0.25,
+    powerCutChance: random.pick([0.2, 0.5, 0.9]),
     crashInCreateChance: 0.1,
-    crashInOpenChance: isEager ? 0.1 : 0.25,
-    quietCrashChance: isEager ? 0.5 : 0.3,
+    crashInOpenChance: 0.25,
+    quietCrashChance: 0.3,
     diskFullChance: random.chance(0.3) ? 0.4 : 0,
     secondOpenerChance: 0.05,
+    aimedCrashChance: 0.25,
+    nothingKeptChance: 0.1,
+    faults: drawFaults(random),
   };
+  return { ...plan, ...changesFor(taste, plan, random) };
+}
+
+/** What a taste makes different. */
+function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partial<WorldPlan> {
+  const { settings } = plan;
+  const uniform = { weights: UNIFORM_WEIGHTS, maxRequestBlocks: 1, shortLifeChance: 0.5, exitChance: 0.1, lives: random.between(6, 12) };
+  const eagerSettings = { ...settings, flushBytes: 0, flushIntervalMs: 5, batchBlocks: 1024, batchMs: 1000, asyncIntervalMs: 1000 };
+  const eager = { shortLifeChance: 0.5, exitChance: 0.1, lives: random.between(6, 12), powerCutChance: 0.9, crashInOpenChance: 0.1, quietCrashChance: 0.5 };
+  switch (taste) {
+    case 'usual':
+      return {};
+    case 'uniform':
+      return uniform;
+    case 'eager':
+      return { ...eager, settings: eagerSettings };
+    case 'seam':
+      return { ...uniform, ...eager, ...seam(eagerSettings, random) };
+    case 'idle':
+      return {
+        settings: { ...settings, flushBytes: 64 * plan.slabBytes, flushIntervalMs: 60_000, asyncIntervalMs: random.pick([5, 100]), batchMs: random.pick([1, 20, 200]) },
+        weights: new Map([...plan.weights, ['flush', 0]]),
+        fuaChance: 0,
+        operationsPerLife: random.skewed(4, 40),
+        maxRequestBlocks: 2,
+        lives: random.between(6, 12),
+        exitChance: 0.1,
+        quietCrashChance: 0.9,
+        powerCutChance: 0.9,
+        nothingKeptChance: 0.6,
+        crashInOpenChance: 0.05,
+      };
+    case 'failing':
+      return {
+        settings: { ...settings, flushIntervalMs: random.pick([500, 60_000]), flushBytes: 16 * plan.slabBytes },
+        weights: new Map([...plan.weights, ['flush', 10]]),
+        operationsPerLife: random.skewed(10, 80),
+        lives: random.between(6, 12),
+        exitChance: 0.3,
+        powerCutChance: 0.4,
+        nothingKeptChance: 0.4,
+        crashInOpenChance: 0.1,
+        faults: { errorChance: 0.5, slowChance: 0, slowMs: 0, rotChance: 0 },
+      };
+    case 'merging':
+      return {
+        settings: { ...settings, arenaBytes: 4 * plan.slabBytes, dirtyBytes: 3 * plan.slabBytes, flushBytes: 0, flushIntervalMs: 20 },
+        weights: new Map<Operation, number>([['write bytes', 40], ['write blocks', 20], ['read', 5], ['trim', 2], ['flush', 1]]),
+        maxRequestBlocks: random.pick([1, 2, 8]),
+        hotChance: random.pick([0.3, 0.8]),
+        hotBlocks: random.pick([1, 3, 8]),
+        clients: random.between(Math.max(3, plan.volumes.length), 6),
+        thinkMs: random.pick([0, 0.1]),
+        operationsPerLife: random.between(200, 500),
+        lives: 3,
+        faults: { errorChance: 0, rotChance: 0, slowChance: 0.9, slowMs: random.pick([20, 200, 2000]) },
+      };
+  }
+}
+
+/** Few records in a log file; bursts that a crash cuts, and then a few records more, whose chunks outlive them. */
+function seam(settings: EngineSettings, random: SeededRandom): Partial<WorldPlan> {
+  return {
+    settings: { ...settings, logFileBytes: 64 * KIB, logFileCount: random.between(4, 6), flushIntervalMs: random.pick([5, 5, 20]) },
+    operationsPerLife: random.skewed(6, 24),
+    lives: random.between(10, 20),
+    profile: random.pick(IO_PROFILES.filter(({ name }) => name !== 'card')),
+    thinkMs: random.pick([0, 0, 0.1]),
+    fuaChance: 0,
+    diskFullChance: 0,
+    faults: NO_FAULT_PLAN,
+  };
+}
+
+export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs: 0, rotChance: 0 };
+
+function drawFaults(random: SeededRandom): FaultPlan {
+  return {
+    errorChance: random.pick([0, 0, 0.3]),
+    slowChance: random.pick([0, 0.3]),
+    slowMs: random.pick([10, 1000, 30_000]),
+    rotChance: random.pick([0, 0, 0, 0.3]),
+  };
+}
+
+/** One volume most of the time. */
+function drawVolumes(random: SeededRandom, taste: Taste): VolumePlan[] {
+  const count = taste === 'seam' ? 1 : random.pick([1, 1, 1, 2, 3]);
+  return Array.from({ length: count }, () => drawVolume(random, taste));
+}
+
+function drawVolume(random: SeededRandom, taste: Taste): VolumePlan {
+  const usualBytes = random.chance(0.75) ? 4 * KIB : random.pick([8 * KIB, 16 * KIB, 64 * KIB]);
+  const blockSizeBytes = taste === 'seam' ? random.pick([8 * KIB, 16 * KIB]) : usualBytes;
+  const blockCount = drawBlockCount(random, blockSizeBytes);
+  const modes = taste === 'eager' || taste === 'seam' ? LAZY_MODES : taste === 'idle' ? AGE_MODES : DURABILITY_MODES;
+  return { create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick<Durability>(modes) }, regions: drawRegions(random, blockCount) };
 }
 
 function drawBlockCount(random: SeededRandom, blockSizeBytes: number): number {
@@ -109,6 +251,8 @@ function drawBlockCount(random: SeededRandom, blockSizeBytes: number): number {
 }
 
 const LAZY_MODES = ['batched', 'relaxed', 'async'] as const;
+/** Modes that make data durable by its age. */
+const AGE_MODES = ['batched', 'async'] as const;
 
 /** Small volumes are used all over; of a large one some hundred blocks. */
 function drawRegions(random: SeededRandom, blockCount: number): Region[] {

@@ -1,8 +1,8 @@
 /** basalt's own engine in simulated worlds. */
-import { Arena } from '../../src/base/arena.ts';
 import { BUILD_CHUNK_TASK, type BuildChunkJob, SORT_PICKS_TASK, type SortPicksJob, buildChunk, sortPicks } from '../../src/chunk/build-chunk.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
+import { checkFiles } from './checks.ts';
 import type { SimEngine } from './engine.ts';
 import type { WorkerTask } from './env.ts';
 
@@ -32,8 +32,6 @@ export const realEngine: SimEngine = {
     ],
   ]),
   create: ({ env, directory, settings }, create) => createVolume({ env, directory, settings, create }),
-  open: ({ env, directory, settings, slabBytes }, observer) => {
-    const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
-    return openVolume({ env, directory, settings, arena, observer });
-  },
+  open: ({ env, directory, settings, arena }, observer) => openVolume({ env, directory, settings, arena, observer }),
+  checkFiles: (disk, { directory, settings }) => checkFiles(disk, directory, settings),
 };

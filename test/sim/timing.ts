@@ -25,3 +25,8 @@ export function drawCallMs(random: SeededRandom, profile: IoProfile, kind: 'call
   if (profile.stallChance > 0 && random.chance(profile.stallChance)) return random.unit() * profile.stallMs;
   return random.unit() * 2 * typical;
 }
+
+/** A generous limit for a few log writes and syncs, one after another. */
+export function slowestMs(profile: IoProfile): number {
+  return 50 + 20 * (profile.callMs + profile.syncMs) + 4 * profile.stallMs;
+}

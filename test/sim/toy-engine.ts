@@ -38,6 +38,7 @@ export function toyEngine(flaw: ToyFlaw | null): SimEngine {
     tasks: new Map(),
     create: (options, create) => createToy(options, create, flaw),
     open: (options, observer) => ToyVolume.open(options, observer, flaw),
+    checkFiles: () => undefined,
   };
 }
 
@@ -101,6 +102,7 @@ class ToyVolume implements SimVolume {
   #waiting: Waiting[] = [];
   #endBytes = 0;
   #runningSync: Promise<void> | null = null;
+  readonly failure = null;
   lastLsn = 0;
   recoveredLsn = 0;
   durableLsn = 0;

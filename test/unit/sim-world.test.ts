@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { WorldPlan } from '../sim/plan.ts';
+import { NO_FAULT_PLAN, type WorldPlan } from '../sim/plan.ts';
 import { TOY_FLAWS, toyEngine, type ToyFlaw } from '../sim/toy-engine.ts';
 import { runWorld } from '../sim/world.ts';
 
@@ -8,17 +8,17 @@ import { runWorld } from '../sim/world.ts';
  * memory; and it cannot stand a full disk.
  */
 function forToy(plan: WorldPlan): WorldPlan {
-  const durability = plan.create.durability === 'strict' ? 'strict' : 'relaxed';
-  const { blockSizeBytes } = plan.create;
-  const blockCount = Math.min(plan.create.sizeBytes / blockSizeBytes, 64);
+  const { blockSizeBytes, ...create } = plan.volumes[0].create;
+  const durability = create.durability === 'strict' ? 'strict' : 'relaxed';
+  const blockCount = Math.min(create.sizeBytes / blockSizeBytes, 64);
   return {
     ...plan,
-    create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability },
-    regions: [{ firstBlock: 0, blockCount }],
+    volumes: [{ create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability }, regions: [{ firstBlock: 0, blockCount }] }],
     operationsPerLife: Math.min(80, plan.operationsPerLife),
     weights: new Map([...plan.weights, ['durability', 0]]), // it keeps its mode
     diskFullChance: 0,
     secondOpenerChance: 0.2,
+    faults: NO_FAULT_PLAN,
   };
 }
 
@@ -47,7 +47,7 @@ describe('a simulated world', () => {
   test('finds a batched engine that never syncs on its own', async () => {
     const failure = await firstFailure(null, 60, (plan) => {
       const toy = forToy(plan);
-      return { ...toy, create: { ...toy.create, durability: 'batched' } };
+      return { ...toy, volumes: toy.volumes.map((volume) => ({ ...volume, create: { ...volume.create, durability: 'batched' } })) };
     });
     expect(failure?.message).toMatch(/was answered at .* before the crash/);
   });
