@@ -13,6 +13,7 @@ import { BlockMap } from '../index/block-map.ts';
 import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import { type LogRecovery, type ReplayedRecord, recoverLog } from '../wal/log-recovery.ts';
+import { LogRewrite } from '../wal/log-rewrite.ts';
 import { LogRing } from '../wal/log-ring.ts';
 import { LogWriter } from '../wal/log-writer.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
@@ -106,8 +107,10 @@ class Opening {
     await writeManifest(this.#env.files, directory, manifest);
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
-    const recovery = await this.#replay(core, writes, flusher);
+    const rewrite = new LogRewrite(this.#logFiles, manifest, manifest.cut.lsn);
+    const recovery = await this.#replay(core, writes, flusher, rewrite);
     // What was replayed may be in the page cache only; from now on it counts as durable.
+    await rewrite.run();
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
@@ -210,10 +213,12 @@ class Opening {
     }
   }
 
-  async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher): Promise<LogRecovery> {
+  async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher, rewrite: LogRewrite): Promise<LogRecovery> {
     const { volumeId, blockSizeBytes } = core.manifest;
     const stopListening = core.arena.onRoom(() => core.room.wake());
-    const apply = async ({ record, bytes, view }: ReplayedRecord): Promise<void> => {
+    const apply = async (replayed: ReplayedRecord): Promise<void> => {
+      const { record, bytes, view } = replayed;
+      rewrite.replayed(replayed);
       const isWrite = record.kind === RECORD_KIND.WRITE;
       await this.#waitForRoom(core, writes, flusher, isWrite ? record.blockCount : 0);
       if (isWrite) {

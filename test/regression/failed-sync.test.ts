@@ -1,0 +1,53 @@
+/**
+ * A sync of the log that failed parts the page cache from the medium: the kernel takes the pages for written, whatever became
+ * of them. A new process reads them, and no sync of its own brings them to the medium: what it counts as durable it must write again (I4).
+ */
+import { expect, test } from 'vitest';
+import { drawPowerCut } from '../sim/power-cut.ts';
+import { SeededRandom } from '../sim/random.ts';
+import { BLOCK_BYTES, SimMachine, pattern, smallSettings } from '../support/engine-harness.ts';
+
+const DIRECTORY = '/volume';
+
+test.each([1, 2, 3, 4, 5, 6, 7, 8])('what is found in the page cache behind a failed sync is durable when it is opened again and flushed (seed %i)', async (seed) => {
+  const machine = new SimMachine(undefined, seed);
+  await machine.run(async () => {
+    await machine.create(DIRECTORY);
+    const first = await machine.open(DIRECTORY);
+    await first.write(0, pattern(1), false);
+    await first.flush();
+    await first.write(BLOCK_BYTES, pattern(2, 3), false);
+    machine.fault = ({ kind, path }) => (kind === 'sync' && path.includes('/log/') ? { kind: 'error', code: 'EIO' } : null);
+    await expect(first.flush()).rejects.toThrow(/syncing the log failed/);
+    await expect(first.write(0, pattern(3), false)).rejects.toThrow(/takes no more/);
+    machine.fault = () => null;
+    machine.restart();
+
+    const second = await machine.open(DIRECTORY);
+    expect(second.recoveredLsn).toBe(2);
+    await second.flush();
+    machine.disk.dropForgotten(() => true);
+    machine.restart();
+    machine.disk.cutPower(drawPowerCut(new SeededRandom(1), machine.disk.unsyncedSequences(), 'nothing-kept'));
+
+    const third = await machine.open(DIRECTORY);
+    const found = new Uint8Array(4 * BLOCK_BYTES);
+    await third.read(0, found);
+    expect(Buffer.compare(found, Buffer.concat([pattern(1), pattern(2, 3)]))).toBe(0);
+    await third.close();
+  });
+});
+
+test('a volume that failed rests: it does not wake up to make chunks that it may not make', async () => {
+  const machine = new SimMachine(smallSettings({ flushIntervalMs: 20 }));
+  await machine.run(async () => {
+    await machine.create(DIRECTORY);
+    const volume = await machine.open(DIRECTORY);
+    await volume.write(0, pattern(1), false);
+    machine.fault = ({ kind, path }) => (kind === 'sync' && path.includes('/log/') ? { kind: 'error', code: 'EIO' } : null);
+    await expect(volume.flush()).rejects.toThrow(/syncing the log failed/);
+    const before = machine.scheduler.eventsRun;
+    await machine.env.clock.sleep(10_000);
+    expect(machine.scheduler.eventsRun - before).toBeLessThan(20);
+  });
+});
