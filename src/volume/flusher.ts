@@ -211,7 +211,9 @@ export class Flusher {
   /** Wakes up when the oldest dirty data reaches its age. */
   #armTimer(): void {
     const oldest = this.#writes.sealed[0] ?? this.#writes.open;
-    if (this.#timer !== null || oldest === null || this.#stopped) return;
+    // The end of what is under way looks again; a volume that failed makes no more chunks.
+    const needsNone = this.#busy || this.#core.failure !== null;
+    if (this.#timer !== null || oldest === null || this.#stopped || needsNone) return;
     const delay = Math.max(1, this.#core.settings.flushIntervalMs - this.#ageMs(oldest));
     this.#timer = this.#core.env.clock.setTimer(delay, () => {
       this.#timer = null;
