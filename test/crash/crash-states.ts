@@ -9,7 +9,7 @@ import { type DirectoryNode, SimDisk } from '../sim/disk.ts';
 import { FileNode, SECTOR_BYTES } from '../sim/file-node.ts';
 import { POWER_CUT_MODES, drawPowerCut } from '../sim/power-cut.ts';
 import type { SeededRandom } from '../sim/random.ts';
-import type { FileChange } from './file-trace.ts';
+import { type FileChange, isServersOwn } from './file-trace.ts';
 
 /** What crashes: the process, whose writes are with the kernel, or the machine. */
 export const CRASHES = ['process', ...POWER_CUT_MODES] as const;
@@ -157,6 +157,7 @@ export async function differences(disk: SimDisk, path: string, actual: string): 
   const found: string[] = [];
   const there = new Set<string>();
   for (const entry of await readdir(actual, { withFileTypes: true })) {
+    if (isServersOwn(entry.name)) continue;
     there.add(entry.name);
     const node = entries.get(entry.name);
     const name = `${path}/${entry.name}`.replace('//', '/');

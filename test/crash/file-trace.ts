@@ -151,8 +151,14 @@ class TraceReader {
   #inside(path: string | null): string | null {
     if (path === null) return null;
     if (path === this.#root) return '/';
-    return path.startsWith(`${this.#root}/`) ? path.slice(this.#root.length) : null;
+    const inside = path.startsWith(`${this.#root}/`) ? path.slice(this.#root.length) : null;
+    return inside === null || isServersOwn(inside.slice(1)) ? null : inside;
   }
+}
+
+/** The files in the directory of the volumes by which a server is found and excludes others: nothing of a volume is in them. */
+export function isServersOwn(name: string): boolean {
+  return name.startsWith('.control') || name === 'control.sock';
 }
 
 function textAt(call: SystemCall, index: number): string | null {

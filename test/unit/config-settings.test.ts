@@ -144,7 +144,7 @@ describe('bad input', () => {
 
   test('settings that do not fit together are all named', () => {
     const flags = [
-      { flag: '--set', key: 'engine.dirty_bytes', value: '160M' },
+      { flag: '--set', key: 'engine.arena_bytes', value: '160M' },
       { flag: '--set', key: 'engine.log_file_count', value: '4' },
       { flag: '--set', key: 'server.payload_bytes', value: '1M' },
     ];
