@@ -116,8 +116,11 @@ describe('publishing', () => {
   });
 });
 
+function names(): string[] {
+  return [...snapshot(scratch.path).keys()];
+}
+
 describe('the space of a removed object', () => {
-  const names = (): string[] => [...snapshot(scratch.path).keys()];
   let keeping: DirectoryStore;
   beforeEach(() => {
     keeping = new DirectoryStore(new NodeFileSystem(), scratch.path, 100);
