@@ -127,12 +127,15 @@ class TraceReader {
     this.changes.push({ kind: 'write', path, offsetBytes, bytes, synced, began: call.began, ended: call.ended });
   }
 
-  /** Writes without an offset: replies to the client, or nothing of interest. */
+  /**
+   * Writes without an offset: replies to the client, or nothing of interest. The server is killed only when the client has all its
+   * replies, so one in whose call it died (no result) has arrived.
+   */
   #takeStream(call: SystemCall): void {
     const path = descriptorPath(call.args);
     if (this.#inside(path) !== null) this.#refuseInside(call);
-    if (path === null || !path.startsWith('socket:') || call.result === null) return;
-    const bytes = Buffer.concat(quotedBytes(call.args)).subarray(0, call.result);
+    if (path === null || !path.startsWith('socket:')) return;
+    const bytes = Buffer.concat(quotedBytes(call.args)).subarray(0, call.result ?? undefined);
     if (bytes.length < REPLY_BYTES || bytes.readUInt32BE(0) !== SIMPLE_REPLY_MAGIC) return; // the handshake
     for (let start = 0; start + REPLY_BYTES <= bytes.length; start += REPLY_BYTES) {
       if (bytes.readUInt32BE(start) !== SIMPLE_REPLY_MAGIC || bytes.readUInt32BE(start + 4) !== 0) throw new Error('a reply that is not a success without data');
