@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint config sim bench bench-micro bench-slow-card byte-flip crash crash-full strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint config sim exhaustive mutants bench bench-micro bench-slow-card byte-flip crash crash-full strace-crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,13 @@ tools: | deps
 sim: | deps ## run the engine in simulated worlds (SEEDS=1000 of them, or the one of SEED=)
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/main.js $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
+
+exhaustive: | deps ## crash a fixed script at every call, with every subset of the last 6 unsynced changes kept (ARGS="--mode relaxed --step 10 --decided 3")
+	@npx tsc -p test/sim/tsconfig.json
+	@node build/sim/test/sim/exhaustive-main.js $(ARGS)
+
+mutants: tools ## break the engine in each known way: 500 simulated worlds must find each
+	@node build/tools/test/mutation/main.js $(ARGS)
 
 bench: dist/.built tools ## compare with nbdkit and qemu-nbd under fio (ARGS=--help lists its options)
 	@node build/tools/bench/main.js $(ARGS)

@@ -3,6 +3,7 @@ import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts'
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { CreateOptions } from '../../src/volume/volume-info.ts';
+import { POWER_CUT_MODES, type PowerCutMode } from './power-cut.ts';
 import type { SeededRandom } from './random.ts';
 import { IO_PROFILES, type IoProfile } from './timing.ts';
 
@@ -41,6 +42,8 @@ export interface FaultPlan {
   /** Some calls take long. */
   readonly slowChance: number;
   readonly slowMs: number;
+  /** Only reads of chunks are slow, but many of them. */
+  readonly slowReads: boolean;
   /** Some reads of chunks return rot. */
   readonly rotChance: number;
 }
@@ -81,8 +84,10 @@ export interface WorldPlan {
   readonly secondOpenerChance: number;
   /** Part of the crashes at a call that count only the calls for one kind of file: checkpoints, the manifest, chunks. */
   readonly aimedCrashChance: number;
-  /** Part of the power cuts that keep nothing at all of what was not synced. */
-  readonly nothingKeptChance: number;
+  /** What power cuts are like; more often what is in it more often. */
+  readonly powerCutModes: readonly PowerCutMode[];
+  /** Longest quiet time before a crash. */
+  readonly quietMs: number;
   readonly faults: FaultPlan;
 }
 
@@ -140,7 +145,8 @@ export function drawPlan(random: SeededRandom, wanted?: Taste): WorldPlan {
     diskFullChance: random.chance(0.3) ? 0.4 : 0,
     secondOpenerChance: 0.05,
     aimedCrashChance: 0.25,
-    nothingKeptChance: 0.1,
+    powerCutModes: POWER_CUT_MODES,
+    quietMs: 20_000,
     faults: drawFaults(random),
   };
   return { ...plan, ...changesFor(taste, plan, random) };
@@ -172,7 +178,7 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         exitChance: 0.1,
         quietCrashChance: 0.9,
         powerCutChance: 0.9,
-        nothingKeptChance: 0.6,
+        powerCutModes: [...POWER_CUT_MODES, ...Array<PowerCutMode>(12).fill('nothing-kept')],
         crashInOpenChance: 0.05,
       };
     case 'failing':
@@ -183,9 +189,10 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         lives: random.between(6, 12),
         exitChance: 0.3,
         powerCutChance: 0.4,
-        nothingKeptChance: 0.4,
+        powerCutModes: [...POWER_CUT_MODES, ...Array<PowerCutMode>(6).fill('nothing-kept')],
         crashInOpenChance: 0.1,
-        faults: { errorChance: 0.5, slowChance: 0, slowMs: 0, rotChance: 0 },
+        quietMs: 200,
+        faults: { errorChance: 0.5, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0 },
       };
     case 'merging':
       return {
@@ -198,7 +205,7 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         thinkMs: random.pick([0, 0.1]),
         operationsPerLife: random.between(200, 500),
         lives: 3,
-        faults: { errorChance: 0, rotChance: 0, slowChance: 0.9, slowMs: random.pick([20, 200, 2000]) },
+        faults: { errorChance: 0, rotChance: 0, slowChance: 0.9, slowMs: random.pick([20, 200]), slowReads: true },
       };
   }
 }
@@ -206,24 +213,27 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
 /** Few records in a log file; bursts that a crash cuts, and then a few records more, whose chunks outlive them. */
 function seam(settings: EngineSettings, random: SeededRandom): Partial<WorldPlan> {
   return {
-    settings: { ...settings, logFileBytes: 64 * KIB, logFileCount: random.between(4, 6), flushIntervalMs: random.pick([5, 5, 20]) },
-    operationsPerLife: random.skewed(6, 24),
-    lives: random.between(10, 20),
+    settings: { ...settings, logFileBytes: 64 * KIB, logFileCount: random.between(4, 6), flushIntervalMs: random.pick([10, 30]) },
+    operationsPerLife: random.between(12, 40),
+    lives: random.between(12, 24),
     profile: random.pick(IO_PROFILES.filter(({ name }) => name !== 'card')),
     thinkMs: random.pick([0, 0, 0.1]),
     fuaChance: 0,
     diskFullChance: 0,
+    // Long enough for chunks, too short for a sync.
+    quietMs: 80,
     faults: NO_FAULT_PLAN,
   };
 }
 
-export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs: 0, rotChance: 0 };
+export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0 };
 
 function drawFaults(random: SeededRandom): FaultPlan {
   return {
     errorChance: random.pick([0, 0, 0.3]),
     slowChance: random.pick([0, 0.3]),
     slowMs: random.pick([10, 1000, 30_000]),
+    slowReads: false,
     rotChance: random.pick([0, 0, 0, 0.3]),
   };
 }

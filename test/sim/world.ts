@@ -8,7 +8,7 @@ import { VolumeError } from '../../src/base/errors.ts';
 import { checkAll } from './checks.ts';
 import { Client } from './client.ts';
 import { SimDisk, UNLIMITED } from './disk.ts';
-import { NO_CRASH, addAll, ageLimit, crashFor, drawEnding, drawErrors, drawQuietMs, drawRot, drawSlowness, type Ending } from './ending.ts';
+import { NO_CRASH, addAll, ageLimit, crashFor, drawErrors, drawLife, drawLogSyncError, drawQuietMs, drawRot, drawSlowness, type DrawnLife, type Ending } from './ending.ts';
 import type { EngineOptions, SimEngine } from './engine.ts';
 import { SimEnv } from './env.ts';
 import { Bursts, FirstFault, type Fault, type FileCall } from './faults.ts';
@@ -17,7 +17,7 @@ import { Life, noCounts, type VolumeState, type WorldCounts } from './life.ts';
 import { Model, SimulationFailure } from './model.ts';
 import { Obligations, type Death } from './obligations.ts';
 import { drawPlan, type Taste, type VolumePlan, type WorldPlan } from './plan.ts';
-import { drawPowerCut } from './power-cut.ts';
+import { drawPowerCut, type PowerCutMode } from './power-cut.ts';
 import { SimProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
 import { Scheduler } from './scheduler.ts';
@@ -148,12 +148,11 @@ class World {
     this.#disk.makeDirectory(HOME);
     this.#disk.makeNamesDurable(this.#disk.findDirectory('/'), this.#disk.sequence);
     for (const state of this.#volumes) await this.#create(state);
-    for (let life = 0; life < this.#plan.lives; life += 1) {
-      const isShort = this.#random.chance(this.#plan.shortLifeChance);
-      await this.#live(drawEnding(this.#random, this.#plan), isShort ? this.#random.between(1, 6) : this.#plan.operationsPerLife);
+    for (let index = 0; index < this.#plan.lives; index += 1) {
+      await this.#live(drawLife(this.#random, this.#plan, index));
     }
-    await this.#live(NO_CRASH, Math.min(20, this.#plan.operationsPerLife), true);
-    await this.#live(NO_CRASH, 0, true);
+    await this.#live({ ending: NO_CRASH, operationCount: Math.min(20, this.#plan.operationsPerLife), faults: 'none' }, true);
+    await this.#live({ ending: NO_CRASH, operationCount: 0, faults: 'none' }, true);
   }
 
   /** Makes a volume; at times only at the second attempt, because the first one crashes, or its calls fail. */
@@ -192,14 +191,15 @@ class World {
     }
   }
 
-  /** `isSound`: without faults. */
-  async #live(ending: Ending, operationCount: number, isSound = false): Promise<void> {
+  /** `isSound`: nothing goes wrong in it, the disk does not run full either. */
+  async #live({ ending, operationCount, faults }: DrawnLife, isSound = false): Promise<void> {
     const machine = this.#boot(ending);
     const { env } = machine;
     const random = env.process.random.derive('life');
     const lives = this.#volumes.map((state) => new Life(state, env));
     for (const life of lives) machine.lives.set(life.world.directory, life);
-    if (!isSound) this.#drawFaults(machine, random);
+    if (faults === 'plan') this.#drawFaults(machine, random);
+    if (faults === 'log sync') machine.bursts.add(drawLogSyncError(random));
     env.process.onDeath(() => lives.forEach((life) => this.#noteDurable(life)));
     await Promise.race([this.#work(lives, machine, { operationCount, ending, random, isSound }), ...lives.map((life) => life.failure), env.process.death]);
     for (const life of lives) this.#countWork(life);
@@ -214,11 +214,11 @@ class World {
 
   #drawFaults(machine: Machine, random: SeededRandom): void {
     const { bursts } = machine;
-    const { errorChance, slowChance, slowMs, rotChance } = this.#plan.faults;
+    const { errorChance, slowChance, rotChance } = this.#plan.faults;
     const directories = this.#volumes.map(({ directory }) => directory);
     if (random.chance(errorChance)) addAll(bursts, drawErrors(random, directories));
     if (random.chance(slowChance)) {
-      addAll(bursts, drawSlowness(random, slowMs));
+      addAll(bursts, drawSlowness(random, this.#plan.faults));
       machine.isSlow = true;
     }
     if (random.chance(rotChance)) bursts.add(drawRot(random));
@@ -235,7 +235,8 @@ class World {
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
     for (const life of lives) if (random.chance(0.3)) await this.#checkAll(life, life.world.model.lastLsn, 'when all clients had ended');
     if (ending.stage === 'quiet') {
-      await process.sleep(drawQuietMs(random, random.pick(lives.map(({ world }) => ageLimit(this.#plan, world.volume.create.durability)))));
+      const ageMs = random.pick(lives.map(({ world }) => ageLimit(this.#plan, world.volume.create.durability)));
+      await process.sleep(drawQuietMs(random, ageMs, this.#plan.quietMs));
       process.die();
       return;
     }
@@ -362,7 +363,7 @@ class World {
     const process = new SimProcess({ name, scheduler: this.#scheduler, trace: this.#trace, random: this.#random.derive(name) });
     this.#trace.event('boots', name, ending.atCall ?? 0, ending.afterMs ?? 0);
     const crash = crashFor(ending, process.random);
-    if (ending.death !== 'exit') process.onDeath(() => this.#crash(ending.death));
+    if (ending.death !== 'exit') process.onDeath(() => this.#crash(ending));
     const arm = (): void => {
       if (ending.atCall !== null) crash.arm(ending.atCall);
       if (ending.afterMs !== null) process.after(ending.afterMs, () => process.die());
@@ -383,22 +384,22 @@ class World {
   }
 
   /** In the very moment of the crash, while the engine may be in the middle of a turn. */
-  #crash(death: Death): void {
+  #crash({ death, powerCutModes }: Ending): void {
     for (const state of this.#volumes) if (state.lastDeath === 'exit') state.deathMs = this.#scheduler.nowMs;
-    if (death === 'power') this.#cutPower();
+    if (death === 'power') this.#cutPower(powerCutModes);
     else {
       this.#counts.processCrashes += 1;
       for (const state of this.#volumes) if (state.lastDeath === 'exit') state.lastDeath = 'process';
     }
   }
 
-  #cutPower(): void {
+  #cutPower(modes: readonly PowerCutMode[] = this.#plan.powerCutModes): void {
     for (const state of this.#volumes) state.lastDeath = 'power';
     this.#counts.powerCuts += 1;
     const sequences = this.#disk.unsyncedSequences();
     this.#trace.event('power cut', HOME, sequences.length);
     const random = this.#random.derive(`power cut ${this.#counts.powerCuts}`);
-    this.#disk.cutPower(random.chance(this.#plan.nothingKeptChance) ? drawPowerCut(random, sequences, 'nothing-kept') : drawPowerCut(random, sequences));
+    this.#disk.cutPower(drawPowerCut(random, sequences, random.pick(modes)));
   }
 
   #noteDurable(life: Life): void {

@@ -1,0 +1,91 @@
+/**
+ * Deliberate breaks of invariants: small textual changes of the compiled engine, never of `src`. Each must be found by
+ * simulated worlds within 500 seeds; one that survives says that the worlds, or their checks, have a gap.
+ */
+import type { Taste } from '../sim/plan.ts';
+
+export interface Edit {
+  /** Compiled file, below `src`. */
+  readonly file: string;
+  /** Must be there exactly once. */
+  readonly find: string;
+  readonly replace: string;
+}
+
+export interface Mutant {
+  readonly name: string;
+  /** The invariant of the design that it breaks. */
+  readonly invariant: string;
+  readonly edits: readonly Edit[];
+  /** The kind of world in which the short test looks for it; `make mutants` takes all kinds as they come. */
+  readonly taste: Taste;
+}
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    name: 'the log is never synced',
+    invariant: 'I1',
+    taste: 'usual',
+    edits: [
+      { file: 'wal/log-writer.js', find: 'await files[index].sync();', replace: 'await Promise.resolve(index);' },
+      { file: 'wal/log-writer.js', find: 'files[index].syncNow();', replace: 'void index;' },
+    ],
+  },
+  {
+    name: 'FUA is answered when it is written',
+    invariant: 'I1',
+    taste: 'usual',
+    edits: [{ file: 'volume/volume.js', find: "else if (fua || this.#durability === 'strict')", replace: "else if (this.#durability === 'strict')" }],
+  },
+  {
+    name: 'log space is used again before its records are in chunks',
+    invariant: 'I6',
+    taste: 'usual',
+    edits: [{ file: 'wal/log-ring.js', find: 'life.lastLsn <= this.#chunkedLsn)', replace: 'life.lastLsn <= this.#chunkedLsn + 8)' }],
+  },
+  {
+    name: 'chunks are published before they are durable',
+    invariant: 'I6',
+    taste: 'usual',
+    edits: [{ file: 'store/directory-store.js', find: 'await this.#file.sync();', replace: 'await Promise.resolve();' }],
+  },
+  {
+    name: 'a partial write merges into what a block once held',
+    invariant: 'I8',
+    taste: 'merging',
+    edits: [{ file: 'volume/write-path.js', find: 'edge === undefined || edge.chunk !== map.foundChunk || edge.slot !== map.foundSlot', replace: 'edge === undefined' }],
+  },
+  {
+    name: 'recovery ignores where the log was cut off',
+    invariant: 'I2',
+    taste: 'seam',
+    edits: [{ file: 'wal/log-recovery.js', find: 'epoch < cut.epoch ? cut.lsn : Number.MAX_SAFE_INTEGER', replace: 'epoch < 0 ? cut.lsn : Number.MAX_SAFE_INTEGER' }],
+  },
+  {
+    name: 'age makes nothing durable',
+    invariant: 'I1',
+    taste: 'idle',
+    edits: [{ file: 'wal/log-writer.js', find: '        this.#syncRequested = true;\n        this.#pump();', replace: '        this.#pump();' }],
+  },
+  {
+    name: 'a failed sync counts as done',
+    invariant: 'I4',
+    taste: 'failing',
+    edits: [{ file: 'wal/log-writer.js', find: '    #syncFailed(cause) {', replace: '    #syncFailed(cause) {\n        if (cause !== undefined) return this.#synced(this.#writtenLsn);' }],
+  },
+  {
+    name: 'what is found in the page cache counts as durable',
+    invariant: 'I4',
+    taste: 'failing',
+    edits: [{ file: 'volume/open-volume.js', find: 'await rewrite.run();', replace: 'void rewrite;' }],
+  },
+  {
+    name: 'compaction brings overwritten blocks back',
+    invariant: 'I2',
+    taste: 'usual',
+    edits: [
+      { file: 'volume/compactor.js', find: 'if (isStillAt(map, blockNumbers[index], chunks[index], slots[index]))', replace: 'if (index >= 0)' },
+      { file: 'volume/compactor.js', find: 'assert(isStillAt(', replace: 'assert(map !== null || isStillAt(' },
+    ],
+  },
+];
