@@ -39,7 +39,7 @@ export class Slab {
   currentCount = 0;
   coverLsn = 0;
   state: SlabState = 'free';
-  /** While dirty: its volume failed, so it stays as it is until that is closed. */
+  /** While dirty: its volume failed, so it stays as it is until that is closed, or it is lent (`Arena.lend`). */
   isStuck = false;
   owner: SlabOwner | null = null;
   /** Arena tick of the last hit, for the choice of what to take back. */
@@ -127,6 +127,7 @@ export class Arena {
   readonly #free: Slab[] = [];
   readonly #roomListeners = new Set<() => void>();
   readonly #pressureListeners = new Set<() => void>();
+  readonly #lenders = new Set<SlabOwner>();
   #dirty = 0;
   #stuck = 0;
   #clean = 0;
@@ -153,14 +154,14 @@ export class Arena {
     return slab;
   }
 
-  /** Slabs that may be dirty, without those of failed volumes: these are lost to the cache first, and to writers only then. */
+  /** Slabs that may be dirty, without those of failed and lending volumes: these are lost to the cache first, and to writers only then. */
   get dirtyLimit(): number {
     return Math.min(this.maxDirtySlabs, this.maxSlabs - 1 - this.#stuck);
   }
 
-  /** How many dirty slabs can be taken now. */
-  dirtyRoom(): number {
-    return Math.max(0, this.dirtyLimit - this.#dirty);
+  /** How many dirty slabs `owner` can take now. */
+  dirtyRoom(owner: SlabOwner): number {
+    return this.#lenders.has(owner) ? 0 : Math.max(0, this.dirtyLimit - this.#dirty);
   }
 
   /** The dirty slabs of `owner` will not become clean any more: other owners need not wait for that. Readers still use them. */
@@ -171,6 +172,34 @@ export class Arena {
       this.#dirty -= 1;
       this.#stuck += 1;
     }
+    this.#announceRoom();
+  }
+
+  /**
+   * As `giveUp`, until `takeBack`: the disk of `owner` is full, and others need room. It takes no more slabs meanwhile, or it
+   * would have all of them in the end. Where nothing would be left for the others they wait with it.
+   */
+  lend(owner: SlabOwner): void {
+    // Once only: two others that wait would wake each other for ever.
+    if (this.#lenders.has(owner) || this.maxSlabs - 1 - this.#stuck - this.#dirty < 1) return;
+    this.#lenders.add(owner);
+    this.giveUp(owner);
+  }
+
+  /** The disk of `owner` has space again, or `owner` goes. There may be more dirty slabs than the limit for a while. */
+  takeBack(owner: SlabOwner): void {
+    if (!this.#lenders.delete(owner)) return;
+    for (const slab of this.slabs) {
+      if (slab.owner !== owner || !slab.isStuck) continue;
+      slab.isStuck = false;
+      this.#stuck -= 1;
+      this.#dirty += 1;
+    }
+    this.#announceRoom();
+  }
+
+  /** Lets all who wait for room ask again: somebody may lend theirs now. */
+  askAgain(): void {
     this.#announceRoom();
   }
 

@@ -95,6 +95,12 @@ export class Flusher {
     return { blockCount, sinceMs };
   }
 
+  /** Another volume, or this one, needs room: what is dirty goes, or, where the disk is full, stays without counting against the others. */
+  makeRoom(): void {
+    if (this.#core.storeStall === null) this.urge();
+    else this.#core.arena.lend(this.#core);
+  }
+
   /** Makes chunks of everything accepted so far; resolves when they are committed. Rejects when the volume fails meanwhile. */
   async drain(): Promise<void> {
     this.#writes.seal();
@@ -313,6 +319,8 @@ export class Flusher {
       this.#core.env.logger.log(error === null ? 'info' : 'warn', error === null ? 'space-is-back' : 'no-space', { volume: this.#core.name, error });
     }
     this.#core.storeStall = error;
+    if (error === null && this.#core.failure === null) this.#core.arena.takeBack(this.#core);
+    else if (storeStall === null) this.#core.arena.askAgain();
     // Writers that wait for room learn that they wait for space; drains too.
     this.#core.room.wake();
     this.#core.progress.wake();

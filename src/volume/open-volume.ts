@@ -248,6 +248,7 @@ class Opening {
     while (!writes.hasRoom(blockCount)) {
       const trouble = core.failure ?? core.storeStall;
       if (trouble !== null) throw trouble;
+      writes.checkMemory(blockCount);
       core.arena.requestRoom();
       flusher.urge();
       // The chunk under way may have failed or ended within `urge`.

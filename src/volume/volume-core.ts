@@ -210,6 +210,7 @@ export class VolumeCore implements SlabOwner {
 
   /** Gives all slabs back: the volume is closed, and its log has let go of them. */
   releaseMemory(): void {
+    this.arena.takeBack(this);
     for (const slab of this.arena.slabs) if (slab.owner === this) this.arena.free(slab);
     this.#fill = null;
   }

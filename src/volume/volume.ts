@@ -56,7 +56,7 @@ export class Volume implements BlockDevice {
     this.recoveredLsn = parts.recoveredLsn;
     this.#durability = parts.core.manifest.durability;
     const { arena, room } = parts.core;
-    this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.urge())];
+    this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.makeRoom())];
   }
 
   get durability(): Durability {
@@ -182,8 +182,10 @@ export class Volume implements BlockDevice {
     if (this.#writes.hasRoom(slots) && this.#log.hasRoom(blocks)) return true;
     const stall = this.#core.storeStall;
     if (stall !== null) throw stall;
+    this.#writes.checkMemory(slots);
     this.#core.arena.requestRoom();
-    return false;
+    // A volume whose disk is full lends its memory within the call.
+    return this.#writes.hasRoom(slots) && this.#log.hasRoom(blocks);
   }
 
   /** Settles a request whose last record is `lsn` when the durability mode allows it. */

@@ -6,6 +6,7 @@
 import { assert } from '../base/assert.ts';
 import type { Slab } from '../base/arena.ts';
 import { checksum } from '../base/checksum.ts';
+import { VolumeError } from '../base/errors.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
 import { LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
 import { NO_LOCATION, isZeroLocation, zeroLocation } from '../index/resident-map.ts';
@@ -81,9 +82,16 @@ export class WritePath {
   /** Whether a request that takes up to `blockCount` slots can be applied now; 0: one that only makes zeroes. */
   hasRoom(blockCount: number): boolean {
     const { arena, slotsPerSlab } = this.#core;
-    const room = arena.dirtyRoom();
+    const room = arena.dirtyRoom(this.#core);
     if (this.#open === null || this.#isOverfull(this.#open)) return room > 0 && blockCount <= room * slotsPerSlab;
     return blockCount <= slotsPerSlab - this.#open.slab.slotCount + room * slotsPerSlab;
+  }
+
+  /** Throws `limit` when a request can never find room: volumes that failed keep what they hold of the memory, for their readers. */
+  checkMemory(blockCount: number): void {
+    const { arena, slotsPerSlab } = this.#core;
+    if (arena.dirtyLimit > 0 && blockCount <= arena.dirtyLimit * slotsPerSlab) return;
+    throw new VolumeError('limit', `volumes that failed hold the block memory (${arena.maxSlabs} slabs of ${arena.slabBytes} bytes); close them, or restart the server`);
   }
 
   #isOverfull(open: DirtySlab): boolean {

@@ -110,6 +110,11 @@ export function drawErrors(random: SeededRandom, directories: readonly string[])
   });
 }
 
+/** From some call on nothing finds space below a directory. */
+export function fullDisk(directory: string, random: SeededRandom): Burst {
+  return { matches: (call) => call.path.startsWith(directory) && TAKES_SPACE.has(call.kind), fault: { kind: 'error', code: 'ENOSPC' }, countdown: random.skewed(1, 30) - 1, length: Number.MAX_SAFE_INTEGER };
+}
+
 /** One of the next syncs of a log fails. */
 export function drawLogSyncError(random: SeededRandom): Burst {
   return { matches: (call) => call.kind === 'sync' && call.path.includes('/log/'), fault: { kind: 'error', code: 'EIO' }, countdown: random.skewed(1, 20) - 1, length: 1 };

@@ -136,6 +136,11 @@ export class Life {
     this.#logSyncFailedAt ??= this.process.scheduler.eventsRun;
   }
 
+  /** A volume of this process, maybe this one, is in trouble: it may keep all memory that they share. */
+  memoryMayBeLost(): void {
+    this.#excuses.add('limit');
+  }
+
   /** After a failed sync the volume must have said so by the time that all is quiet (I4). */
   checkFailure(): void {
     if (this.volume.failure !== null) this.world.counts.failedVolumes += 1;

@@ -8,7 +8,7 @@ import { VolumeError } from '../../src/base/errors.ts';
 import { checkAll } from './checks.ts';
 import { Client } from './client.ts';
 import { SimDisk, UNLIMITED } from './disk.ts';
-import { NO_CRASH, addAll, ageLimit, crashFor, drawErrors, drawLife, drawLogSyncError, drawQuietMs, drawRot, drawSlowness, type DrawnLife, type Ending } from './ending.ts';
+import { NO_CRASH, addAll, ageLimit, crashFor, drawErrors, drawLife, drawLogSyncError, drawQuietMs, drawRot, drawSlowness, fullDisk, type DrawnLife, type Ending } from './ending.ts';
 import type { EngineOptions, SimEngine } from './engine.ts';
 import { SimEnv } from './env.ts';
 import { Bursts, FirstFault, type Fault, type FileCall } from './faults.ts';
@@ -57,9 +57,7 @@ export async function runWorld(options: WorldOptions): Promise<WorldReport> {
   }
 }
 
-interface LifePlan {
-  readonly operationCount: number;
-  readonly ending: Ending;
+interface LifePlan extends DrawnLife {
   readonly random: SeededRandom;
   /** Nothing goes wrong in it. */
   readonly isSound: boolean;
@@ -201,7 +199,7 @@ class World {
     if (faults === 'plan') this.#drawFaults(machine, random);
     if (faults === 'log sync') machine.bursts.add(drawLogSyncError(random));
     env.process.onDeath(() => lives.forEach((life) => this.#noteDurable(life)));
-    await Promise.race([this.#work(lives, machine, { operationCount, ending, random, isSound }), ...lives.map((life) => life.failure), env.process.death]);
+    await Promise.race([this.#work(lives, machine, { operationCount, ending, random, faults, isSound }), ...lives.map((life) => life.failure), env.process.death]);
     for (const life of lives) this.#countWork(life);
     this.#disk.capacityBytes = UNLIMITED;
     if (!lives.every((life) => life.isOpen)) this.#counts.earlyCrashes += 1;
@@ -224,13 +222,14 @@ class World {
     if (random.chance(rotChance)) bursts.add(drawRot(random));
   }
 
-  async #work(lives: readonly Life[], machine: Machine, { operationCount, ending, random, isSound }: LifePlan): Promise<void> {
+  async #work(lives: readonly Life[], machine: Machine, { operationCount, ending, random, faults, isSound }: LifePlan): Promise<void> {
     for (const life of lives) await this.#open(life, machine);
     if (ending.stage === 'use') machine.arm();
     const { process } = machine.env;
     const clients = Array.from({ length: Math.max(this.#plan.clients, lives.length) }, (_none, index) => new Client(lives[index % lives.length], random.derive(`client ${index}`)));
     if (!isSound && operationCount > 0 && random.chance(this.#plan.diskFullChance)) this.#fillDisk(lives, process);
     if (random.chance(this.#plan.secondOpenerChance)) await this.#openTwice(random.pick(lives));
+    if (faults === 'plan' && random.chance(this.#plan.faults.errorChance)) this.#fillOne(lives, machine, random);
     this.#dropPages(process, random);
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
     for (const life of lives) if (random.chance(0.3)) await this.#checkAll(life, life.world.model.lastLsn, 'when all clients had ended');
@@ -333,6 +332,13 @@ class World {
     });
   }
 
+  /** The chunks of one volume find no space for the rest of the life; the others must go on, wherever there is memory that it can lend them. */
+  #fillOne(lives: readonly Life[], { arena, bursts }: Machine, random: SeededRandom): void {
+    if (lives.length === 1 || arena.maxSlabs - 1 - arena.maxDirtySlabs < 2) return;
+    const life = random.pick(lives);
+    bursts.add(fullDisk(`${life.world.directory}/chunks/`, random));
+  }
+
   /** At some moment the kernel takes back pages whose sync failed. */
   #dropPages(process: SimProcess, random: SeededRandom): void {
     process.after(random.unit() * 200, () => this.#dropForgotten(random));
@@ -380,6 +386,7 @@ class World {
 
   #delivered(machine: Machine, call: FileCall, fault: Fault): void {
     machine.hadFault = true;
+    for (const life of machine.lives.values()) life.memoryMayBeLost();
     for (const [directory, life] of machine.lives) if (call.path === directory || call.path.startsWith(`${directory}/`)) life.faultDelivered(call, fault);
   }
 

@@ -22,7 +22,7 @@ describe('the arena', () => {
     const owner = new Owner();
     expect(memory.maxDirtySlabs).toBe(3);
     for (let i = 0; i < 3; i += 1) memory.takeDirty(owner);
-    expect(memory.dirtyRoom()).toBe(0);
+    expect(memory.dirtyRoom(owner)).toBe(0);
     expect(() => memory.takeDirty(owner)).toThrow(/beyond the limit/);
     for (let i = 0; i < 5; i += 1) memory.takeClean(owner);
     expect(memory.stats()).toMatchObject({ slabs: 4, dirtySlabs: 3, cleanSlabs: 1, evictions: 4 });
@@ -46,8 +46,24 @@ describe('the arena', () => {
     for (let i = 0; i < 10; i += 1) memory.takeClean(owner);
     expect(owner.evicted.every((index) => !dirty.some((slab) => slab.index === index))).toBe(true);
     memory.becomeClean(dirty[0]);
-    expect(memory.dirtyRoom()).toBe(1);
+    expect(memory.dirtyRoom(owner)).toBe(1);
     expect(() => memory.becomeClean(dirty[0])).toThrow(/not dirty/);
+  });
+
+  test('lends the dirty slabs of one owner to the others, and counts them again when they are taken back', () => {
+    const memory = arena(6, 3);
+    const [lender, other] = [new Owner(), new Owner()];
+    for (let i = 0; i < 3; i += 1) memory.takeDirty(lender);
+    expect([memory.dirtyRoom(lender), memory.dirtyRoom(other)]).toEqual([0, 0]);
+    memory.lend(lender);
+    memory.lend(lender);
+    expect([memory.dirtyRoom(lender), memory.dirtyRoom(other)]).toEqual([0, 2]); // one slab is left for readers
+    const slab = memory.takeDirty(other);
+    memory.takeBack(lender);
+    expect([memory.dirtyRoom(lender), memory.dirtyRoom(other)]).toEqual([0, 0]);
+    for (const dirty of memory.slabs.filter(({ owner }) => owner === lender)) memory.becomeClean(dirty);
+    memory.becomeClean(slab);
+    expect([memory.dirtyRoom(lender), memory.dirtyRoom(other)]).toEqual([3, 3]);
   });
 
   test('says when there is room again, and who needs some', () => {
