@@ -94,7 +94,7 @@ export async function readManifest(files: FileSystem, directory: string): Promis
   }
 }
 
-/** Replaces the manifest; durable on return. After an error the old or the new one stands, whole. */
+/** Replaces the manifest; durable on return. After an error the old or the new one stands, whole. Errors: `no-space`, `io-error`; `failed` when its name could not be synced. */
 export async function writeManifest(files: FileSystem, directory: string, manifest: Manifest): Promise<void> {
   const staged = `${directory}/${NEW_MANIFEST_NAME}`;
   try {
@@ -108,7 +108,10 @@ export async function writeManifest(files: FileSystem, directory: string, manife
       await file.close();
     }
     await files.rename(staged, manifestPath(directory));
-    await files.syncDirectory(directory);
+    await files.syncDirectory(directory).catch((error: unknown) => {
+      // Not `no-space`, whatever the system says: nobody may try this sync again. That of the new file is another thing: the file is thrown away.
+      throw new VolumeError('failed', `syncing ${directory} failed (${error instanceof Error ? error.message : String(error)}): which manifest a power cut leaves is not known`, { cause: error });
+    });
   } catch (error) {
     throw toVolumeError(error, `writing ${manifestPath(directory)}`);
   }

@@ -51,3 +51,23 @@ test('a volume that failed rests: it does not wake up to make chunks that it may
     expect(machine.scheduler.eventsRun - before).toBeLessThan(20);
   });
 });
+
+test('a manifest whose name could not be synced is not taken for a full disk and tried again', async () => {
+  const machine = new SimMachine(smallSettings({ checkpointChunks: 1, flushIntervalMs: 20 }));
+  await machine.run(async () => {
+    await machine.create(DIRECTORY);
+    const volume = await machine.open(DIRECTORY);
+    machine.fault = ({ kind, path }) => (kind === 'sync-directory' && path === DIRECTORY ? { kind: 'error', code: 'ENOSPC' } : null);
+    await volume.write(0, pattern(1), true);
+    await machine.env.clock.sleep(1000);
+    expect(volume.failure?.code).toBe('failed');
+    await expect(volume.write(0, pattern(2), false)).rejects.toThrow(/which manifest a power cut leaves is not known/);
+    machine.fault = () => null;
+    machine.restart();
+    const again = await machine.open(DIRECTORY);
+    const found = new Uint8Array(BLOCK_BYTES);
+    await again.read(0, found);
+    expect(Buffer.compare(found, pattern(1))).toBe(0);
+    await again.close();
+  });
+});
