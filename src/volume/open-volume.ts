@@ -1,28 +1,25 @@
 /**
  * Opening a volume (DESIGN 6): lock, manifest, checkpoint, the chunks behind it, the log behind those. It may be interrupted
  * at any point and begun again: what it writes (an epoch, chunks made of the log's records) is what a running volume writes.
+ * Nothing is written before all of it was found sound: a volume that is not opened is as it was.
  */
-import { Arena } from '../base/arena.ts';
+import type { Arena } from '../base/arena.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
-import { ChunkReader } from '../chunk/chunk-reader.ts';
 import type { Env, File, FileLock, FileSystem } from '../env/env.ts';
 import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
-import { BlockMap } from '../index/block-map.ts';
-import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
-import { type LogRecovery, type ReplayedRecord, recoverLog } from '../wal/log-recovery.ts';
+import { type LogRecovery, type LogRecoveryOptions, type ReplayedRecord, recoverLog } from '../wal/log-recovery.ts';
 import { LogRewrite } from '../wal/log-rewrite.ts';
 import { LogRing } from '../wal/log-ring.ts';
 import { LogWriter } from '../wal/log-writer.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
 import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
-import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
-import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
-import { VolumeCore } from './volume-core.ts';
-import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, checkpointName, lockVolume, logPath, manifestPath, parentPath, readManifest, repairPath, writeManifest } from './volume-files.ts';
+import { loadStored } from './load-stored.ts';
+import type { VolumeCore } from './volume-core.ts';
+import { OBJECT_FOLDERS, interruptedRepair, lockVolume, logPath, manifestPath, parentPath, readManifest, repairPath, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -52,8 +49,15 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
     return await opening.run();
   } catch (error) {
     await opening.undo();
-    throw toVolumeError(error, `opening volume ${name}`);
+    throw withAdvice(toVolumeError(error, `opening volume ${name}`), name);
   }
+}
+
+/** What is damaged, and what to do about it; other errors as they are. */
+export function withAdvice(error: VolumeError, name: string): VolumeError {
+  if (error.code !== 'corrupt' || error.message.includes('basalt ')) return error;
+  const message = `${error.message}; basalt check ${name} says all that is wrong, basalt repair ${name} what can be saved`;
+  return new VolumeError('corrupt', message, { cause: error, context: error.context });
 }
 
 /** Takes a volume's lock. Errors: `not-found`, `in-use`, `io-error`. */
@@ -70,8 +74,8 @@ export async function takeLock(env: Env, directory: string, name: string): Promi
 }
 
 /** In the middle of a repair the files of a volume do not fit together. */
-async function refuseWhileRepairing(files: FileSystem, directory: string, name: string): Promise<void> {
-  if (await files.exists(repairPath(directory))) throw new VolumeError('corrupt', `a repair of volume ${name} was interrupted; finish it: basalt repair ${name} --yes`);
+export async function refuseWhileRepairing(files: FileSystem, directory: string, name: string): Promise<void> {
+  if (await files.exists(repairPath(directory))) throw new VolumeError('corrupt', interruptedRepair(name));
 }
 
 class Opening {
@@ -84,6 +88,8 @@ class Opening {
   #core: VolumeCore | null = null;
   #flusher: Flusher | null = null;
   #checkpointer: Checkpointer | null = null;
+  /** The new epoch stands in the manifest. */
+  #epochTaken = false;
 
   constructor(options: OpenVolumeOptions, name: string, lock: FileLock) {
     this.#options = options;
@@ -98,17 +104,15 @@ class Opening {
     const startMs = this.#env.clock.nowMs();
     const found = await readManifest(this.#env.files, directory);
     await refuseWhileRepairing(this.#env.files, directory, this.#name);
-    await this.#store.prepare(OBJECT_FOLDERS);
-    // The process that made the volume may have died between the rename to this name and its sync.
-    await this.#env.files.syncDirectory(parentPath(directory));
     const manifest = { ...found, epoch: found.epoch + 1 };
-    const { core, state, chunks, oldCheckpoints } = await this.#loadStored(manifest);
-    // The new epoch is durable before anything is written under it.
-    await writeManifest(this.#env.files, directory, manifest);
+    const { core, state, chunks, oldCheckpoints } = await loadStored({ ...this.#options, name: this.#name }, this.#store, manifest, (made) => {
+      this.#core = made;
+    });
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
     const rewrite = new LogRewrite(this.#logFiles, manifest, manifest.cut.lsn);
     const recovery = await this.#replay(core, writes, flusher, rewrite);
+    await this.#takeEpoch(manifest);
     // What was replayed may be in the page cache only; from now on it counts as durable.
     await rewrite.run();
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
@@ -134,6 +138,16 @@ class Opening {
     return new Volume({ core, writes, flusher, checkpointer, compactor, log, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
   }
 
+  /** The first change of any file; the new epoch is durable before anything is written under it. */
+  async #takeEpoch(manifest: Manifest): Promise<void> {
+    if (this.#epochTaken) return;
+    await this.#store.prepare(OBJECT_FOLDERS);
+    // The process that made the volume may have died between the rename to this name and its sync.
+    await this.#env.files.syncDirectory(parentPath(this.#options.directory));
+    await writeManifest(this.#env.files, this.#options.directory, manifest);
+    this.#epochTaken = true;
+  }
+
   /** After a failure: lets go of everything. What was written stays: the next opening goes on from there. */
   async undo(): Promise<void> {
     this.#checkpointer?.stop();
@@ -151,41 +165,6 @@ class Opening {
   async #closeLogFiles(): Promise<void> {
     const results = await Promise.allSettled(this.#logFiles.map((file) => file.close()));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
-  }
-
-  async #loadStored(manifest: Manifest): Promise<{ core: VolumeCore; state: CheckpointState; chunks: RecoveredChunks; oldCheckpoints: string[] }> {
-    const { settings, directory, observer } = this.#options;
-    const store = this.#store;
-    const catalogue = new ChunkCatalogue();
-    const map = new BlockMap({
-      limitBytes: settings.indexBytes,
-      readLeaf: (index, reference) => readLeaf(store, index, reference),
-      displaced: (chunk, blockCount) => catalogue.displaced(chunk, blockCount),
-    });
-    const state = await loadCheckpoint(store, manifest, map, catalogue);
-    const reader = new ChunkReader({
-      store,
-      volumeId: manifest.volumeId,
-      blockSizeBytes: manifest.blockSizeBytes,
-      volumeBlocks: manifest.sizeBytes / manifest.blockSizeBytes,
-      maxOpen: settings.openChunkFiles,
-      maxTableBytes: settings.chunkTableBytes,
-    });
-    const arena = this.#options.arena ?? new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes });
-    const core = new VolumeCore({ env: this.#env, name: this.#name, directory, settings, arena, store, manifest, map, catalogue, reader, observer: observer ?? null });
-    this.#core = core;
-    core.chunkedLsn = manifest.checkpoint.lastLsn;
-    core.lastChunk = manifest.checkpoint.lastChunk;
-    const oldCheckpoints = await this.#findOldCheckpoints(manifest, state);
-    return { core, state, chunks: await recoverChunks(core, store, this.#env.logger), oldCheckpoints };
-  }
-
-  /** Keys of checkpoints that an interrupted one left: the manifest, and what it refers to, are the only roots. */
-  async #findOldCheckpoints(manifest: Manifest, state: CheckpointState): Promise<string[]> {
-    const used = new Set([...state.objects.values()].map((object) => checkpointName(object.epoch, object.number)));
-    used.add(checkpointName(manifest.checkpoint.epoch, manifest.checkpoint.number));
-    const names = await this.#store.list(CHECKPOINT_FOLDER);
-    return names.filter((name) => /^k\d+-e\d+$/.test(name) && !used.has(name)).map((name) => `${CHECKPOINT_FOLDER}/${name}`);
   }
 
   #makeParts(core: VolumeCore, state: CheckpointState, nextChunk: number): { writes: WritePath; flusher: Flusher; checkpointer: Checkpointer; compactor: Compactor } {
@@ -214,13 +193,16 @@ class Opening {
   }
 
   async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher, rewrite: LogRewrite): Promise<LogRecovery> {
-    const { volumeId, blockSizeBytes } = core.manifest;
     const stopListening = core.arena.onRoom(() => core.room.wake());
     const apply = async (replayed: ReplayedRecord): Promise<void> => {
       const { record, bytes, view } = replayed;
       rewrite.replayed(replayed);
       const isWrite = record.kind === RECORD_KIND.WRITE;
-      await this.#waitForRoom(core, writes, flusher, isWrite ? record.blockCount : 0);
+      const blockCount = isWrite ? record.blockCount : 0;
+      if (!writes.hasRoom(blockCount)) {
+        await this.#prepareToFlush(core);
+        await this.#waitForRoom(core, writes, flusher, blockCount);
+      }
       if (isWrite) {
         const payload = bytes.subarray(record.payloadOffset, record.endOffset);
         writes.replayWrite(record.lsn, record.blockNumber, record.blockCount, payload, (index) => recordChecksum(view, record, index));
@@ -229,10 +211,22 @@ class Opening {
       }
     };
     try {
-      return await recoverLog({ files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks: core.volumeBlocks, chunkedLsn: core.chunkedLsn, cut: core.manifest.cut, apply });
+      return await recoverLog({ ...this.#recoveryOptions(core), apply });
     } finally {
       stopListening();
     }
+  }
+
+  #recoveryOptions({ manifest, volumeBlocks, chunkedLsn }: VolumeCore): Omit<LogRecoveryOptions, 'apply'> {
+    const { volumeId, blockSizeBytes, cut } = manifest;
+    return { files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut };
+  }
+
+  /** The log does not fit the memory, so that chunks must be made of its first records: not before the rest was found sound. */
+  async #prepareToFlush(core: VolumeCore): Promise<void> {
+    if (this.#epochTaken) return;
+    await recoverLog({ ...this.#recoveryOptions(core), apply: () => Promise.resolve() });
+    await this.#takeEpoch(core.manifest);
   }
 
   /** From here on, records of earlier epochs behind `lsn` are dead, whatever becomes of the ones that take their places. */

@@ -9,16 +9,10 @@ import type { Run } from '../format/checkpoint-layout.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
 import { LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
 import { type BlockRange, BlockRanges, countBlocks, formatRanges } from './inspect-findings.ts';
-import type { InspectedRecord } from './inspect-log.ts';
 import { walkMap } from './inspect-map.ts';
 import type { Inspection } from './inspect.ts';
+import { type LoggedBlock, applyRecord } from './logged-blocks.ts';
 import { CHECKPOINT_FOLDER, logKey } from './volume-files.ts';
-
-/** A block that only the log has: the record, and the block's place in it. */
-export interface LoggedBlock {
-  readonly record: InspectedRecord;
-  readonly index: number;
-}
 
 export interface RepairPlan {
   /** Newest version of the blocks that the log's records brought; all else is in the inspection's map by now. */
@@ -66,7 +60,10 @@ export async function planRepair(inspection: Inspection): Promise<RepairPlan> {
   const { chunks, manifest, chain, log, rebuilt } = inspection;
   const logged = new Map<number, LoggedBlock>();
   const ranges: ZeroRange[] = [];
-  for (const record of log.records) await applyRecord(inspection, record, logged, ranges);
+  for (const record of log.records) {
+    await applyRecord(inspection.map, record, logged);
+    if (record.kind === 'zero') ranges.push({ blockNumber: record.blockNumber, blockCount: record.blockCount, provisioned: record.provisioned });
+  }
   const live = new Map<number, number>();
   const lost = new BlockRanges();
   await walkMap(inspection.map, (leaf, runs) => {
@@ -87,29 +84,10 @@ export async function planRepair(inspection: Inspection): Promise<RepairPlan> {
 }
 
 /** A manifest that was copied from another volume would make all that is here look like damage. */
-function refuseForeignManifest({ manifest, chunks, checkpoint, log, findings }: Inspection): void {
+export function refuseForeignManifest({ manifest, chunks, checkpoint, log, findings }: Inspection): void {
   const identified = [...chunks.values()].some(({ identity }) => identity !== null) || log.ownFiles > 0 || (manifest.checkpoint.number > 0 && checkpoint.lostRoot === null);
   if (identified || !findings.needRepair) return;
   throw new VolumeError('corrupt', `no file here is of volume ${hexOf(manifest.volumeId)}, which the manifest names: it is another volume's, or all else is missing. Put the right manifest, or the files, back; nothing was changed`);
-}
-
-async function applyRecord({ map }: Inspection, record: InspectedRecord, logged: Map<number, LoggedBlock>, ranges: ZeroRange[]): Promise<void> {
-  const { blockNumber, blockCount, provisioned } = record;
-  if (record.kind === 'write') {
-    for (let index = 0; index < blockCount; index += 1) logged.set(blockNumber + index, { record, index });
-    return;
-  }
-  ranges.push({ blockNumber, blockCount, provisioned });
-  if (blockCount < logged.size) for (let i = 0; i < blockCount; i += 1) logged.delete(blockNumber + i);
-  else for (const block of logged.keys()) if (block >= blockNumber && block < blockNumber + blockCount) logged.delete(block);
-  const release = map.hold();
-  try {
-    for (const leaf of map.leavesIn(blockNumber, blockCount)) await map.load(leaf.index);
-    if (provisioned) map.place(blockNumber, blockCount, 0, 0);
-    else map.clear(blockNumber, blockCount);
-  } finally {
-    release();
-  }
 }
 
 /** Everything that is not part of the volume afterwards, but for what is known to be of no use. */

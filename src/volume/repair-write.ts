@@ -1,19 +1,17 @@
 /** The objects that a repair writes: chunks of what only the log has, and the checkpoint of the whole volume. */
-import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
-import type { File, FileSystem } from '../env/env.ts';
-import { viewOf } from '../format/bytes.ts';
+import type { FileSystem } from '../env/env.ts';
 import { type CatalogueEntry, type CheckpointIdentity, type IndexedReference, type NodeEntry, PAGE_FANOUT, type PageReference, type Run, encodeCataloguePage, encodeLeaf, encodeNode, encodeRoot } from '../format/checkpoint-layout.ts';
 import { type ChunkIdentity, MAX_CHUNK_RANGES, encodeChunkHeader, encodeChunkTail } from '../format/chunk-layout.ts';
-import { RECORD_HEADER_BYTES } from '../format/log-record.ts';
 import { LEAF_BLOCKS } from '../index/block-map.ts';
 import type { StagedObject } from '../store/object-store.ts';
 import { PageWriter } from './checkpointer.ts';
 import { walkMap } from './inspect-map.ts';
 import type { Inspection } from './inspect.ts';
-import { type LoggedBlock, type RepairPlan, soundRuns } from './repair-plan.ts';
-import { checkpointKey, logPath } from './volume-files.ts';
+import { LoggedBlocks } from './logged-blocks.ts';
+import { type RepairPlan, soundRuns } from './repair-plan.ts';
+import { checkpointKey } from './volume-files.ts';
 
 /** Bytes of blocks in a chunk: as in those of a running volume. */
 const CHUNK_DATA_BYTES = 4 * 1024 * 1024;
@@ -30,39 +28,6 @@ export interface RepairTarget {
   readonly directory: string;
   /** What the objects are written under. */
   readonly epoch: number;
-}
-
-/** The log's files, open while blocks are copied from them. */
-class LoggedBlocks {
-  readonly #target: RepairTarget;
-  readonly #blockSizeBytes: number;
-  readonly #files = new Map<number, File>();
-
-  constructor(target: RepairTarget, blockSizeBytes: number) {
-    this.#target = target;
-    this.#blockSizeBytes = blockSizeBytes;
-  }
-
-  /** A block, checked against the checksum that its record has for it. */
-  async read({ record, index }: LoggedBlock): Promise<{ readonly bytes: Uint8Array; readonly checksum: number }> {
-    const { fileIndex, offsetBytes, payloadOffset } = record;
-    let file = this.#files.get(fileIndex);
-    if (file === undefined) {
-      file = await this.#target.files.open(logPath(this.#target.directory, fileIndex), 'read');
-      this.#files.set(fileIndex, file);
-    }
-    const bytes = new Uint8Array(this.#blockSizeBytes);
-    const entry = new Uint8Array(4);
-    await file.read(bytes, payloadOffset + index * this.#blockSizeBytes);
-    await file.read(entry, offsetBytes + RECORD_HEADER_BYTES + index * 4);
-    const [computed, expected] = [checksum(bytes), viewOf(entry).getUint32(0, true)];
-    if (computed === expected) return { bytes, checksum: computed };
-    throw new VolumeError('corrupt', `log file ${fileIndex}: block ${record.blockNumber + index} changed while it was copied: checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}; is somebody writing to the volume? Run the repair again`);
-  }
-
-  async close(): Promise<void> {
-    await Promise.allSettled([...this.#files.values()].map((file) => file.close()));
-  }
 }
 
 /** Writes what only the log has as one set of chunks; durable on return. Returns their facts and puts their blocks into the map. */

@@ -30,6 +30,11 @@ export function repairPath(directory: string): string {
   return `${directory}/${REPAIR_NAME}`;
 }
 
+/** What to tell of a volume in whose repair something came between. */
+export function interruptedRepair(name: string): string {
+  return `a repair of volume ${name} was interrupted; finish it: basalt repair ${name} --yes`;
+}
+
 export function lockPath(directory: string): string {
   return `${directory}/lock`;
 }

@@ -1,0 +1,74 @@
+/** What of a volume stands in its checkpoint and chunks, read into memory: the first half of every opening. Changes nothing. */
+import { Arena } from '../base/arena.ts';
+import type { EngineSettings } from '../base/settings-types.ts';
+import { ChunkReader } from '../chunk/chunk-reader.ts';
+import type { Env } from '../env/env.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { BlockMap } from '../index/block-map.ts';
+import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
+import type { ObjectStore } from '../store/object-store.ts';
+import type { CheckpointState } from './checkpointer.ts';
+import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
+import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
+import { VolumeCore } from './volume-core.ts';
+import { CHECKPOINT_FOLDER, checkpointName } from './volume-files.ts';
+import type { VolumeObserver } from './volume-info.ts';
+
+export interface LoadOptions {
+  readonly env: Env;
+  /** The volume's directory. */
+  readonly directory: string;
+  readonly settings: EngineSettings;
+  readonly name: string;
+  /** Block memory to share with other volumes; one of its own if it is not given. */
+  readonly arena?: Arena;
+  readonly observer?: VolumeObserver;
+}
+
+export interface StoredVolume {
+  readonly core: VolumeCore;
+  readonly state: CheckpointState;
+  readonly chunks: RecoveredChunks;
+  /** Keys of checkpoints that an interrupted one left. */
+  readonly oldCheckpoints: readonly string[];
+}
+
+/** The core of a volume over a map and a catalogue. */
+export function makeCore({ env, directory, settings, name, arena, observer }: LoadOptions, parts: { readonly store: ObjectStore; readonly manifest: Manifest; readonly map: BlockMap; readonly catalogue: ChunkCatalogue }): VolumeCore {
+  const { store, manifest } = parts;
+  const reader = new ChunkReader({
+    store,
+    volumeId: manifest.volumeId,
+    blockSizeBytes: manifest.blockSizeBytes,
+    volumeBlocks: manifest.sizeBytes / manifest.blockSizeBytes,
+    maxOpen: settings.openChunkFiles,
+    maxTableBytes: settings.chunkTableBytes,
+  });
+  const memory = arena ?? new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes });
+  return new VolumeCore({ env, name, directory, settings, arena: memory, reader, observer: observer ?? null, ...parts });
+}
+
+/** Loads checkpoint and chunks; `made` is told of the core as soon as there is one to let go of. Errors: `corrupt`, `io-error`. */
+export async function loadStored(options: LoadOptions, store: ObjectStore, manifest: Manifest, made: (core: VolumeCore) => void): Promise<StoredVolume> {
+  const catalogue = new ChunkCatalogue();
+  const map = new BlockMap({
+    limitBytes: options.settings.indexBytes,
+    readLeaf: (index, reference) => readLeaf(store, index, reference),
+    displaced: (chunk, blockCount) => catalogue.displaced(chunk, blockCount),
+  });
+  const state = await loadCheckpoint(store, manifest, map, catalogue);
+  const core = makeCore(options, { store, manifest, map, catalogue });
+  made(core);
+  core.chunkedLsn = manifest.checkpoint.lastLsn;
+  core.lastChunk = manifest.checkpoint.lastChunk;
+  const oldCheckpoints = await findOldCheckpoints(store, manifest, state);
+  return { core, state, chunks: await recoverChunks(core, store, options.env.logger), oldCheckpoints };
+}
+
+/** The manifest, and what it refers to, are the only roots. */
+async function findOldCheckpoints(store: ObjectStore, manifest: Manifest, state: CheckpointState): Promise<string[]> {
+  const used = new Set([...state.objects.values()].map((object) => checkpointName(object.epoch, object.number)));
+  used.add(checkpointName(manifest.checkpoint.epoch, manifest.checkpoint.number));
+  const names = await store.list(CHECKPOINT_FOLDER);
+  return names.filter((name) => /^k\d+-e\d+$/.test(name) && !used.has(name)).map((name) => `${CHECKPOINT_FOLDER}/${name}`);
+}
