@@ -3,7 +3,8 @@
  * without a copy. A slab is filled front to back and never rewritten; its slot table says which block each slot holds.
  *
  * Life of a slab: free -> dirty (a volume fills it, seals it, makes a chunk of it) -> clean (a cache of what is stored)
- * -> free. Clean slabs are taken back, least recently used first, whenever room is needed; dirty ones never are.
+ * -> free. Clean slabs are taken back, least recently used first, whenever room is needed; dirty ones never are. Replies may be
+ * sent right out of a slab: it is pinned meanwhile, and what it holds stays as it is even when it was freed.
  */
 import { assert } from './assert.ts';
 
@@ -44,6 +45,8 @@ export class Slab {
   owner: SlabOwner | null = null;
   /** Arena tick of the last hit, for the choice of what to take back. */
   lastUse = 0;
+  /** Readers that still need its bytes (`Arena.pin`). */
+  pins = 0;
   readonly #views: Uint8Array[] = [];
   #viewBytes = 0;
 
@@ -115,6 +118,7 @@ export interface ArenaStats {
   readonly slabs: number;
   readonly dirtySlabs: number;
   readonly cleanSlabs: number;
+  readonly pinnedSlabs: number;
   readonly evictions: number;
 }
 
@@ -122,6 +126,8 @@ export class Arena {
   readonly slabBytes: number;
   readonly maxSlabs: number;
   readonly maxDirtySlabs: number;
+  /** Slabs pinned at a time: a client that does not take its replies must not hold the others' memory. */
+  readonly maxPinnedSlabs: number;
   readonly slabs: Slab[] = [];
   readonly #buffer: SharedArrayBuffer;
   readonly #free: Slab[] = [];
@@ -130,6 +136,7 @@ export class Arena {
   readonly #lenders = new Set<SlabOwner>();
   #dirty = 0;
   #stuck = 0;
+  #pinned = 0;
   #clean = 0;
   #evictions = 0;
   #tick = 0;
@@ -139,12 +146,13 @@ export class Arena {
     this.maxSlabs = Math.floor(options.arenaBytes / this.slabBytes);
     this.maxDirtySlabs = Math.min(Math.floor(options.dirtyBytes / this.slabBytes), this.maxSlabs - 1);
     assert(this.maxDirtySlabs >= 2, `an arena of ${options.arenaBytes} bytes is too small for slabs of ${this.slabBytes}`);
+    this.maxPinnedSlabs = this.maxSlabs - 1 - this.maxDirtySlabs;
     this.#buffer = pageAlignedMemory(this.maxSlabs * this.slabBytes);
   }
 
   /** A slab for new data; there must be room (`dirtyRoom`). */
   takeDirty(owner: SlabOwner): Slab {
-    assert(this.#dirty < this.dirtyLimit, 'a dirty slab is taken beyond the limit');
+    assert(this.#dirty < this.#unpinnedDirtyLimit, 'a dirty slab is taken beyond the limit');
     const slab = this.#takeAny();
     slab.state = 'dirty';
     slab.owner = owner;
@@ -159,9 +167,34 @@ export class Arena {
     return Math.min(this.maxDirtySlabs, this.maxSlabs - 1 - this.#stuck);
   }
 
+  /** The same for this moment: pinned slabs cannot be taken back. */
+  get #unpinnedDirtyLimit(): number {
+    return Math.min(this.dirtyLimit, this.maxSlabs - 1 - this.#stuck - this.#pinned);
+  }
+
   /** How many dirty slabs `owner` can take now. */
   dirtyRoom(owner: SlabOwner): number {
-    return this.#lenders.has(owner) ? 0 : Math.max(0, this.dirtyLimit - this.#dirty);
+    return this.#lenders.has(owner) ? 0 : Math.max(0, this.#unpinnedDirtyLimit - this.#dirty);
+  }
+
+  /** Keeps the bytes of a slab as they are until `unpin`, whatever becomes of it. False if too many are kept already. */
+  pin(slab: Slab): boolean {
+    if (slab.pins === 0) {
+      // One slab must be left for `takeClean`; and what failed volumes hold is enough of a burden on the writers.
+      if (this.#pinned >= this.maxPinnedSlabs - this.#stuck || this.#dirty + this.#stuck + this.#pinned + 1 >= this.maxSlabs) return false;
+      this.#pinned += 1;
+    }
+    slab.pins += 1;
+    return true;
+  }
+
+  unpin(slab: Slab): void {
+    assert(slab.pins > 0, `slab ${slab.index} is unpinned twice`);
+    slab.pins -= 1;
+    if (slab.pins > 0) return;
+    this.#pinned -= 1;
+    if (slab.state === 'free') this.#free.push(slab);
+    this.#announceRoom();
   }
 
   /** The dirty slabs of `owner` will not become clean any more: other owners need not wait for that. Readers still use them. */
@@ -238,6 +271,7 @@ export class Arena {
     slab.owner = null;
     slab.slotCount = 0;
     slab.liveCount = 0;
+    if (slab.pins > 0) return; // its last reader gives it back
     this.#free.push(slab);
     this.#announceRoom();
   }
@@ -265,7 +299,7 @@ export class Arena {
   }
 
   stats(): ArenaStats {
-    return { slabBytes: this.slabBytes, slabs: this.slabs.length, dirtySlabs: this.#dirty + this.#stuck, cleanSlabs: this.#clean, evictions: this.#evictions };
+    return { slabBytes: this.slabBytes, slabs: this.slabs.length, dirtySlabs: this.#dirty + this.#stuck, cleanSlabs: this.#clean, pinnedSlabs: this.#pinned, evictions: this.#evictions };
   }
 
   #announceRoom(): void {
@@ -297,7 +331,7 @@ export class Arena {
   #leastRecentlyUsed(): Slab | null {
     let oldest: Slab | null = null;
     for (const slab of this.slabs) {
-      if (slab.state === 'clean' && (oldest === null || slab.lastUse < oldest.lastUse)) oldest = slab;
+      if (slab.state === 'clean' && slab.pins === 0 && (oldest === null || slab.lastUse < oldest.lastUse)) oldest = slab;
     }
     return oldest;
   }

@@ -110,12 +110,12 @@ export class Connection implements SessionHost {
 
   send(batch: ReplyBatch): void {
     const { socket } = this.#transport;
-    const { buffers, lengths } = batch;
+    const { parts } = batch;
     this.#unsent.push(batch);
-    const last = buffers.length - 1;
+    const last = parts.length - 1;
     if (last > 0) socket.cork();
-    for (let index = 0; index < last; index += 1) socket.write(viewOf(buffers[index], lengths[index]));
-    socket.write(viewOf(buffers[last], lengths[last]), this.#onSent);
+    for (let index = 0; index < last; index += 1) socket.write(viewOf(parts[index]));
+    socket.write(viewOf(parts[last]), this.#onSent);
     if (last > 0) socket.uncork();
   }
 
@@ -231,6 +231,6 @@ function countersOf({ counters }: Session): { requestCount: number; readBytes: n
 }
 
 /** The bytes to send, without copying them: `write` would make a Buffer of anything else. */
-function viewOf(buffer: Uint8Array, byteCount: number): Buffer {
-  return Buffer.from(buffer.buffer, buffer.byteOffset, byteCount);
+function viewOf(part: Uint8Array): Buffer {
+  return Buffer.from(part.buffer, part.byteOffset, part.length);
 }

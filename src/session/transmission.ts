@@ -42,6 +42,9 @@ import type { ReplyBudget } from './reply-budget.ts';
 import type { ReplyQueue } from './reply-queue.ts';
 import { Request, type RequestOwner } from './request.ts';
 
+/** Reads from this size on are lent by the device: below it a copy costs less than a part of its own. */
+const LENT_READ_BYTES_MIN = 32 * 1024;
+
 /** Data of a read that had to wait is copied beside other replies up to this size; above it, it is a part of its own. */
 const GATHERED_READ_BYTES_MAX = 32 * 1024;
 
@@ -390,6 +393,28 @@ export class Transmission implements RequestOwner {
     const replyBytes = SIMPLE_REPLY_BYTES + lengthBytes;
     if (replies.queuedBytes > 0 && replies.queuedBytes + replyBytes > this.#settings.maxReplyBytes) return BLOCKED;
     if (!this.#replyBudget.admits(replies.queuedBytes, replyBytes, this.#wake)) return BLOCKED;
+    try {
+      const lent = lengthBytes >= LENT_READ_BYTES_MIN && this.#readLent(window, offsetBytes, lengthBytes);
+      if (!lent) this.#readCopied(window, offsetBytes, lengthBytes);
+    } catch (error) {
+      return this.#failRead(window, offsetBytes, lengthBytes, volumeError(error));
+    }
+    this.readBytes += lengthBytes;
+    return CONSUMED;
+  }
+
+  /** Answers with bytes that stay where they are; false where that is not possible. */
+  #readLent(window: InputWindow, offsetBytes: number, lengthBytes: number): boolean {
+    const loan = this.device.lend(offsetBytes, lengthBytes);
+    if (loan === null) return false;
+    this.#replies.lent(loan, lengthBytes, window.bytes, window.start + REQUEST_COOKIE_AT);
+    return true;
+  }
+
+  /** Answers with a copy, at once if the device has everything in memory. */
+  #readCopied(window: InputWindow, offsetBytes: number, lengthBytes: number): void {
+    const replies = this.#replies;
+    const replyBytes = SIMPLE_REPLY_BYTES + lengthBytes;
     const room = replies.room(replyBytes);
     const gathered = room >= 0;
     const buffer = gathered ? replies.gather : this.#pool.take(replyBytes);
@@ -399,18 +424,16 @@ export class Transmission implements RequestOwner {
       found = this.device.readNow(offsetBytes, lengthBytes, buffer, at + SIMPLE_REPLY_BYTES);
     } catch (error) {
       if (!gathered) this.#pool.give(buffer);
-      return this.#failRead(window, offsetBytes, lengthBytes, volumeError(error));
+      throw error;
     }
-    this.readBytes += lengthBytes;
     if (!found) {
       const request = this.#begin(window, NBD_CMD_READ, offsetBytes, lengthBytes);
       this.#readLater(request, gathered ? this.#pool.take(replyBytes) : buffer);
-      return CONSUMED;
+      return;
     }
     encodeSimpleReply(buffer, at, 0, window.bytes, window.start + REQUEST_COOKIE_AT);
     if (gathered) replies.commit(replyBytes);
     else replies.part(buffer, replyBytes);
-    return CONSUMED;
   }
 
   #failRead(window: InputWindow, offsetBytes: number, lengthBytes: number, error: VolumeError): number {

@@ -5,6 +5,12 @@
  */
 import type { VolumeError } from '../base/errors.ts';
 
+/** The bytes of a read, in order, borrowed until `release`, which is called exactly once. */
+export interface ReadLoan {
+  readonly parts: readonly Uint8Array[];
+  release(): void;
+}
+
 /** Receives the end of one request, exactly once; may be called before the call that it was given to returns. */
 export interface Completion {
   settle(error: VolumeError | null): void;
@@ -37,6 +43,11 @@ export interface BlockDevice {
    * Throws `out-of-range`.
    */
   readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean;
+  /**
+   * The same without a copy: the bytes themselves, on loan. They stay as they were at the call, whatever is written meanwhile.
+   * Null where that is not possible or does not pay; then `readNow` is the way. Throws `out-of-range`.
+   */
+  lend(offsetBytes: number, lengthBytes: number): ReadLoan | null;
   /** Fills `target`. Rejects with `out-of-range`, `io-error`, `corrupt`, `closed`. */
   read(offsetBytes: number, target: Uint8Array): Promise<void>;
 

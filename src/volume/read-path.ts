@@ -2,11 +2,13 @@
  * Answering reads. What is in memory, or known to be zero, is copied within the turn. The rest is read from chunks; the places
  * are taken from the index in one turn, and chunks do not change, so that a read sees the volume as it was at that moment.
  */
+import type { Arena, Slab } from '../base/arena.ts';
 import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
 import { VolumeError } from '../base/errors.ts';
 import { LEAF_BLOCKS, LOOKUP, LOST_CHUNK } from '../index/block-map.ts';
 import { NO_LOCATION, isZeroLocation } from '../index/resident-map.ts';
+import type { ReadLoan } from './block-device.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { EdgeBlock } from './write-path.ts';
 
@@ -26,6 +28,8 @@ const PIECES_AT_ONCE = 16;
 const CACHE_READ_BYTES = 1024 * 1024;
 /** Ranges brought into the cache at the same time, one volume. */
 const CACHED_AT_ONCE = 4;
+/** Parts of one read on loan. */
+const LOAN_PARTS_MAX = 8;
 /** A chunk may be removed between look-up and read; each time the map says where the blocks are now. */
 const ATTEMPTS = 8;
 
@@ -42,6 +46,30 @@ export class ReadPath {
     if (!this.#copyKnown(offsetBytes, lengthBytes, target, targetStart, null)) return false;
     this.#core.counters.readBytes += lengthBytes;
     return true;
+  }
+
+  /** Lends a range that is wholly in memory, in a few slabs; null if it is not, or too much is on loan already. */
+  lend(offsetBytes: number, lengthBytes: number): ReadLoan | null {
+    const { blockSizeBytes, slotsPerSlab, arena, counters } = this.#core;
+    const loan = new SlabLoan(arena);
+    const end = offsetBytes + lengthBytes;
+    let offset = offsetBytes;
+    while (offset < end) {
+      const blockNumber = Math.floor(offset / blockSizeBytes);
+      const location = this.#core.residentLocation(blockNumber);
+      const inSlab = location !== NO_LOCATION && !isZeroLocation(location);
+      const count = inSlab ? this.#runLength(location, blockNumber, end) : 0;
+      const start = (location % slotsPerSlab) * blockSizeBytes + offset - blockNumber * blockSizeBytes;
+      const length = Math.min(end, (blockNumber + count) * blockSizeBytes) - offset;
+      if (!inSlab || !loan.add(this.#core.slabAt(location), start, length)) {
+        loan.release();
+        return null;
+      }
+      offset += length;
+    }
+    counters.cacheHits += Math.ceil(lengthBytes / blockSizeBytes);
+    counters.readBytes += lengthBytes;
+    return loan;
   }
 
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {
@@ -140,11 +168,10 @@ export class ReadPath {
 
   /** Copies a run of blocks that lie together in one slab; returns its bytes. */
   #copyFromSlab(location: number, blockNumber: number, offset: number, end: number, target: Uint8Array, at: number): number {
-    const { resident, arena, blockSizeBytes, slotsPerSlab, counters } = this.#core;
+    const { arena, blockSizeBytes, slotsPerSlab, counters } = this.#core;
     const slab = this.#core.slabAt(location);
     const slot = location % slotsPerSlab;
-    let count = 1;
-    while ((blockNumber + count) * blockSizeBytes < end && slot + count < slotsPerSlab && resident.get(blockNumber + count) === location + count) count += 1;
+    const count = this.#runLength(location, blockNumber, end);
     const within = offset - blockNumber * blockSizeBytes;
     const length = Math.min(end - offset, count * blockSizeBytes - within);
     const start = slot * blockSizeBytes + within;
@@ -152,6 +179,15 @@ export class ReadPath {
     if (slab.state === 'clean') arena.touch(slab);
     counters.cacheHits += count;
     return length;
+  }
+
+  /** How many blocks from `blockNumber`, which is at `location`, up to byte `end` of the volume lie behind each other in its slab. */
+  #runLength(location: number, blockNumber: number, end: number): number {
+    const { resident, blockSizeBytes, slotsPerSlab } = this.#core;
+    const slot = location % slotsPerSlab;
+    let count = 1;
+    while ((blockNumber + count) * blockSizeBytes < end && slot + count < slotsPerSlab && resident.get(blockNumber + count) === location + count) count += 1;
+    return count;
   }
 
   /** Where a run of blocks ends for which nothing is stored or in memory: whole absent leaves are passed at once. */
@@ -217,6 +253,33 @@ export class ReadPath {
   #stillAt(blockNumber: number, chunk: number, slot: number): boolean {
     const { map } = this.#core;
     return map.lookup(blockNumber) === LOOKUP.STORED && map.foundChunk === chunk && map.foundSlot === slot;
+  }
+}
+
+/** Parts of slabs, each slab pinned once. */
+class SlabLoan implements ReadLoan {
+  readonly parts: Uint8Array[] = [];
+  readonly #arena: Arena;
+  readonly #slabs: Slab[] = [];
+
+  constructor(arena: Arena) {
+    this.#arena = arena;
+  }
+
+  /** False if the slab cannot be pinned, or there are so many parts that copying them is cheaper. */
+  add(slab: Slab, start: number, lengthBytes: number): boolean {
+    if (this.parts.length === LOAN_PARTS_MAX) return false;
+    if (!this.#slabs.includes(slab)) {
+      if (!this.#arena.pin(slab)) return false;
+      this.#slabs.push(slab);
+      if (slab.state === 'clean') this.#arena.touch(slab);
+    }
+    this.parts.push(slab.bytes.subarray(start, start + lengthBytes));
+    return true;
+  }
+
+  release(): void {
+    for (const slab of this.#slabs) this.#arena.unpin(slab);
   }
 }
 

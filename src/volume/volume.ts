@@ -4,7 +4,7 @@ import type { Durability } from '../base/durability.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
-import type { Admission, BlockDevice, Completion, ZeroOptions } from './block-device.ts';
+import type { Admission, BlockDevice, Completion, ReadLoan, ZeroOptions } from './block-device.ts';
 import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
@@ -142,6 +142,12 @@ export class Volume implements BlockDevice {
     this.#checkOpen();
     this.#checkRange(offsetBytes, lengthBytes);
     return this.#reads.readNow(offsetBytes, lengthBytes, target, targetStart);
+  }
+
+  lend(offsetBytes: number, lengthBytes: number): ReadLoan | null {
+    this.#checkOpen();
+    this.#checkRange(offsetBytes, lengthBytes);
+    return this.#reads.lend(offsetBytes, lengthBytes);
   }
 
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {

@@ -2,7 +2,7 @@
 import { deferred } from '../../src/base/async.ts';
 import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts';
 import type { VolumeError } from '../../src/base/errors.ts';
-import type { Admission, Completion } from '../../src/volume/block-device.ts';
+import type { Admission, Completion, ReadLoan } from '../../src/volume/block-device.ts';
 import type { Life } from './life.ts';
 import { SimulationFailure, describeRequest, type ChangeRequest } from './model.ts';
 import { makePayload, type PayloadKind } from './payload.ts';
@@ -57,7 +57,7 @@ export class Client {
       case 'read':
         return this.#read(this.#bytes());
       case 'read now':
-        return this.#readNow(this.#bytes());
+        return random.chance(0.5) ? this.#readNow(this.#bytes()) : this.#readLent(this.#bytes());
       case 'cache':
         return this.#cache();
       case 'durability':
@@ -176,6 +176,32 @@ export class Client {
     });
     if (await done.promise) world.counts.reads += 1;
     else await this.#read(range);
+  }
+
+  /** A read without a copy, kept for a while: what is on loan stays as it was, whatever becomes of its slab. */
+  async #readLent(range: Range): Promise<void> {
+    const { world, volume, process } = this.#life;
+    const taken = deferred<ReadLoan | null>();
+    let atFirst = new Uint8Array(0);
+    this.#life.inTurn(() => {
+      try {
+        const loan = volume.lend(range.offsetBytes, range.lengthBytes);
+        if (loan !== null) {
+          atFirst = bytesOf(loan);
+          const { lastLsn } = world.model;
+          world.model.checkRead(atFirst, range.offsetBytes, lastLsn, `a loan taken at LSN ${lastLsn}`);
+        }
+        taken.resolve(loan);
+      } catch (error) {
+        taken.reject(error);
+      }
+    });
+    const loan = await taken.promise;
+    if (loan === null) return this.#readNow(range);
+    world.counts.reads += 1;
+    await process.sleep(this.#random.unit() * world.plan.pauseMs);
+    if (Buffer.compare(bytesOf(loan), atFirst) !== 0) throw new SimulationFailure(`bytes on loan changed: ${range.lengthBytes} at ${range.offsetBytes}`);
+    loan.release();
   }
 
   async #cache(): Promise<void> {
@@ -303,4 +329,8 @@ class ChangeCall {
     if (error === null) this.#done.resolve();
     else this.#done.reject(error);
   }
+}
+
+function bytesOf(loan: ReadLoan): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(Buffer.concat(loan.parts));
 }

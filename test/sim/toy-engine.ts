@@ -161,6 +161,10 @@ class ToyVolume implements SimVolume {
     return true;
   }
 
+  lend(): null {
+    return null; // a memory that is overwritten in place has nothing to lend
+  }
+
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {
     await this.#env.clock.yield();
     this.readNow(offsetBytes, target.length, target, 0);

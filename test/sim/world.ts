@@ -248,8 +248,8 @@ class World {
   }
 
   #checkMemory(arena: Arena): void {
-    const { dirtySlabs, cleanSlabs } = arena.stats();
-    if (dirtySlabs + cleanSlabs > 0) throw new SimulationFailure(`closed volumes still hold ${dirtySlabs} dirty and ${cleanSlabs} clean slabs`);
+    const { dirtySlabs, cleanSlabs, pinnedSlabs } = arena.stats();
+    if (dirtySlabs + cleanSlabs + pinnedSlabs > 0) throw new SimulationFailure(`closed volumes still hold ${dirtySlabs} dirty, ${cleanSlabs} clean and ${pinnedSlabs} pinned slabs`);
   }
 
   /** Calls that fail may make several openings fail; each leaves nothing behind. */

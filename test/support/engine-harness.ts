@@ -155,8 +155,8 @@ export class SimMachine {
     });
   }
 
-  open(directory: string, settings: EngineSettings = this.settings): Promise<Volume> {
-    return openVolume({ env: this.env, directory, settings, arena: smallArena(settings) });
+  open(directory: string, settings: EngineSettings = this.settings, arena: Arena = smallArena(settings)): Promise<Volume> {
+    return openVolume({ env: this.env, directory, settings, arena });
   }
 
   names(directory: string): string[] {

@@ -1,7 +1,7 @@
 /** A BlockDevice in plain memory, for tests of everything that stands on one, with switches for what a real one does now and then. */
 import { VolumeError } from '../../src/base/errors.ts';
 import { deferred, type Deferred } from '../../src/base/async.ts';
-import type { Admission, BlockDevice, Completion, DeviceDirectory, DeviceSummary, ZeroOptions } from '../../src/volume/block-device.ts';
+import type { Admission, BlockDevice, Completion, DeviceDirectory, DeviceSummary, ReadLoan, ZeroOptions } from '../../src/volume/block-device.ts';
 
 export interface MemoryDeviceOptions {
   readonly name?: string;
@@ -23,6 +23,9 @@ export class MemoryDevice implements BlockDevice {
   readonly data: Uint8Array;
 
   settleTime: SettleTime = 'at submit';
+  /** Reads are lent, in two parts; `onLoan` says how many are. */
+  lends = false;
+  onLoan = 0;
   /** Reads must wait: `readNow` is false, and `read` ends when `warm` is called, or at once if `readsWait` is off. */
   cold = false;
   readsWait = false;
@@ -89,6 +92,24 @@ export class MemoryDevice implements BlockDevice {
     }
     target.set(this.data.subarray(offsetBytes, offsetBytes + lengthBytes), targetStart);
     return true;
+  }
+
+  lend(offsetBytes: number, lengthBytes: number): ReadLoan | null {
+    if (!this.lends || this.cold) return null;
+    this.#begin('lend', offsetBytes, lengthBytes, false);
+    this.onLoan += 1;
+    // What is lent stays as it is: the real engine writes elsewhere.
+    const bytes = this.data.slice(offsetBytes, offsetBytes + lengthBytes);
+    const middle = Math.ceil(lengthBytes / 3);
+    let released = false;
+    return {
+      parts: [bytes.subarray(0, middle), bytes.subarray(middle)],
+      release: () => {
+        if (released) throw new Error('a loan was released twice');
+        released = true;
+        this.onLoan -= 1;
+      },
+    };
   }
 
   async read(offsetBytes: number, target: Uint8Array): Promise<void> {

@@ -252,7 +252,7 @@ export class SessionDriver implements SessionHost {
   }
 
   #copyOut(batch: ReplyBatch): void {
-    const bytes = Buffer.concat(batch.buffers.map((buffer, index) => buffer.subarray(0, batch.lengths[index])));
+    const bytes = Buffer.concat(batch.parts);
     if (bytes.length !== batch.byteCount) throw new Error(`a batch of ${batch.byteCount} bytes holds ${bytes.length}`);
     this.#output = Buffer.concat([this.#output, bytes]);
   }

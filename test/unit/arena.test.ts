@@ -50,6 +50,24 @@ describe('the arena', () => {
     expect(() => memory.becomeClean(dirty[0])).toThrow(/not dirty/);
   });
 
+  test('keeps pinned slabs as they are, freed or not, and no more of them than the writers can spare', () => {
+    const memory = arena(6, 3);
+    const owner = new Owner();
+    const [first, second, third] = [memory.takeClean(owner), memory.takeClean(owner), memory.takeClean(owner)];
+    expect(memory.maxPinnedSlabs).toBe(2);
+    expect([memory.pin(first), memory.pin(first), memory.pin(second), memory.pin(third)]).toEqual([true, true, true, false]);
+    memory.free(first);
+    for (let i = 0; i < 3; i += 1) expect([first, second]).not.toContain(memory.takeDirty(owner));
+    for (let i = 0; i < 5; i += 1) expect([first, second]).not.toContain(memory.takeClean(owner));
+    memory.unpin(first);
+    expect(memory.stats().pinnedSlabs).toBe(2);
+    memory.unpin(first);
+    expect(memory.stats().pinnedSlabs).toBe(1);
+    expect(memory.takeClean(owner)).toBe(first);
+    memory.unpin(second);
+    expect(() => memory.unpin(second)).toThrow(/unpinned twice/);
+  });
+
   test('lends the dirty slabs of one owner to the others, and counts them again when they are taken back', () => {
     const memory = arena(6, 3);
     const [lender, other] = [new Owner(), new Owner()];

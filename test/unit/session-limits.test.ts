@@ -226,6 +226,23 @@ describe('replies that the client does not take', () => {
     expect(driver.takeReplies()).toHaveLength(20);
   });
 
+  test('that are lent by the device are released when the kernel has them, or the connection is lost', async () => {
+    const { driver, device } = await open();
+    device.lends = true;
+    driver.takesReplies = false;
+    const read = { command: NBD_CMD_READ, offset: 0, length: 100_000 };
+    driver.feed(Buffer.concat([driver.encode(read), driver.encode({ ...read, offset: 5000 })]));
+    expect(device.onLoan).toBe(2);
+    driver.takeUnsent();
+    await settled();
+    expect(device.onLoan).toBe(0);
+    driver.feed(driver.encode(read));
+    expect(device.onLoan).toBe(1);
+    driver.disconnect();
+    await settled();
+    expect(device.onLoan).toBe(0);
+  });
+
   test('are given back when the connection is lost', async () => {
     const { driver, device, resources } = await open();
     driver.takesReplies = false;

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { Volume } from '../../src/volume/volume.ts';
-import { BLOCK_BYTES, SLAB_BYTES, SimMachine, pattern, readAll, smallSettings } from '../support/engine-harness.ts';
+import { BLOCK_BYTES, SLAB_BYTES, SimMachine, pattern, readAll, smallArena, smallSettings } from '../support/engine-harness.ts';
 
 const SLOTS = SLAB_BYTES / BLOCK_BYTES;
 const AGE_MS = 1000;
@@ -245,6 +245,56 @@ describe('a request', () => {
       expect(content.subarray(1000, 1000 + bytes.length).equals(Buffer.from(bytes))).toBe(true);
       expect(content.subarray(0, 1000).every((byte) => byte === 0)).toBe(true);
       await again.close();
+    });
+  });
+});
+
+describe('a read without a copy', () => {
+  const lent = (volume: Volume, offset: number, length: number): Buffer | null => {
+    const loan = volume.lend(offset, length);
+    if (loan === null) return null;
+    const bytes = Buffer.concat(loan.parts);
+    loan.release();
+    return bytes;
+  };
+
+  test('gives what is in memory, at any alignment, and nothing else', async () => {
+    const machine = new SimMachine();
+    await withVolume(machine, async (volume) => {
+      const bytes = Buffer.from(pattern(3, 40));
+      await volume.write(0, bytes, false);
+      await volume.write(60 * BLOCK_BYTES, pattern(4, 2), false);
+      expect(lent(volume, 0, bytes.length)?.equals(bytes)).toBe(true);
+      expect(lent(volume, 700, 20 * BLOCK_BYTES)?.equals(bytes.subarray(700, 700 + 20 * BLOCK_BYTES))).toBe(true);
+      expect(lent(volume, 39 * BLOCK_BYTES, 2 * BLOCK_BYTES)).toBeNull(); // a hole
+      await volume.write(10 * BLOCK_BYTES, pattern(5), false);
+      await volume.trim(3 * BLOCK_BYTES, BLOCK_BYTES, false);
+      expect(lent(volume, 0, 4 * BLOCK_BYTES)).toBeNull(); // a zero
+      expect(lent(volume, 9 * BLOCK_BYTES, 3 * BLOCK_BYTES)?.subarray(BLOCK_BYTES, 2 * BLOCK_BYTES).equals(Buffer.from(pattern(5)))).toBe(true);
+      for (let i = 0; i < 20; i += 2) await volume.write((20 + i) * BLOCK_BYTES, pattern(50 + i), false);
+      expect(lent(volume, 20 * BLOCK_BYTES, 20 * BLOCK_BYTES)).toBeNull(); // too many pieces
+      const again = await reopened(machine, volume);
+      expect(lent(again, 0, BLOCK_BYTES)).toBeNull(); // in a chunk only
+      expect(() => volume.lend(0, BLOCK_BYTES)).toThrow(/is closed/);
+      await again.close();
+    });
+  });
+
+  test('keeps its bytes while the blocks are overwritten, the slabs used again and the volume closed', async () => {
+    const machine = new SimMachine();
+    const arena = smallArena(machine.settings);
+    await machine.run(async () => {
+      await machine.create('/v');
+      const volume = await machine.open('/v', machine.settings, arena);
+      const bytes = Buffer.from(pattern(3, SLOTS));
+      await volume.write(0, bytes, false);
+      const loan = volume.lend(0, bytes.length);
+      for (let round = 0; round < 60; round += 1) await volume.write(0, pattern(100 + round, SLOTS), false);
+      await volume.close();
+      expect(loan === null ? null : Buffer.concat(loan.parts).equals(bytes)).toBe(true);
+      expect(arena.stats().pinnedSlabs).toBe(1);
+      loan?.release();
+      expect(arena.stats()).toMatchObject({ pinnedSlabs: 0, dirtySlabs: 0, cleanSlabs: 0 });
     });
   });
 });
