@@ -25,6 +25,8 @@ export interface FioRun {
   readonly amount: Amount;
   /** Where fio may leave its report; it is read and removed. */
   readonly reportPath: string;
+  /** More of fio's options: what the data is like. */
+  readonly more?: readonly string[];
 }
 
 /** Rejects when fio fails, with the end of what it said. */
@@ -51,6 +53,7 @@ function argumentsOf(run: FioRun): string[] {
     ...(job.flushEachWrite ? ['--fsync=1'] : []),
     '--randrepeat=0',
     '--norandommap',
+    ...(run.more ?? []),
     '--output-format=json',
     `--output=${run.reportPath}`,
   ];

@@ -20,6 +20,8 @@ export interface ServerOptions {
   readonly basaltEntry: string;
   readonly nodeOptions?: readonly string[];
   readonly serveOptions?: readonly string[];
+  /** basalt only: false if the directory has its volume already. */
+  readonly isNew?: boolean;
 }
 
 const EXPORT_NAME = 'bench';
@@ -122,7 +124,7 @@ async function basaltCommand(options: ServerOptions, socketPath: string): Promis
   // A new volume's log takes its size from the settings.
   const consent = options.mode === 'async' ? ['--accept-data-loss'] : [];
   const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, ...consent, '--data', data, ...(options.serveOptions ?? [])];
-  await execute(process.execPath, [options.basaltEntry, ...create]);
+  if (options.isNew !== false) await execute(process.execPath, [options.basaltEntry, ...create]);
   const serve = ['serve', '--data', data, '--socket', socketPath, '--log-level', 'warn', ...(options.serveOptions ?? [])];
   return [process.execPath, [...(options.nodeOptions ?? []), options.basaltEntry, ...serve]];
 }

@@ -3,34 +3,42 @@
  * nbdfuse, a loop device and ext4. Needs root, nbdkit with its cc plugin, nbdkit's header, gcc, nbdfuse, fio.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { access, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { DURABILITY_MODES, type Durability } from '../src/base/durability.ts';
-import { MIB } from '../src/base/units.ts';
+import { KIB, MIB } from '../src/base/units.ts';
 import { NbdClient } from '../test/support/nbd-client.ts';
-import { execute, runFio } from './fio.ts';
+import { type Amount, type FioResult, execute, runFio } from './fio.ts';
 import type { Job } from './jobs.ts';
 import { RunningServer } from './servers.ts';
 
 const USAGE = `usage: make bench-slow-card ARGS="..."
 
-  --rate BYTES      the card's write bandwidth a second (20000000)
-  --flush-us N      microseconds of a flush (5000)
-  --set KEY=VALUE   a setting of basalt; may be repeated
+  --rate BYTES        the card's write bandwidth a second (20000000)
+  --flush-us N        microseconds of a flush (5000)
+  --compressible N    percent of each 512 bytes of data that are zero, the rest being random (50); 0: nothing compresses
+  --mode MODE         only this durability mode; may be repeated
+  --set KEY=VALUE     a setting of basalt; may be repeated
 
 Each row says how many milliseconds a block of 4 KiB takes:
-  synced     4 KiB at random, 64 in flight, each synced before it is answered (strict) or flushed behind its answer
+  hot        4 KiB at random within 8 MiB, 64 writes in flight, each synced before it is answered (strict), or flushed behind its
+             answer (batched and relaxed: as many flushes are in flight). Such blocks overwrite each other in memory
+  wide       the same within 256 MiB: every block goes to the log and soon to a chunk, too
   answered   128 MiB in sequence, until the last write was answered
   durable    the same, until a FLUSH behind it was answered
+and, in brackets, how many KiB the card was given for it, and behind a / how many blocks shared a flush of the card.
+The volume's log was written around before, as in a volume that is in use: a growing file costs journal writes.
 `;
 
 const { values } = parseArgs({
   options: {
     rate: { type: 'string', default: '20000000' },
     'flush-us': { type: 'string', default: '5000' },
+    compressible: { type: 'string', default: '50' },
+    mode: { type: 'string', multiple: true, default: [...DURABILITY_MODES] },
     set: { type: 'string', multiple: true, default: [] },
     help: { type: 'boolean', default: false },
   },
@@ -39,11 +47,19 @@ const { values } = parseArgs({
 const BLOCK_BYTES = 4096;
 const CARD_BYTES = 3072 * MIB;
 const VOLUME_BYTES = 512 * MIB;
+const HOT_BYTES = 8 * MIB;
+const WIDE_BYTES = VOLUME_BYTES / 2;
 const SEQUENTIAL_BYTES = 128 * MIB;
 const SYNCED_SECONDS = 6;
 /** What a card gets by DESIGN 3.4: a small ring, and little that is dirty. */
 const CARD_SETTINGS: readonly string[] = ['engine.log_file_bytes=16M', 'engine.log_file_count=4', 'engine.dirty_bytes=32M', 'engine.arena_bytes=64M', 'engine.flush_bytes=16M'];
 const STEP_TIMEOUT_MS = 10_000;
+
+/** What a card has been given so far. */
+interface CardCounts {
+  readonly bytes: number;
+  readonly flushes: number;
+}
 
 /** A mounted card; `remove` takes it apart, whatever of it is there. */
 class Card {
@@ -63,7 +79,7 @@ class Card {
     const fuse = join(this.#directory, 'fuse');
     await mkdir(fuse);
     await mkdir(this.mountPath);
-    const card = ['cc', resolve('bench/slow-card.c'), `image=${join(this.#directory, 'card.img')}`, `size=${CARD_BYTES}`, `rate=${values.rate}`, `flush-us=${values['flush-us']}`];
+    const card = ['cc', resolve('bench/slow-card.c'), `image=${join(this.#directory, 'card.img')}`, `fast=${this.#fastPath}`, `size=${CARD_BYTES}`, `rate=${values.rate}`, `flush-us=${values['flush-us']}`];
     await this.#run('nbdkit', ['--foreground', '--exit-with-parent', '--unix', socket, ...card], socket);
     await this.#run('nbdfuse', [fuse, '--unix', socket], join(fuse, 'nbd'));
     this.#loop = (await execute('losetup', ['--find', '--show', '--direct-io=on', join(fuse, 'nbd')])).trim();
@@ -87,6 +103,23 @@ class Card {
     }
   }
 
+  get #fastPath(): string {
+    return join(this.#directory, 'card-is-fast');
+  }
+
+  /** Runs `prepare` while the card takes no time. */
+  async whileFast(prepare: () => Promise<void>): Promise<void> {
+    await writeFile(this.#fastPath, '');
+    await prepare();
+    await rm(this.#fastPath);
+  }
+
+  /** By Linux's count of the loop device: fields 7 (sectors written) and 16 (flushes) of its `stat`. */
+  async counts(): Promise<CardCounts> {
+    const fields = (await readFile(`/sys/block/${basename(this.#loop ?? '')}/stat`, 'utf8')).trim().split(/\s+/);
+    return { bytes: Number(fields[6]) * 512, flushes: Number(fields[15]) };
+  }
+
   async remove(): Promise<void> {
     if (this.#mounted) await execute('umount', [this.mountPath]);
     if (this.#loop !== null) await execute('losetup', ['--detach', this.#loop]);
@@ -104,34 +137,97 @@ async function isThere(path: string): Promise<boolean> {
   }
 }
 
-interface Row {
-  readonly mode: Durability;
-  readonly syncedMs: number;
-  readonly answeredMs: number;
-  readonly durableMs: number;
+/** What a block took, and what it gave the card to do. */
+interface Figure {
+  readonly ms: number;
+  readonly cardKib: number;
+  readonly blocksPerFlush: number;
 }
 
 type FioJob = Pick<Job, 'pattern' | 'requestBytes' | 'depth' | 'flushEachWrite'>;
 
-async function measure(mode: Durability, directory: string, mountPath: string): Promise<Row> {
-  const data = join(mountPath, mode);
-  const settings = [...CARD_SETTINGS, ...values.set].flatMap((setting) => ['--set', setting]);
-  const server = await RunningServer.start({ name: 'basalt', directory: data, sizeBytes: VOLUME_BYTES, mode, basaltEntry: resolve('dist/cli/basalt.cjs'), serveOptions: settings });
-  try {
-    const reportPath = join(directory, 'fio.json');
-    const small: FioJob = { pattern: 'randwrite', requestBytes: BLOCK_BYTES, depth: 64, flushEachWrite: mode !== 'strict' };
-    const synced = await runFio({ uri: server.uri, job: small, regionBytes: VOLUME_BYTES / 2, amount: { seconds: SYNCED_SECONDS }, reportPath });
-    await flush(join(data, 'nbd.sock'));
-    const large: FioJob = { pattern: 'write', requestBytes: 128 * 1024, depth: 8, flushEachWrite: false };
-    const startMs = performance.now();
-    const sequential = await runFio({ uri: server.uri, job: large, regionBytes: VOLUME_BYTES / 2, amount: { bytes: SEQUENTIAL_BYTES }, reportPath });
-    await flush(join(data, 'nbd.sock'));
-    const blocks = SEQUENTIAL_BYTES / BLOCK_BYTES;
-    return { mode, syncedMs: 1000 / synced.iops, answeredMs: (sequential.seconds * 1000) / blocks, durableMs: (performance.now() - startMs) / blocks };
-  } finally {
-    await server.stop();
-    await rm(data, { recursive: true });
+const FIO_DATA = ['--refill_buffers=1', `--buffer_compress_percentage=${values.compressible}`, '--buffer_compress_chunk=512'];
+
+/** A server on a volume of one durability mode on the card. */
+class Bench {
+  readonly #card: Card;
+  readonly #directory: string;
+  readonly #data: string;
+  readonly #mode: Durability;
+
+  constructor(card: Card, directory: string, mode: Durability) {
+    this.#card = card;
+    this.#directory = directory;
+    this.#mode = mode;
+    this.#data = join(card.mountPath, mode);
   }
+
+  async row(): Promise<string> {
+    await this.#card.whileFast(async () => {
+      // Opened anew each time: what is measured begins with nothing dirty.
+      const filling: FioJob = { pattern: 'write', requestBytes: 128 * KIB, depth: 8, flushEachWrite: false };
+      await this.#withServer((uri) => this.#fio(uri, filling, WIDE_BYTES, { bytes: WIDE_BYTES }), true);
+    });
+    try {
+      const isStrict = this.#mode === 'strict';
+      const small: FioJob = { pattern: 'randwrite', requestBytes: BLOCK_BYTES, depth: isStrict ? 64 : 128, flushEachWrite: !isStrict };
+      // async mode's FLUSH promises nothing.
+      const synced = async (regionBytes: number): Promise<string> => (this.#mode === 'async' ? 'none' : format(await this.#synced(small, regionBytes)));
+      const columns = [await synced(HOT_BYTES), await synced(WIDE_BYTES), ...(await this.#sequential()).map(format)];
+      return columns.map((column) => column.padStart(24)).join('');
+    } finally {
+      await rm(this.#data, { recursive: true });
+    }
+  }
+
+  #synced(job: FioJob, regionBytes: number): Promise<Figure> {
+    return this.#withServer((uri) => this.#counted(async () => (await this.#fio(uri, job, regionBytes, { seconds: SYNCED_SECONDS })).requests));
+  }
+
+  async #sequential(): Promise<Figure[]> {
+    const large: FioJob = { pattern: 'write', requestBytes: 128 * KIB, depth: 8, flushEachWrite: false };
+    const blocks = SEQUENTIAL_BYTES / BLOCK_BYTES;
+    return this.#withServer(async (uri) => {
+      const figures: Figure[] = [];
+      const durable = await this.#counted(async () => {
+        const answered = await this.#counted(async () => {
+          await this.#fio(uri, large, WIDE_BYTES, { bytes: SEQUENTIAL_BYTES });
+          return blocks;
+        });
+        figures.push(answered);
+        await flush(join(this.#data, 'nbd.sock'));
+        return blocks;
+      });
+      return [...figures, durable];
+    });
+  }
+
+  async #counted(work: () => Promise<number>): Promise<Figure> {
+    const before = await this.#card.counts();
+    const startMs = performance.now();
+    const blocks = await work();
+    const ms = performance.now() - startMs;
+    const after = await this.#card.counts();
+    return { ms: ms / blocks, cardKib: (after.bytes - before.bytes) / KIB / blocks, blocksPerFlush: blocks / Math.max(1, after.flushes - before.flushes) };
+  }
+
+  #fio(uri: string, job: FioJob, regionBytes: number, amount: Amount): Promise<FioResult> {
+    return runFio({ uri, job, regionBytes, amount, reportPath: join(this.#directory, 'fio.json'), more: FIO_DATA });
+  }
+
+  async #withServer<T>(work: (uri: string) => Promise<T>, isNew = false): Promise<T> {
+    const settings = [...CARD_SETTINGS, ...values.set].flatMap((setting) => ['--set', setting]);
+    const server = await RunningServer.start({ name: 'basalt', directory: this.#data, sizeBytes: VOLUME_BYTES, mode: this.#mode, basaltEntry: resolve('dist/cli/basalt.cjs'), serveOptions: settings, isNew });
+    try {
+      return await work(server.uri);
+    } finally {
+      await server.stop();
+    }
+  }
+}
+
+function format({ ms, cardKib, blocksPerFlush }: Figure): string {
+  return `${ms.toFixed(3)} (${cardKib.toFixed(1)}/${blocksPerFlush.toFixed(0)})`;
 }
 
 async function flush(path: string): Promise<void> {
@@ -145,17 +241,16 @@ async function main(): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
+  const modes = DURABILITY_MODES.filter((mode) => values.mode.includes(mode));
+  if (modes.length === 0) throw new Error(`--mode ${values.mode.join(' ')}: no such mode; there are ${DURABILITY_MODES.join(', ')}`);
   const directory = await mkdtemp(join(tmpdir(), 'basalt-card-'));
   const card = new Card(directory);
   try {
     await card.insert();
-    process.stdout.write(`a card of ${values.rate} bytes and ${values['flush-us']} us a flush; ms a block of 4 KiB (the bandwidth alone: ${((BLOCK_BYTES * 1000) / Number(values.rate)).toFixed(3)})\n`);
-    process.stdout.write('mode      synced  answered  durable\n');
-    for (const mode of DURABILITY_MODES) {
-      const { syncedMs, answeredMs, durableMs } = await measure(mode, directory, card.mountPath);
-      const synced = mode === 'async' ? 'none'.padStart(6) : syncedMs.toFixed(3).padStart(6); // its FLUSH promises nothing
-      process.stdout.write(`${mode.padEnd(8)}  ${synced}  ${answeredMs.toFixed(3).padStart(8)}  ${durableMs.toFixed(3).padStart(7)}\n`);
-    }
+    const alone = ((BLOCK_BYTES * 1000) / Number(values.rate)).toFixed(3);
+    process.stdout.write(`a card of ${values.rate} bytes and ${values['flush-us']} us a flush; ms a block of 4 KiB (the bandwidth alone: ${alone}); data: ${values.compressible} % zero, the rest random\n`);
+    process.stdout.write(`${'mode'.padEnd(8)}${['hot', 'wide', 'answered', 'durable'].map((title) => title.padStart(24)).join('')}\n`);
+    for (const mode of modes) process.stdout.write(`${mode.padEnd(8)}${await new Bench(card, directory, mode).row()}\n`);
   } finally {
     await card.remove();
     await rm(directory, { recursive: true });
