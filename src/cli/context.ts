@@ -3,13 +3,13 @@ import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { ProgramSettings } from '../config/settings.ts';
-import type { VolumeDetails } from '../control/routes.ts';
+import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
 import type { OnProgress } from '../volume/inspect-findings.ts';
 import type { RepairOptions, RepairReport } from '../volume/repair.ts';
-import type { CreateOptions, VolumeInfo } from '../volume/volume-info.ts';
+import type { CreateOptions, ListedVolume, VolumeInfo } from '../volume/volume-info.ts';
 
 /** Standard output, standard error and the person in front of them. */
 export interface Terminal {
@@ -25,7 +25,8 @@ export interface Terminal {
 export interface VolumeManager {
   create(name: string, options: CreateOptions): Promise<VolumeInfo>;
   describe(name: string): Promise<VolumeInfo>;
-  describeAll(): Promise<VolumeInfo[]>;
+  describeAll(): Promise<ListedVolume[]>;
+  probe(name: string): Promise<string | null>;
   remove(name: string): Promise<void>;
   setDurability(name: string, durability: Durability): Promise<void>;
   close(): Promise<void>;
@@ -34,6 +35,7 @@ export interface VolumeManager {
 /** The part of the control API that the verbs use. */
 export interface RunningServer {
   volume(name: string): Promise<VolumeDetails>;
+  volumes(): Promise<readonly ListedDetails[]>;
   setDurability(name: string, durability: Durability): Promise<void>;
 }
 

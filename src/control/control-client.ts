@@ -5,8 +5,8 @@ import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import { isErrorCode } from './api-error.ts';
-import type { VolumeDetails } from './routes.ts';
-import { isVolumeDetails } from './volume-details.ts';
+import type { ListedDetails, VolumeDetails } from './routes.ts';
+import { isVolumeDetails, isVolumeList } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
@@ -45,6 +45,13 @@ export class ControlClient {
     const details = await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}`, null);
     if (!isVolumeDetails(details)) throw this.#notUnderstood('what it says of a volume');
     return details;
+  }
+
+  /** All volumes, by name. Errors: `io-error`. */
+  async volumes(): Promise<readonly ListedDetails[]> {
+    const list = await this.#ask('GET', '/v1/volumes', null);
+    if (!isVolumeList(list)) throw this.#notUnderstood('its list of volumes');
+    return list.volumes;
   }
 
   /** Errors: those of `VolumeSet.setDurability`, and `io-error`. */

@@ -2,13 +2,13 @@
 import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
 import { nearest } from '../config/nearest.ts';
-import type { VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { ListedVolume, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
 export interface ControlledVolumes {
   describe(name: string): Promise<VolumeInfo>;
-  describeAll(): Promise<VolumeInfo[]>;
+  describeAll(): Promise<ListedVolume[]>;
   /** Null if the volume is not open in this process. */
   statusOf(name: string): VolumeStatus | null;
   setDurability(name: string, durability: Durability): Promise<void>;
@@ -31,6 +31,9 @@ export interface ServerInfo {
 export interface VolumeDetails extends VolumeInfo {
   readonly live: VolumeStatus | null;
 }
+
+/** A volume in a list; of one whose manifest cannot be read there are only the name and why. */
+export type ListedDetails = VolumeDetails | UnreadableVolume;
 
 export interface ControlTargets {
   readonly volumes: ControlledVolumes;
@@ -59,9 +62,9 @@ export const ROUTES: readonly Route[] = [
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
 ];
 
-async function listVolumes(volumes: ControlledVolumes): Promise<{ readonly volumes: readonly VolumeDetails[] }> {
+async function listVolumes(volumes: ControlledVolumes): Promise<{ readonly volumes: readonly ListedDetails[] }> {
   const infos = await volumes.describeAll();
-  return { volumes: infos.map((info) => ({ ...info, live: volumes.statusOf(info.name) })) };
+  return { volumes: infos.map((info) => ('id' in info ? { ...info, live: volumes.statusOf(info.name) } : info)) };
 }
 
 async function showVolume(volumes: ControlledVolumes, name: string): Promise<VolumeDetails> {

@@ -1,6 +1,6 @@
 /** Checks what a server says of a volume: another version of it may say something else. */
 import { isDurability } from '../base/durability.ts';
-import type { VolumeDetails } from './routes.ts';
+import type { ListedDetails, VolumeDetails } from './routes.ts';
 
 type Check = (value: unknown) => boolean;
 
@@ -24,6 +24,7 @@ const isStatus = hasMembers({
   wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),
   stats: hasMembers({}),
   failure: orNull(isText),
+  readOnly: orNull(isText),
 });
 const isDetails = hasMembers({
   name: isText,
@@ -40,8 +41,17 @@ const isDetails = hasMembers({
   logFileCount: isNumber,
   storedBytes: isNumber,
   open: isFlag,
+  damage: orNull(isText),
   live: orNull(isStatus),
 });
+
+const isUnreadable = hasMembers({ name: isText, damage: isText });
+
+/** Whether a value is an answer to the question for all volumes. */
+export function isVolumeList(value: unknown): value is { readonly volumes: readonly ListedDetails[] } {
+  if (typeof value !== 'object' || value === null || !('volumes' in value) || !Array.isArray(value.volumes)) return false;
+  return value.volumes.every((volume: unknown) => isDetails(volume) || isUnreadable(volume));
+}
 
 export function isVolumeDetails(value: unknown): value is VolumeDetails {
   return isDetails(value);

@@ -49,6 +49,8 @@ export interface ChunkChain {
   readonly lastLsn: number;
   /** Chunks behind the checkpoint that are not in the chain, though they were published once: something before them is damaged. */
   readonly unplaced: readonly InspectedChunk[];
+  /** Those of them that damage keeps out of the chain; the others were being published when the process ended. */
+  readonly cutOff: readonly InspectedChunk[];
 }
 
 /** Blocks that are read at once in a deep check. */
@@ -204,17 +206,23 @@ export function followChain(manifest: Manifest, chunks: ReadonlyMap<number, Insp
   }
   const placed = new Set(sets.flatMap((set) => set.chunks.map(({ chunk }) => chunk)));
   const unplaced = [...chunks.values()].filter(({ chunk }) => chunk > manifest.checkpoint.lastChunk && !placed.has(chunk));
-  noteUnplaced(gathered, unplaced, passed, findings);
-  return { sets, lastChunk, lastLsn, unplaced };
+  const interrupted = noteUnplaced(gathered, unplaced, passed, findings);
+  return { sets, lastChunk, lastLsn, unplaced, cutOff: unplaced.filter(({ chunk }) => !interrupted.has(chunk)) };
 }
 
-function noteUnplaced(gathered: readonly InspectedSet[], unplaced: readonly InspectedChunk[], passed: ReadonlySet<number>, findings: Findings): void {
+/** Returns the chunks that were being published when the process ended. */
+function noteUnplaced(gathered: readonly InspectedSet[], unplaced: readonly InspectedChunk[], passed: ReadonlySet<number>, findings: Findings): Set<number> {
+  const interrupted = new Set<number>();
   for (const set of gathered) {
     const { key, chunk } = set.chunks[0];
     if (!unplaced.some((other) => other.chunk === chunk)) continue;
     if (!passed.has(set.previousChunk)) findings.broken(key, 64, `follows chunk ${set.previousChunk}, which is missing or not whole`);
-    else if (!set.isWhole && set.chunks.every(({ fault }) => fault === null)) findings.notes.push(`${key} and what belongs to it were being published when the process ended; their records are in the log`);
+    else if (!set.isWhole && set.chunks.every(({ fault }) => fault === null)) {
+      findings.notes.push(`${key} and what belongs to it were being published when the process ended; their records are in the log`);
+      for (const part of set.chunks) interrupted.add(part.chunk);
+    }
   }
+  return interrupted;
 }
 
 /**

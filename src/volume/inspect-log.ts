@@ -37,7 +37,8 @@ export interface InspectedLog {
 
 const PIECE_BYTES = 4096;
 
-function summarize({ record, fileIndex, offsetBytes }: ReplayedRecord): InspectedRecord {
+/** Where a record stands, and what it says. */
+export function summarizeRecord({ record, fileIndex, offsetBytes }: ReplayedRecord): InspectedRecord {
   const { kind, lsn, blockNumber, blockCount, provisioned } = record;
   return { kind: kind === RECORD_KIND.WRITE ? 'write' : 'zero', lsn, blockNumber, blockCount, provisioned, fileIndex, offsetBytes, payloadOffset: offsetBytes + recordPrefixBytes(kind, blockCount) };
 }
@@ -65,11 +66,11 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
       chunkedLsn,
       cut,
       apply: (replayed) => {
-        records.push(summarize(replayed));
+        records.push(summarizeRecord(replayed));
         return Promise.resolve();
       },
       behind: (replayed) => {
-        if (!isDead(replayed, manifest)) behind.push(summarize(replayed));
+        if (!isDead(replayed, manifest)) behind.push(summarizeRecord(replayed));
       },
     });
     const isDamaged = reportLog(log, behind, findings) || !isReadable;

@@ -30,7 +30,18 @@ export interface VolumeInfo {
   readonly storedBytes: number;
   /** Whether a process has it open now. */
   readonly open: boolean;
+  /** What keeps it from being opened for writing, as far as that is known, and what to do about it; null: nothing that is known. */
+  readonly damage: string | null;
 }
+
+/** A volume of which its damage is all that can be said. */
+export interface UnreadableVolume {
+  readonly name: string;
+  readonly damage: string;
+}
+
+/** A volume in a list. */
+export type ListedVolume = VolumeInfo | UnreadableVolume;
 
 /** What a run of an open volume has done so far; plain counters. */
 export interface VolumeStats {
@@ -87,6 +98,8 @@ export interface VolumeStatus {
   readonly stats: VolumeStats;
   /** Why it takes no more writes until it is opened anew; null while it does. */
   readonly failure: string | null;
+  /** Why it was opened for reading alone; null if it was opened for writing. */
+  readonly readOnly: string | null;
 }
 
 /** Told of each record as it takes its place in the volume's order; the simulator's model listens here. */

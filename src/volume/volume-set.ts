@@ -12,10 +12,10 @@ import { hexOf } from '../format/bytes.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
-import { openVolume } from './open-volume.ts';
-import { lockPath, lockVolume, manifestPath, readManifest } from './volume-files.ts';
-import type { CreateOptions, VolumeInfo, VolumeStatus } from './volume-info.ts';
-import type { Volume } from './volume.ts';
+import { type OpenedVolume, openForServing } from './open-read-only.ts';
+import { damageOf } from './probe-volume.ts';
+import { interruptedRepair, lockPath, lockVolume, manifestPath, readManifest, repairPath } from './volume-files.ts';
+import type { CreateOptions, ListedVolume, VolumeInfo, VolumeStatus } from './volume-info.ts';
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -27,10 +27,10 @@ export interface VolumeSetOptions {
 const MAX_NAME_BYTES = 255;
 
 interface OpenEntry {
-  readonly opening: Promise<Volume>;
+  readonly opening: Promise<OpenedVolume>;
   users: number;
   /** Set when it is open. */
-  volume: Volume | null;
+  volume: OpenedVolume | null;
   idleTimer: Timer | null;
 }
 
@@ -58,6 +58,8 @@ export class VolumeSet implements DeviceDirectory {
   readonly #open = new Map<string, OpenEntry>();
   /** Closings under way, and what needs a closed volume for a moment: the next opening of the name waits for its own. */
   readonly #busy = new Map<string, Promise<void>>();
+  /** Why volumes could not be opened for writing when that was tried last. */
+  readonly #damage = new Map<string, string>();
   #closed = false;
 
   constructor(options: VolumeSetOptions) {
@@ -105,7 +107,24 @@ export class VolumeSet implements DeviceDirectory {
       logFileCount: manifest.logFileCount,
       storedBytes: await this.#env.files.usedBytes(directory),
       open: await this.#isOpen(name, directory),
+      damage: await this.#damageOf(name, directory),
     };
+  }
+
+  async #damageOf(name: string, directory: string): Promise<string | null> {
+    const known = this.#open.get(name)?.volume?.status().readOnly ?? this.#damage.get(name) ?? null;
+    if (known !== null || !(await this.#env.files.exists(repairPath(directory)))) return known;
+    return interruptedRepair(name);
+  }
+
+  /**
+   * Looks whether a volume that is not open could be opened for writing, as far as its opening would: all but the blocks in its chunks.
+   * Null: it could, or somebody has it open. Changes nothing. Errors: `not-found`, `io-error`.
+   */
+  async probe(name: string): Promise<string | null> {
+    const directory = this.#pathOf(name);
+    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    return this.#whileClosed(name, () => damageOf({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
   }
 
   async #notFound(name: string): Promise<VolumeError> {
@@ -159,10 +178,17 @@ export class VolumeSet implements DeviceDirectory {
     return names;
   }
 
-  /** Every volume, sorted by name. */
-  async describeAll(): Promise<VolumeInfo[]> {
-    const infos: VolumeInfo[] = [];
-    for (const name of await this.#names()) infos.push(await this.describe(name));
+  /** Every volume, sorted by name; one that is damaged keeps nobody from seeing the others. */
+  async describeAll(): Promise<ListedVolume[]> {
+    const infos: ListedVolume[] = [];
+    for (const name of await this.#names()) {
+      try {
+        infos.push(await this.describe(name));
+      } catch (error) {
+        if (!(error instanceof VolumeError)) throw error;
+        infos.push({ name, damage: error.message });
+      }
+    }
     return infos;
   }
 
@@ -248,7 +274,7 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   /** `acquire`, for who needs more than a BlockDevice. */
-  async acquireVolume(name: string): Promise<Volume> {
+  async acquireVolume(name: string): Promise<OpenedVolume> {
     const directory = this.#pathOf(name);
     while (this.#busy.has(name)) await this.#busy.get(name);
     if (this.#closed) throw new VolumeError('closed', 'the server is shutting down');
@@ -260,15 +286,17 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   #startOpening(name: string, directory: string): OpenEntry {
-    const opening = openVolume({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena });
+    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena });
     const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
     opening.then(
       (volume) => {
         entry.volume = volume;
+        this.#damage.delete(name);
       },
       (error: unknown) => {
         this.#open.delete(name);
+        if (error instanceof VolumeError && error.code === 'corrupt') this.#damage.set(name, error.message);
         this.#env.logger.log('warn', 'volume-not-opened', { volume: name, error });
       },
     );

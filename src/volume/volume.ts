@@ -95,7 +95,7 @@ export class Volume implements BlockDevice {
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, readOnly: null };
   }
 
   /**

@@ -3,7 +3,7 @@ import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
-import type { CreateOptions, VolumeInfo } from '../../src/volume/volume-info.ts';
+import type { CreateOptions, ListedVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
 export class FakeVolumes implements VolumeManager {
   readonly infos = new Map<string, VolumeInfo>();
@@ -25,6 +25,7 @@ export class FakeVolumes implements VolumeManager {
       logFileCount: 4,
       storedBytes: 4096,
       open: false,
+      damage: null,
     };
     this.infos.set(name, info);
     return Promise.resolve(info);
@@ -36,8 +37,13 @@ export class FakeVolumes implements VolumeManager {
     return info === undefined ? Promise.reject(new VolumeError('not-found', `no volume ${name}`)) : Promise.resolve(info);
   }
 
-  describeAll(): Promise<VolumeInfo[]> {
+  describeAll(): Promise<ListedVolume[]> {
     return Promise.resolve([...this.infos.values()].toSorted((first, second) => (first.name < second.name ? -1 : 1)));
+  }
+
+  /** As `damage` of the info has it. */
+  probe(name: string): Promise<string | null> {
+    return Promise.resolve(this.infos.get(name)?.damage ?? null);
   }
 
   remove(name: string): Promise<void> {

@@ -110,10 +110,7 @@ function openDamaged(name: string, bytes: Buffer | null, states = sampleStates()
     }
     expect(opened.message).toMatch(calledBy(name));
     expect(opened.code).toMatch(/^(?:corrupt|unsupported)$/);
-    const after = machine.snapshot('/v');
-    // The epoch may have moved on; apart from that everything is there as it was.
-    if (name !== 'manifest') after.set('manifest', before.get('manifest') ?? Buffer.alloc(0));
-    expect(digests(after)).toEqual(digests(before));
+    expect(digests(machine.snapshot('/v'))).toEqual(digests(before));
     // It is refused again, for the same reason, and its lock is free.
     expect(await tryOpen(machine)).toMatchObject({ code: opened.code, message: opened.message });
     return { refused: opened, unreadable: [] };

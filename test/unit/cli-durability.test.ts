@@ -36,7 +36,7 @@ describe('durability', () => {
 
   test('asks the server, if one runs, and opens nothing itself', async () => {
     const changes: string[] = [];
-    cli.server = { volume: () => Promise.reject(new Error('not asked for')), setDurability: (name, mode) => Promise.resolve(void changes.push(`${name} ${mode}`)) };
+    cli.server = { volume: () => Promise.reject(new Error('not asked for')), volumes: () => Promise.reject(new Error('not asked for')), setDurability: (name, mode) => Promise.resolve(void changes.push(`${name} ${mode}`)) };
     cli.opened.length = 0;
     expect(await cli.run('durability', 'demo', 'strict', '--json')).toBe(0);
     expect(JSON.parse(cli.out)).toEqual({ name: 'demo', durability: 'strict', live: true });
@@ -66,7 +66,7 @@ describe('durability', () => {
   });
 
   test('passes the server\'s error on', async () => {
-    cli.server = { volume: () => Promise.reject(new Error('not asked for')), setDurability: () => Promise.reject(new VolumeError('no-space', 'the disk is full')) };
+    cli.server = { volume: () => Promise.reject(new Error('not asked for')), volumes: () => Promise.reject(new Error('not asked for')), setDurability: () => Promise.reject(new VolumeError('no-space', 'the disk is full')) };
     expect(await cli.run('durability', 'demo', 'strict', '--json')).toBe(1);
     expect(JSON.parse(cli.error)).toMatchObject({ error: { code: 'no-space', message: 'the disk is full' } });
   });
@@ -75,7 +75,7 @@ describe('durability', () => {
 /** A server runs and says this of the volume. */
 async function served(live: VolumeStatus): Promise<VolumeDetails> {
   const details = { ...(await cli.volumes.describe('demo')), live };
-  cli.server = { volume: () => Promise.resolve(details), setDurability: () => Promise.reject(new Error('not asked for')) };
+  cli.server = { volume: () => Promise.resolve(details), volumes: () => Promise.resolve([details]), setDurability: () => Promise.reject(new Error('not asked for')) };
   return details;
 }
 

@@ -19,7 +19,8 @@ function describeRisk({ bytes, ageMs }: DataAtRisk): string {
   return bytes === 0 ? 'nothing' : `${formatSize(bytes)}, oldest ${(ageMs / 1000).toFixed(1)} s`;
 }
 
-function describeLive({ atRisk, wear, failure }: VolumeStatus): [string, string][] {
+function describeLive({ atRisk, wear, failure, readOnly }: VolumeStatus): [string, string][] {
+  if (readOnly !== null) return [['read-only', readOnly]];
   return [
     ['not synced', describeRisk(atRisk.unsynced)],
     ['not in a chunk', describeRisk(atRisk.unchunked)],
@@ -43,6 +44,7 @@ export function describeVolume(info: VolumeDetails): string {
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.live === null ? [] : describeLive(info.live)),
+    ...(info.damage === null || info.live?.readOnly === info.damage ? [] : [['damaged', info.damage] satisfies [string, string]]),
   ]);
 }
 
@@ -53,7 +55,8 @@ async function lookUp(context: CliContext, directory: string, name: string): Pro
   const { settings } = await readSettings(context);
   const volumes = await context.openVolumes({ directory, settings: settings.engine });
   try {
-    return { ...(await volumes.describe(name)), live: null };
+    const info = await volumes.describe(name);
+    return { ...info, damage: info.damage ?? (await volumes.probe(name)), live: null };
   } finally {
     await volumes.close();
   }
@@ -67,7 +70,7 @@ export function addShow(program: Argv, context: CliContext): Argv {
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
         .options(showFlags)
-        .example('$0 show demo', 'size, mode, space taken, last checkpoint; while it is served: data at risk, wear'),
+        .example('$0 show demo', 'size, mode, space taken, last checkpoint, damage; while it is served: data at risk, wear'),
     async (parsed) => {
       const details = await lookUp(context, parsed.data, parsed.name);
       context.terminal.out(parsed.json ? formatJson(details) : describeVolume(details));

@@ -1,0 +1,206 @@
+/**
+ * A volume that is open for reading alone: it is damaged, or its disk is full. No file of it is changed. What its files cannot tell
+ * for certain fails to be read (`corrupt`); what can be read is the newest there was.
+ */
+import type { Durability } from '../base/durability.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import type { FileLock } from '../env/env.ts';
+import type { BlockDevice, Completion } from './block-device.ts';
+import type { LoggedBlock, LoggedBlocks } from './logged-blocks.ts';
+import { ReadPath } from './read-path.ts';
+import type { VolumeCore } from './volume-core.ts';
+import type { VolumeStats, VolumeStatus } from './volume-info.ts';
+
+export interface ReadOnlyParts {
+  /** Its map stands for the volume before the log, but for what the log's records empty. */
+  readonly core: VolumeCore;
+  /** Newest version of the blocks that the log's records write. */
+  readonly logged: ReadonlyMap<number, LoggedBlock>;
+  readonly log: LoggedBlocks;
+  readonly lock: FileLock;
+  /** Why it takes no writes; says what to do. */
+  readonly reason: VolumeError;
+}
+
+/** Bytes of a read that stand together: in chunks (null), or in a record. */
+interface ReadPart {
+  readonly start: number;
+  end: number;
+  readonly logged: LoggedBlock | null;
+}
+
+const NOTHING_AT_RISK = { unsynced: { bytes: 0, ageMs: 0 }, unchunked: { bytes: 0, ageMs: 0 } } as const;
+const NOTHING_LOGGED = { logBytes: 0, logWrites: 0, logSyncs: 0 } as const;
+
+export class ReadOnlyVolume implements BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly blockSizeBytes: number;
+  readonly readOnly = true;
+  readonly durability: Durability;
+  /** Why it takes no writes. */
+  readonly reason: VolumeError;
+  /** It never took any: opened again it may. */
+  readonly failure = null;
+  readonly #parts: ReadOnlyParts;
+  readonly #core: VolumeCore;
+  readonly #reads: ReadPath;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: ReadOnlyParts) {
+    const { core } = parts;
+    this.#parts = parts;
+    this.#core = core;
+    this.#reads = new ReadPath(core);
+    this.name = core.name;
+    this.sizeBytes = core.manifest.sizeBytes;
+    this.blockSizeBytes = core.blockSizeBytes;
+    this.durability = core.manifest.durability;
+    this.reason = parts.reason;
+  }
+
+  stats(): VolumeStats {
+    const { counters, catalogue } = this.#core;
+    return { ...counters, ...NOTHING_LOGGED, liveBytes: catalogue.liveBlocks * this.blockSizeBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: 0 };
+  }
+
+  status(): VolumeStatus {
+    const wear = { deviceBytes: 0, userBytes: 0, factor: null };
+    return { atRisk: NOTHING_AT_RISK, wear, stats: this.stats(), failure: null, readOnly: this.reason.message };
+  }
+
+  #checkRead(offsetBytes: number, lengthBytes: number): void {
+    if (this.#closing !== null) throw new VolumeError('closed', `volume ${this.name} is closed`);
+    if (offsetBytes >= 0 && lengthBytes >= 0 && offsetBytes + lengthBytes <= this.sizeBytes) return;
+    throw new VolumeError('out-of-range', `${lengthBytes} bytes at ${offsetBytes} reach past the end of volume ${this.name} (${this.sizeBytes} bytes)`);
+  }
+
+  readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean {
+    this.#checkRead(offsetBytes, lengthBytes);
+    const isStored = this.#partsOf(offsetBytes, lengthBytes).every(({ logged }) => logged === null);
+    return isStored && this.#reads.readNow(offsetBytes, lengthBytes, target, targetStart);
+  }
+
+  /** Nobody is in a hurry here: what is read is copied. */
+  lend(offsetBytes: number, lengthBytes: number): null {
+    this.#checkRead(offsetBytes, lengthBytes);
+    return null;
+  }
+
+  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+    this.#checkRead(offsetBytes, target.length);
+    for (const { start, end, logged } of this.#partsOf(offsetBytes, target.length)) {
+      const piece = target.subarray(start, end);
+      if (logged === null) await this.#readStored(offsetBytes + start, piece);
+      else await this.#readLogged(logged, (offsetBytes + start) % this.blockSizeBytes, piece);
+    }
+  }
+
+  async #readStored(offsetBytes: number, target: Uint8Array): Promise<void> {
+    try {
+      await this.#reads.read(offsetBytes, target);
+    } catch (error) {
+      // No chunk is removed while the volume is read only: one that is not there is damage.
+      if (!(error instanceof VolumeError) || error.code !== 'not-found') throw error;
+      throw new VolumeError('corrupt', `${error.message}; basalt check ${this.name} says more`, { cause: error, context: error.context });
+    }
+  }
+
+  async #readLogged(logged: LoggedBlock, startInBlock: number, target: Uint8Array): Promise<void> {
+    try {
+      const { bytes } = await this.#parts.log.read(logged);
+      target.set(bytes.subarray(startInBlock, startInBlock + target.length));
+    } catch (error) {
+      throw toVolumeError(error, `reading the log of volume ${this.name}`);
+    }
+    this.#core.counters.readBytes += target.length;
+  }
+
+  #partsOf(offsetBytes: number, lengthBytes: number): ReadPart[] {
+    const { logged } = this.#parts;
+    if (logged.size === 0) return [{ start: 0, end: lengthBytes, logged: null }];
+    const parts: ReadPart[] = [];
+    let start = 0;
+    while (start < lengthBytes) {
+      const blockNumber = Math.floor((offsetBytes + start) / this.blockSizeBytes);
+      const end = Math.min(lengthBytes, (blockNumber + 1) * this.blockSizeBytes - offsetBytes);
+      const block = logged.get(blockNumber) ?? null;
+      const last = parts.at(-1);
+      if (block === null && last?.logged === null) last.end = end;
+      else parts.push({ start, end, logged: block });
+      start = end;
+    }
+    return parts;
+  }
+
+  async cache(offsetBytes: number, lengthBytes: number): Promise<void> {
+    this.#checkRead(offsetBytes, lengthBytes);
+    await this.#reads.cache(offsetBytes, lengthBytes);
+  }
+
+  #refusal(): VolumeError {
+    if (this.#closing !== null) return new VolumeError('closed', `volume ${this.name} is closed`);
+    return new VolumeError('read-only', `volume ${this.name} is open for reading alone: ${this.reason.message}`, { cause: this.reason });
+  }
+
+  writeNow(): never {
+    throw this.#refusal();
+  }
+
+  zeroNow(): never {
+    throw this.#refusal();
+  }
+
+  trimNow(): never {
+    throw this.#refusal();
+  }
+
+  write(): Promise<never> {
+    return Promise.reject(this.#refusal());
+  }
+
+  zero(): Promise<never> {
+    return Promise.reject(this.#refusal());
+  }
+
+  trim(): Promise<never> {
+    return Promise.reject(this.#refusal());
+  }
+
+  setDurability(): Promise<never> {
+    return Promise.reject(this.#refusal());
+  }
+
+  whenAdmitting(): Promise<never> {
+    return Promise.reject(this.#refusal());
+  }
+
+  /** Nothing was written. */
+  flushNow(completion: Completion): void {
+    this.#checkRead(0, 0);
+    completion.settle(null);
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  submit(): void {
+    // There is nothing to hand over.
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { log, lock } = this.#parts;
+    this.#core.closed = true;
+    await this.#core.reader.close();
+    await log.close();
+    this.#core.releaseMemory();
+    await lock.release();
+    this.#core.env.logger.log('info', 'volume-closed', { volume: this.name, ...this.stats() });
+  }
+}
