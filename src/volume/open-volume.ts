@@ -194,21 +194,23 @@ class Opening {
 
   async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher, rewrite: LogRewrite): Promise<LogRecovery> {
     const stopListening = core.arena.onRoom(() => core.room.wake());
-    const apply = async (replayed: ReplayedRecord): Promise<void> => {
-      const { record, bytes, view } = replayed;
-      rewrite.replayed(replayed);
-      const isWrite = record.kind === RECORD_KIND.WRITE;
-      const blockCount = isWrite ? record.blockCount : 0;
-      if (!writes.hasRoom(blockCount)) {
-        await this.#prepareToFlush(core);
-        await this.#waitForRoom(core, writes, flusher, blockCount);
-      }
-      if (isWrite) {
+    const put = ({ record, bytes, view }: ReplayedRecord): void => {
+      const { lsn, blockNumber, blockCount, provisioned } = record;
+      if (record.kind === RECORD_KIND.WRITE) {
         const payload = bytes.subarray(record.payloadOffset, record.endOffset);
-        writes.replayWrite(record.lsn, record.blockNumber, record.blockCount, payload, (index) => recordChecksum(view, record, index));
+        writes.replayWrite(lsn, blockNumber, blockCount, payload, (index) => recordChecksum(view, record, index));
       } else {
-        writes.replayZero(record.lsn, { blockNumber: record.blockNumber, blockCount: record.blockCount, provisioned: record.provisioned });
+        writes.replayZero(lsn, { blockNumber, blockCount, provisioned });
       }
+    };
+    const apply = (replayed: ReplayedRecord): Promise<void> | undefined => {
+      rewrite.replayed(replayed);
+      // At once, not only when memory is short: memory that is touched for the first time costs more than the copy.
+      writes.releaseSuperseded();
+      const blockCount = replayed.record.kind === RECORD_KIND.WRITE ? replayed.record.blockCount : 0;
+      if (!writes.hasRoom(blockCount)) return this.#makeRoom(core, writes, flusher, blockCount).then(() => put(replayed));
+      put(replayed);
+      return undefined;
     };
     try {
       return await recoverLog({ ...this.#recoveryOptions(core), apply });
@@ -222,10 +224,15 @@ class Opening {
     return { files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut };
   }
 
+  async #makeRoom(core: VolumeCore, writes: WritePath, flusher: Flusher, blockCount: number): Promise<void> {
+    await this.#prepareToFlush(core);
+    await this.#waitForRoom(core, writes, flusher, blockCount);
+  }
+
   /** The log does not fit the memory, so that chunks must be made of its first records: not before the rest was found sound. */
   async #prepareToFlush(core: VolumeCore): Promise<void> {
     if (this.#epochTaken) return;
-    await recoverLog({ ...this.#recoveryOptions(core), apply: () => Promise.resolve() });
+    await recoverLog({ ...this.#recoveryOptions(core), apply: () => undefined });
     await this.#takeEpoch(core.manifest);
   }
 

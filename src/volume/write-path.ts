@@ -329,7 +329,7 @@ export class WritePath {
 
   /**
    * Frees the memory of sealed slabs that later slabs have overwritten whole. To be called between turns: what the log
-   * has not written yet may still be needed there.
+   * has not written yet may still be needed there (in recovery it has all of it).
    */
   releaseSuperseded(): void {
     if (!this.#someSuperseded) return;
@@ -337,7 +337,7 @@ export class WritePath {
     for (const dirty of this.sealed) {
       const { slab } = dirty;
       if (slab === null || slab.currentCount > 0 || dirty.ranges.length > 0) continue;
-      if (dirty.lastLsn > this.#core.log.writtenLsn) {
+      if (dirty.lastLsn > (this.#core.logIfOpen?.writtenLsn ?? Number.POSITIVE_INFINITY)) {
         this.#someSuperseded = true;
         continue;
       }

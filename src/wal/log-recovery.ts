@@ -6,11 +6,9 @@
  */
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
-import { viewOf } from '../format/bytes.ts';
-import { DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, type LogFileHeader, RECORD_MAGIC_BYTES, type RecordContext, type RecordOutcome, decodeLogHeader, decodeRecord, firstBadBlock, recordSeed } from '../format/log-record.ts';
+import { type DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, type LogFileHeader, type RecordContext, decodeLogHeader, recordSeed } from '../format/log-record.ts';
+import { LogFileReader, WindowBuffers } from './log-file-reader.ts';
 import type { LogLife } from './log-ring.ts';
-
-const WINDOW_BYTES = 2 * 1024 * 1024;
 
 /** A record that recovery hands on; `bytes` hold its payload and are used again when `apply` has settled. */
 export interface ReplayedRecord {
@@ -33,7 +31,8 @@ export interface LogRecoveryOptions {
   readonly chunkedLsn: number;
   /** Records of epochs before `cut.epoch` count only up to `cut.lsn`: the volume was opened without the later ones. */
   readonly cut: { readonly epoch: number; readonly lsn: number };
-  readonly apply: (replayed: ReplayedRecord) => Promise<void>;
+  /** Nothing to wait for: recovery goes on in the same turn. A promise for each of 100,000 records takes as long as their checksums. */
+  readonly apply: (replayed: ReplayedRecord) => Promise<void> | undefined;
   /** Told of whole records behind the end of the run, also dead ones. */
   readonly behind?: (replayed: ReplayedRecord) => void;
 }
@@ -60,74 +59,6 @@ export interface LogExamination extends LogRecovery {
   readonly headers: readonly { readonly fileIndex: number; readonly fault: HeaderFault }[];
   /** Files whose header is valid. */
   readonly ownFiles: number;
-}
-
-/** Reads records of one log file through a sliding window. */
-class LogFileReader {
-  readonly #file: File;
-  readonly #sizeBytes: number;
-  readonly #context: RecordContext;
-  #window: Uint8Array = new Uint8Array(WINDOW_BYTES);
-  #base = 0;
-  #length = 0;
-  bytes: Uint8Array = this.#window.subarray(0, 0);
-  view: DataView = viewOf(this.bytes);
-  readonly record = new DecodedRecord();
-
-  constructor(file: File, sizeBytes: number, context: RecordContext) {
-    this.#file = file;
-    this.#sizeBytes = sizeBytes;
-    this.#context = context;
-  }
-
-  /** Decodes the record at `offset` of the file, payload checksums and all. `record` has offsets within `bytes`. */
-  async recordAt(offset: number): Promise<Exclude<RecordOutcome, 'short'>> {
-    if (offset < this.#base || offset > this.#base + this.#length) await this.#load(offset, this.#window.length);
-    let outcome = decodeRecord(this.bytes, this.view, offset - this.#base, this.#context, this.record);
-    while (outcome === 'short') {
-      if (this.#base + this.#length >= this.#sizeBytes) {
-        this.record.reason = 'the file ends within the record';
-        return 'invalid';
-      }
-      // The window moves to the record; one that is longer than the window makes it grow, up to the file.
-      await this.#load(offset, this.#base === offset ? this.#window.length * 2 : this.#window.length);
-      outcome = decodeRecord(this.bytes, this.view, 0, this.#context, this.record);
-    }
-    if (outcome === 'valid' && firstBadBlock(this.bytes, this.view, this.record, this.#context.blockSizeBytes) >= 0) {
-      this.record.reason = 'wrong block checksum';
-      return 'invalid';
-    }
-    return outcome;
-  }
-
-  /** File offset just behind the record decoded last. */
-  get endOffset(): number {
-    return this.#base + this.record.endOffset;
-  }
-
-  async #load(offset: number, windowBytes: number): Promise<void> {
-    if (windowBytes > this.#window.length) this.#window = new Uint8Array(Math.min(windowBytes, Math.max(this.#sizeBytes, WINDOW_BYTES)));
-    const wanted = Math.min(this.#window.length, Math.max(0, this.#sizeBytes - offset));
-    const got = await this.#file.read(this.#window.subarray(0, wanted), offset);
-    this.#base = offset;
-    this.#length = got;
-    this.bytes = this.#window.subarray(0, got);
-    this.view = viewOf(this.bytes);
-  }
-
-  /** Offset of the next place at or behind `offset` that looks like a record, or -1. */
-  async nextCandidate(offset: number): Promise<number> {
-    let at = offset;
-    while (at < this.#sizeBytes) {
-      if (at < this.#base || at >= this.#base + this.#length) await this.#load(at, this.#window.length);
-      if (this.#length === 0) return -1;
-      const found = Buffer.from(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength).indexOf(RECORD_MAGIC_BYTES, at - this.#base);
-      if (found >= 0 && (this.#base + found) % 8 === 0) return this.#base + found;
-      at = found >= 0 ? this.#base + found + 1 : Math.max(at + 1, this.#base + this.#length - 3);
-      if (at + RECORD_MAGIC_BYTES.length > this.#sizeBytes) return -1;
-    }
-    return -1;
-  }
 }
 
 interface FoundFile {
@@ -191,6 +122,7 @@ class Replay {
   #records = 0;
   #damage: LogDamage | null = null;
   readonly #context: RecordContext;
+  readonly #buffers = new WindowBuffers();
 
   constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[]) {
     this.#options = options;
@@ -232,11 +164,22 @@ class Replay {
   }
 
   async #replayLife(life: FoundLife, lastLsn: number): Promise<{ offset: number; end: string }> {
+    const reader = new LogFileReader(life, this.#context, this.#buffers);
+    try {
+      return await this.#replayRecords(reader, life, lastLsn);
+    } finally {
+      await reader.end();
+    }
+  }
+
+  async #replayRecords(reader: LogFileReader, life: FoundLife, lastLsn: number): Promise<{ offset: number; end: string }> {
     const { chunkedLsn } = this.#options;
-    const reader = new LogFileReader(life.file, life.sizeBytes, this.#context);
     let offset = LOG_HEADER_BYTES;
     for (;;) {
-      const reason = this.#next > lastLsn ? 'what follows was cut off earlier' : await this.#recordFault(reader, life, offset);
+      const isDead = this.#next > lastLsn;
+      const outcome = isDead ? 'invalid' : reader.recordAt(offset);
+      const isWhole = (typeof outcome === 'string' ? outcome : await outcome) === 'valid';
+      const reason = isDead ? 'what follows was cut off earlier' : this.#recordFault(reader, life, isWhole);
       if (reason !== null) {
         const resumed = this.#next <= Math.min(chunkedLsn, lastLsn) ? await this.#resumeBehind(reader, life, offset, lastLsn) : -1;
         if (resumed < 0) {
@@ -249,7 +192,8 @@ class Replay {
       const { record } = reader;
       const end = reader.endOffset;
       if (record.lsn > chunkedLsn) {
-        await this.#options.apply({ record, bytes: reader.bytes, view: reader.view, fileIndex: life.fileIndex, offsetBytes: offset });
+        const applied = this.#options.apply({ record, bytes: reader.bytes, view: reader.view, fileIndex: life.fileIndex, offsetBytes: offset });
+        if (applied !== undefined) await applied;
         this.#records += 1;
       }
       this.#next = record.lsn + 1;
@@ -257,9 +201,9 @@ class Replay {
     }
   }
 
-  /** Why the record at `offset` is not the next of the run, or null if it is. */
-  async #recordFault(reader: LogFileReader, life: FoundLife, offset: number): Promise<string | null> {
-    if ((await reader.recordAt(offset)) === 'invalid') return reader.record.reason;
+  /** Why the record that was looked at is not the next of the run, or null if it is. */
+  #recordFault(reader: LogFileReader, life: FoundLife, isWhole: boolean): string | null {
+    if (!isWhole) return reader.record.reason;
     const { record } = reader;
     if (record.generation !== life.generation) return `record of generation ${record.generation}, not ${life.generation}`;
     if (record.lsn !== this.#next) return `record has LSN ${record.lsn}`;
@@ -305,7 +249,15 @@ class Replay {
 
   /** Looks at the records of one life; without a header that of the first record is meant. */
   async #checkRecords(found: FoundFile, from: number, life: number | null, end: string): Promise<void> {
-    const reader = new LogFileReader(found.file, found.sizeBytes, this.#context);
+    const reader = new LogFileReader(found, this.#context, this.#buffers);
+    try {
+      await this.#checkRecordsOf(reader, found, from, life, end);
+    } finally {
+      await reader.end();
+    }
+  }
+
+  async #checkRecordsOf(reader: LogFileReader, found: FoundFile, from: number, life: number | null, end: string): Promise<void> {
     let generation = life;
     let at = await reader.nextCandidate(from);
     while (at >= 0) {

@@ -5,6 +5,7 @@
  *
  * Only the records that no later record calls durable are written again: at most what may be unsynced in the volume's mode.
  */
+import { forEachLimited } from '../base/async.ts';
 import { checksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
@@ -13,6 +14,7 @@ import type { ReplayedRecord } from './log-recovery.ts';
 
 /** Bytes that are read and written at a time; a longer record goes alone. */
 const PIECE_BYTES = 1024 * 1024;
+const FILES_AT_ONCE = 3;
 
 /** Records that lie together, of one life. */
 interface Piece {
@@ -58,30 +60,40 @@ export class LogRewrite {
     }
   }
 
-  /** Writes the records, and the headers of their lives, where they stand. Errors: `failed` if they are no longer what was replayed, `io-error`. */
+  /**
+   * Writes the records, and the headers of their lives, where they stand, and syncs their files: durable on return. One file is synced
+   * while the next ones are written. Errors: `failed` if they are no longer what was replayed, `io-error`.
+   */
   async run(): Promise<void> {
-    const headers = new Set<number>();
+    const lives = new Map<number, Piece[]>();
     for (const piece of this.#pieces) {
-      if (!headers.has(piece.fileIndex)) await this.#rewriteHeader(piece);
-      headers.add(piece.fileIndex);
-      const bytes = await this.#read(piece.fileIndex, piece.offsetBytes, piece.lengthBytes);
-      if (checksum(bytes) !== piece.checksum) throw changed(piece.fileIndex, piece.offsetBytes);
-      await this.#files[piece.fileIndex].write([bytes], piece.offsetBytes);
+      const pieces = lives.get(piece.fileIndex) ?? [];
+      lives.set(piece.fileIndex, pieces);
+      pieces.push(piece);
     }
+    await forEachLimited([...lives.values()], FILES_AT_ONCE, (pieces) => this.#rewriteLife(pieces));
   }
 
-  async #rewriteHeader({ fileIndex, generation }: Piece): Promise<void> {
-    const bytes = await this.#read(fileIndex, 0, LOG_HEADER_BYTES);
-    const header = decodeLogHeader(bytes, { ...this.#identity, fileIndex });
+  async #rewriteLife(pieces: readonly Piece[]): Promise<void> {
+    const [{ fileIndex, generation }] = pieces;
+    const file = this.#files[fileIndex];
+    const buffer = new Uint8Array(Math.max(LOG_HEADER_BYTES, ...pieces.map(({ lengthBytes }) => lengthBytes)));
+    const headerBytes = await this.#read(fileIndex, 0, buffer.subarray(0, LOG_HEADER_BYTES));
+    const header = decodeLogHeader(headerBytes, { ...this.#identity, fileIndex });
     if ('fault' in header || header.generation !== generation) throw changed(fileIndex, 0);
-    await this.#files[fileIndex].write([bytes], 0);
+    await file.write([headerBytes], 0);
+    for (const piece of pieces) {
+      const bytes = await this.#read(fileIndex, piece.offsetBytes, buffer.subarray(0, piece.lengthBytes));
+      if (checksum(bytes) !== piece.checksum) throw changed(fileIndex, piece.offsetBytes);
+      await file.write([bytes], piece.offsetBytes);
+    }
+    await file.sync();
   }
 
-  async #read(fileIndex: number, offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
-    const bytes = new Uint8Array(lengthBytes);
-    const got = await this.#files[fileIndex].read(bytes, offsetBytes);
-    if (got !== lengthBytes) throw changed(fileIndex, offsetBytes);
-    return bytes;
+  async #read(fileIndex: number, offsetBytes: number, target: Uint8Array): Promise<Uint8Array> {
+    const got = await this.#files[fileIndex].read(target, offsetBytes);
+    if (got !== target.length) throw changed(fileIndex, offsetBytes);
+    return target;
   }
 }
 

@@ -31,6 +31,7 @@ export class Ended implements Waiter {
 export interface LogOptions {
   readonly durability?: Durability;
   readonly settings?: Partial<EngineSettings>;
+  readonly blockBytes?: number;
   readonly fileBytes?: number;
   readonly fileCount?: number;
   readonly files?: readonly FakeFile[];
@@ -46,10 +47,12 @@ export class LogHarness {
   readonly ring: LogRing;
   readonly log: LogWriter;
   readonly failures: VolumeError[] = [];
+  readonly #blockBytes: number;
   rooms = 0;
 
   constructor(options: LogOptions = {}) {
-    const { fileCount = 3, fileBytes = 128 * 1024, epoch = 1, lastLsn = 0, lives = [], chunkedLsn = 0 } = options;
+    const { fileCount = 3, fileBytes = 128 * 1024, epoch = 1, lastLsn = 0, lives = [], chunkedLsn = 0, blockBytes = BLOCK_BYTES } = options;
+    this.#blockBytes = blockBytes;
     this.files = options.files ?? Array.from({ length: fileCount }, () => new FakeFile());
     this.ring = new LogRing({ fileCount, fileBytes, epoch, lives, chunkedLsn });
     this.log = new LogWriter({
@@ -57,7 +60,7 @@ export class LogHarness {
       files: this.files,
       ring: this.ring,
       volumeId: VOLUME_ID,
-      blockSizeBytes: BLOCK_BYTES,
+      blockSizeBytes: blockBytes,
       epoch,
       lastLsn,
       durability: options.durability ?? 'relaxed',
@@ -75,8 +78,9 @@ export class LogHarness {
 
   /** Appends a write of `blockCount` blocks whose content says which record it is. */
   append(blockNumber = 0, blockCount = 1): number {
-    const payload = pattern(1000 + this.log.lastLsn + 1, blockCount);
-    const checksums = Uint32Array.from({ length: blockCount }, (_, index) => checksum(payload.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES)));
+    const size = this.#blockBytes;
+    const payload = pattern(1000 + this.log.lastLsn + 1, (blockCount * size) / BLOCK_BYTES);
+    const checksums = Uint32Array.from({ length: blockCount }, (_, index) => checksum(payload.subarray(index * size, (index + 1) * size)));
     return this.log.appendWrite(blockNumber, blockCount, payload, checksums, 0);
   }
 
@@ -118,20 +122,20 @@ export interface Replayed {
 }
 
 /** Recovers the log in `files`; checks that each record has the content that the harness gave it. */
-export async function recover(files: readonly FakeFile[], options: { readonly chunkedLsn?: number; readonly cut?: { epoch: number; lsn: number } } = {}): Promise<LogRecovery & { replayed: Replayed[] }> {
-  const { chunkedLsn = 0, cut = { epoch: 0, lsn: 0 } } = options;
+export async function recover(files: readonly FakeFile[], options: { readonly chunkedLsn?: number; readonly cut?: { epoch: number; lsn: number }; readonly blockBytes?: number } = {}): Promise<LogRecovery & { replayed: Replayed[] }> {
+  const { chunkedLsn = 0, cut = { epoch: 0, lsn: 0 }, blockBytes = BLOCK_BYTES } = options;
   const replayed: Replayed[] = [];
   const recovery = await recoverLog({
     files,
     volumeId: VOLUME_ID,
-    blockSizeBytes: BLOCK_BYTES,
+    blockSizeBytes: blockBytes,
     volumeBlocks: VOLUME_BLOCKS,
     chunkedLsn,
     cut,
     apply: ({ record, bytes }) => {
       const { lsn, kind, blockNumber, blockCount } = record;
       const payload = Buffer.from(bytes.subarray(record.payloadOffset, record.endOffset));
-      if (kind === RECORD_KIND.WRITE && Buffer.compare(payload, pattern(1000 + lsn, blockCount)) !== 0) throw new Error(`record ${lsn} has the bytes of another one`);
+      if (kind === RECORD_KIND.WRITE && Buffer.compare(payload, pattern(1000 + lsn, payload.length / BLOCK_BYTES)) !== 0) throw new Error(`record ${lsn} has the bytes of another one`);
       replayed.push({ lsn, kind, blockNumber, blockCount, payload });
       return Promise.resolve();
     },
