@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint config sim exhaustive mutants bench bench-micro bench-slow-card byte-flip crash crash-full strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip crash crash-full strace-crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench: dist/.built tools ## compare with nbdkit and qemu-nbd under fio (ARGS=--h
 
 bench-micro: tools ## time the parts of the data path one by one (ARGS="codec arena index log")
 	@node build/tools/bench/micro/main.js $(ARGS)
+
+bench-open: tools ## time the opening of 25 million stored blocks, and of 100,000 log records after a kill -9 (ARGS=--help)
+	@node build/tools/bench/opening/main.js $(ARGS)
 
 bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root
 	@node build/tools/bench/slow-card.js $(ARGS)

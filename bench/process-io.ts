@@ -22,6 +22,11 @@ export async function peakResidentBytes(pid: number): Promise<number> {
   return numberOf(await readFile(`/proc/${pid}/status`, 'utf8'), 'VmHWM') * 1024;
 }
 
+/** The resident set that the process has now, in bytes. */
+export async function currentResidentBytes(pid: number): Promise<number> {
+  return numberOf(await readFile(`/proc/${pid}/status`, 'utf8'), 'VmRSS') * 1024;
+}
+
 /** Processor time of all threads so far, in seconds. */
 export async function processorSeconds(pid: number): Promise<number> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8');
