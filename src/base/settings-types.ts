@@ -3,6 +3,10 @@
  * table, `config/settings.ts`, which builds these objects; nothing below `config/` has a default of its own.
  */
 
+/** Whether the log's records are compressed; `auto`: while the disk is slower than compressing. */
+export const LOG_COMPRESSIONS = ['off', 'lz4', 'auto'] as const;
+export type LogCompression = (typeof LOG_COMPRESSIONS)[number];
+
 /** Limits and policies of the volume engine. Bytes, milliseconds and counts as the names say. */
 export interface EngineSettings {
   /** Memory for block data in all volumes together: dirty slabs and clean (cached) ones. */
@@ -17,6 +21,7 @@ export interface EngineSettings {
   readonly openChunkFiles: number;
   readonly logFileBytes: number;
   readonly logFileCount: number;
+  readonly logCompress: LogCompression;
   /** Largest log write done within the turn; a larger one goes through the thread pool. */
   readonly logInlineBytes: number;
   /** A log write in the turn that takes longer than this sends the next ones to the thread pool for a while. */

@@ -35,6 +35,10 @@ export function parseSetting(place: SettingPlace, raw: unknown): number | string
     if (raw.includes('\0')) throw bad(place, 'contains a NUL character');
     return raw;
   }
+  if (setting.type === 'choice') {
+    if (typeof raw !== 'string' || !setting.values.includes(raw)) throw bad(place, `must be ${describeRange(setting)}, not ${typeof raw === 'string' ? JSON.stringify(raw) : describe(raw)}`);
+    return raw;
+  }
   const value = toNumber(place, setting, raw);
   if (!(value >= setting.min && value <= setting.max)) {
     throw bad(place, `${formatSetting(setting, value)} is out of range: ${describeRange(setting)}`);
@@ -97,6 +101,7 @@ function formatDuration(ms: number): string {
 /** `from 1 MiB to 4 GiB, a multiple of 64 KiB`. */
 export function describeRange(setting: Setting): string {
   if (setting.type === 'text') return `at most ${setting.maxBytes} bytes`;
+  if (setting.type === 'choice') return `one of ${setting.values.join(', ')}`;
   const range = `from ${formatSetting(setting, setting.min)} to ${formatSetting(setting, setting.max)}`;
   return setting.step > 1 ? `${range}, a multiple of ${formatSetting(setting, setting.step)}` : range;
 }

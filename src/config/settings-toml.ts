@@ -12,7 +12,7 @@ const HEADER = `# Every setting of basalt with its default, made from the table 
 
 /** A default as TOML: sizes as text in the largest whole unit, everything else bare. */
 function tomlValue(setting: Setting): string {
-  if (setting.type === 'text') return JSON.stringify(setting.default);
+  if (setting.type === 'text' || setting.type === 'choice') return JSON.stringify(setting.default);
   if (setting.type !== 'size') return String(setting.default);
   const text = formatSetting(setting, setting.default);
   return `"${text.replace(/ (?:([KMGTP])iB|B)$/, '$1')}"`;

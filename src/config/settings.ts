@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import type { EngineSettings, ServerSettings, Settings } from '../base/settings-types.ts';
+import { type EngineSettings, LOG_COMPRESSIONS, type ServerSettings, type Settings } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -46,10 +46,18 @@ export interface TextSetting {
   readonly description: string;
 }
 
-export type Setting = NumberSetting | TextSetting;
+/** One of a few words. */
+export interface ChoiceSetting<T extends string = string> {
+  readonly type: 'choice';
+  readonly default: T;
+  readonly values: readonly T[];
+  readonly description: string;
+}
+
+export type Setting = NumberSetting | TextSetting | ChoiceSetting;
 
 /** One row for each property of `T`: the compiler refuses a table that lacks one. */
-type Table<T> = { readonly [K in keyof T]: T[K] extends number ? NumberSetting : TextSetting };
+type Table<T> = { readonly [K in keyof T]: T[K] extends number ? NumberSetting : T[K] extends string ? (string extends T[K] ? TextSetting : ChoiceSetting<T[K]>) : never };
 
 type Numbers = readonly [defaultValue: number, min: number, max: number];
 
@@ -78,6 +86,7 @@ const ENGINE: Table<EngineSettings> = {
   openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
+  logCompress: { type: 'choice', default: 'auto', values: LOG_COMPRESSIONS, description: 'Compress the log, where that saves a tenth or more: auto does while its syncs are slow, as on a card. Not read by versions before this setting.' },
   logInlineBytes: size([192 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
   logInlineSyncLatencyMs: milliseconds([0.5, 0, 1000], 'Log syncs as fast as this are done on the main thread; 0: never.'),
@@ -160,9 +169,11 @@ export function buildSettings(values: SettingValues = new Map()): ProgramSetting
     const value = values.get(key);
     return typeof value === 'string' ? value : setting.default;
   };
+  const choiceAt = <T extends string>(key: string, setting: ChoiceSetting<T>): T => setting.values.find((choice) => choice === values.get(key)) ?? setting.default;
   const { defaultExport, ...serverNumbers } = SERVER;
+  const { logCompress, ...engineNumbers } = ENGINE;
   return {
-    engine: numbersOf('engine', ENGINE, numberAt),
+    engine: { ...numbersOf('engine', engineNumbers, numberAt), logCompress: choiceAt('engine.log_compress', logCompress) },
     server: { ...numbersOf('server', serverNumbers, numberAt), defaultExport: textAt('server.default_export', defaultExport) },
     control: numbersOf('control', CONTROL, numberAt),
     process: numbersOf('process', PROCESS, numberAt),

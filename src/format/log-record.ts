@@ -6,7 +6,7 @@
  * | offset | size | field |
  * |---|---|---|
  * | 0 | 8 | magic `BASALTLG` |
- * | 8 | 4 | format version, 1 |
+ * | 8 | 4 | format version: 1, or 2 if this life may have records of codec 1 |
  * | 12 | 4 | block size in bytes |
  * | 16 | 16 | volume id |
  * | 32 | 8 | generation: number of this life, epoch x 2^24 + a count from 0: it grows from life to life and is never used twice |
@@ -24,7 +24,7 @@
  * | 0 | 4 | magic `BLR1` |
  * | 4 | 1 | kind: 1 write, 2 zero |
  * | 5 | 1 | flags: bit 0 (zero only): the range stays provisioned |
- * | 6 | 1 | codec of the payload: 0 none |
+ * | 6 | 1 | codec of the payload: 0 none, 1 LZ4 (version 2, kind 1) |
  * | 7 | 1 | zero |
  * | 8 | 8 | generation of the file's present life |
  * | 16 | 8 | LSN |
@@ -32,11 +32,13 @@
  * | 32 | 8 | first block |
  * | 40 | 8 | number of blocks |
  * | 48 | 4 | stored length of the payload in bytes (kind 2: 0) |
- * | 52 | 8 | zero |
+ * | 52 | 4 | codec 1: CRC-32 of the stored payload; else zero |
+ * | 56 | 4 | zero |
  * | 60 | 4 | CRC-32 of the volume id, of bytes 0 to 59 and of the table that follows |
  * | 64 | 4n | kind 1: CRC-32 of each of the n blocks |
  * | 64 + 4n | 0 or 4 | zero, to a multiple of 8 |
- * | then | stored length | payload: the blocks |
+ * | then | stored length | payload: the blocks; codec 1: all of them as one LZ4 block, without a length in front |
+ * | then | 0 to 7 | zero, to a multiple of 8 |
  *
  * The volume id in the CRC keeps data of the volume's users, who do not know it, from passing for records: a reader looks for records behind
  * damage, also within payloads.
@@ -44,16 +46,23 @@
  * A header is valid if and only if magic, version, volume id, block size, place and CRC are right.
  * A record is valid if and only if it lies whole inside the file, its magic, kind, codec and CRC are right, its generation is
  * the header's, its LSN is the expected one, a write has 1 to 65535 blocks and a payload of just their size, and each block has its CRC.
+ * A payload of codec 1 is shorter than its blocks, which are 1 MiB together at most; it has its CRC, and is decoded only then.
  */
 import { checksum, formatChecksum, shortChecksum } from '../base/checksum.ts';
+import { lz4Decompress } from '../base/lz4.ts';
 import { readU64, viewOf, writeU64 } from './bytes.ts';
 
 export const LOG_HEADER_BYTES = 4096;
 export const RECORD_HEADER_BYTES = 64;
-export const LOG_VERSION = 1;
+/** Of a life without, and with, compressed payloads. */
+export const LOG_VERSION = { PLAIN: 1, COMPRESSED: 2 } as const;
+export type LogVersion = (typeof LOG_VERSION)[keyof typeof LOG_VERSION];
 export const RECORD_KIND = { WRITE: 1, ZERO: 2 } as const;
+export const RECORD_CODEC = { NONE: 0, LZ4: 1 } as const;
 export const RECORD_FLAG_PROVISIONED = 1;
 export const MAX_RECORD_BLOCKS = 65535;
+/** Most bytes of blocks in one compressed payload: what a reader may have to make room for. */
+export const MAX_COMPRESSED_BYTES = 1024 * 1024;
 
 const LOG_MAGIC = Buffer.from('BASALTLG', 'latin1');
 /** `BLR1` as the bytes stand in the file. */
@@ -67,6 +76,7 @@ const RECORD_CRC_OFFSET = 60;
 const SHORT_PREFIX_BYTES = 128;
 
 export interface LogFileHeader {
+  readonly version: LogVersion;
   readonly volumeId: Uint8Array;
   readonly blockSizeBytes: number;
   readonly generation: number;
@@ -80,7 +90,7 @@ export function encodeLogHeader(header: LogFileHeader): Uint8Array {
   const bytes = new Uint8Array(LOG_HEADER_BYTES);
   const view = viewOf(bytes);
   bytes.set(LOG_MAGIC, 0);
-  view.setUint32(8, LOG_VERSION, true);
+  view.setUint32(8, header.version, true);
   view.setUint32(12, header.blockSizeBytes, true);
   bytes.set(header.volumeId, 16);
   writeU64(view, 32, header.generation);
@@ -114,13 +124,14 @@ export function decodeLogHeader(
   const computed = checksum(bytes.subarray(0, HEADER_CRC_OFFSET));
   if (stored !== computed) return { fault: 'damaged', detail: `checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}` };
   const version = view.getUint32(8, true);
-  if (version !== LOG_VERSION) return { fault: 'foreign', detail: `format version ${version}, expected ${LOG_VERSION}` };
+  if (version !== LOG_VERSION.PLAIN && version !== LOG_VERSION.COMPRESSED) return { fault: 'foreign', detail: `format version ${version}, expected 1 or 2` };
   if (Buffer.compare(bytes.subarray(16, 32), expected.volumeId) !== 0) return { fault: 'foreign', detail: 'belongs to another volume' };
   const blockSizeBytes = view.getUint32(12, true);
   if (blockSizeBytes !== expected.blockSizeBytes) return { fault: 'foreign', detail: `block size ${blockSizeBytes}, expected ${expected.blockSizeBytes}` };
   const fileIndex = view.getUint32(64, true);
   if (fileIndex !== expected.fileIndex) return { fault: 'foreign', detail: `is file ${fileIndex} of the ring, expected ${expected.fileIndex}` };
-  const header = {
+  const header: LogFileHeader = {
+    version,
     volumeId: new Uint8Array(bytes.subarray(16, 32)),
     blockSizeBytes,
     generation: readU64(view, 32),
@@ -139,7 +150,12 @@ export function recordPrefixBytes(kind: number, blockCount: number): number {
   return RECORD_HEADER_BYTES + ((blockCount * 4 + 7) & ~7);
 }
 
-/** All bytes of a record. */
+/** A length made up to a multiple of 8: a compressed payload's place in the log. */
+export function paddedBytes(length: number): number {
+  return (length + 7) & ~7;
+}
+
+/** All bytes of a record whose payload is stored as it is. */
 export function recordBytes(kind: number, blockCount: number, blockSizeBytes: number): number {
   const payload = kind === RECORD_KIND.WRITE ? blockCount * blockSizeBytes : 0;
   return recordPrefixBytes(kind, blockCount) + payload;
@@ -165,6 +181,10 @@ export interface RecordFields {
   durableLsn: number;
   blockNumber: number;
   blockCount: number;
+  codec: number;
+  /** Of the payload as it is stored: its length, and its CRC if it is compressed. */
+  storedBytes: number;
+  storedChecksum: number;
 }
 
 /**
@@ -185,15 +205,15 @@ export function encodeRecordPrefix(
   view.setUint32(offset, RECORD_MAGIC, true);
   target[offset + 4] = record.kind;
   target[offset + 5] = record.provisioned ? RECORD_FLAG_PROVISIONED : 0;
-  target[offset + 6] = 0;
+  target[offset + 6] = record.codec;
   target[offset + 7] = 0;
   writeU64(view, offset + 8, record.generation);
   writeU64(view, offset + 16, record.lsn);
   writeU64(view, offset + 24, record.durableLsn);
   writeU64(view, offset + 32, record.blockNumber);
   writeU64(view, offset + 40, record.blockCount);
-  view.setUint32(offset + 48, isWrite ? record.blockCount * context.blockSizeBytes : 0, true);
-  view.setUint32(offset + 52, 0, true);
+  view.setUint32(offset + 48, record.storedBytes, true);
+  view.setUint32(offset + 52, record.storedChecksum, true);
   view.setUint32(offset + 56, 0, true);
   if (isWrite) {
     view.setUint32(offset + length - 4, 0, true); // the padding, if there is any; else overwritten below
@@ -222,6 +242,9 @@ export class DecodedRecord implements RecordFields {
   durableLsn = 0;
   blockNumber = 0;
   blockCount = 0;
+  codec = 0;
+  storedBytes = 0;
+  storedChecksum = 0;
   /** Offset of the payload, and of the first byte after the record, in the bytes that were decoded. */
   payloadOffset = 0;
   endOffset = 0;
@@ -238,12 +261,15 @@ export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, 
   if (view.getUint32(offset, true) !== RECORD_MAGIC) return invalid(record, 'no record (wrong magic)');
   const kind = bytes[offset + 4];
   if (kind !== RECORD_KIND.WRITE && kind !== RECORD_KIND.ZERO) return invalid(record, `record kind ${kind} is not known`);
-  if (bytes[offset + 6] !== 0) return invalid(record, `codec ${bytes[offset + 6]} is not known`);
+  const codec = bytes[offset + 6];
+  if (codec !== RECORD_CODEC.NONE && (codec !== RECORD_CODEC.LZ4 || kind !== RECORD_KIND.WRITE)) return invalid(record, `codec ${codec} is not known`);
   const blockCount = readU64(view, offset + 40);
   const isWrite = kind === RECORD_KIND.WRITE;
   if (blockCount <= 0 || (isWrite && blockCount > MAX_RECORD_BLOCKS)) return invalid(record, `${blockCount} blocks in a record`);
   const storedLength = view.getUint32(offset + 48, true);
-  if (storedLength !== (isWrite ? blockCount * blockSizeBytes : 0)) return invalid(record, `payload of ${storedLength} bytes for ${blockCount} blocks`);
+  const plainLength = isWrite ? blockCount * blockSizeBytes : 0;
+  const fits = codec === RECORD_CODEC.NONE ? storedLength === plainLength : storedLength > 0 && storedLength < plainLength && plainLength <= MAX_COMPRESSED_BYTES;
+  if (!fits) return invalid(record, `payload of ${storedLength} bytes for ${blockCount} blocks`);
   const prefix = recordPrefixBytes(kind, blockCount);
   if (offset + prefix > bytes.length) return 'short';
   if (view.getUint32(offset + RECORD_CRC_OFFSET, true) !== prefixChecksum(bytes, offset, prefix, seed)) return invalid(record, 'wrong header checksum');
@@ -255,7 +281,10 @@ export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, 
   record.blockNumber = readU64(view, offset + 32);
   record.blockCount = blockCount;
   record.payloadOffset = offset + prefix;
-  record.endOffset = offset + prefix + storedLength;
+  record.codec = codec;
+  record.storedBytes = storedLength;
+  record.storedChecksum = view.getUint32(offset + 52, true);
+  record.endOffset = offset + prefix + paddedBytes(storedLength);
   if (record.generation < 0 || record.lsn < 0 || record.durableLsn < 0 || record.blockNumber < 0) return invalid(record, 'a counter is 2^53 or more');
   return record.endOffset > bytes.length ? 'short' : 'valid';
 }
@@ -271,12 +300,22 @@ export function recordChecksum(view: DataView, record: DecodedRecord, index: num
   return view.getUint32(table + index * 4, true);
 }
 
-/** Index of the first block of a write record whose bytes do not match its table, or -1. */
-export function firstBadBlock(bytes: Uint8Array, view: DataView, record: DecodedRecord, blockSizeBytes: number): number {
-  if (record.kind !== RECORD_KIND.WRITE) return -1;
+const NO_PAYLOAD = new Uint8Array(0);
+
+/** The blocks of a record, none if it writes none, borrowed from `bytes` or decoded; null if its payload, or one of its blocks, has not its checksum. */
+export function verifiedPayload(bytes: Uint8Array, view: DataView, record: DecodedRecord, blockSizeBytes: number): Uint8Array | null {
+  if (record.kind !== RECORD_KIND.WRITE) return NO_PAYLOAD;
+  const payload = decodePayload(bytes.subarray(record.payloadOffset, record.payloadOffset + record.storedBytes), record, blockSizeBytes);
+  if (payload === null) return null;
   for (let i = 0; i < record.blockCount; i += 1) {
-    const at = record.payloadOffset + i * blockSizeBytes;
-    if (checksum(bytes.subarray(at, at + blockSizeBytes)) !== recordChecksum(view, record, i)) return i;
+    if (checksum(payload.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes)) !== recordChecksum(view, record, i)) return null;
   }
-  return -1;
+  return payload;
+}
+
+/** The blocks, not checked yet, that a write record's payload stands for; null if it is compressed and has not its checksum. */
+export function decodePayload(stored: Uint8Array, record: Pick<RecordFields, 'codec' | 'blockCount' | 'storedChecksum'>, blockSizeBytes: number): Uint8Array | null {
+  if (record.codec === RECORD_CODEC.NONE) return stored;
+  // What nobody checked never reaches the decoder.
+  return checksum(stored) === record.storedChecksum ? lz4Decompress(stored, record.blockCount * blockSizeBytes) : null;
 }

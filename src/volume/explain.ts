@@ -5,9 +5,8 @@
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
-import { viewOf } from '../format/bytes.ts';
 import { PAGE_FANOUT, decodeLeaf } from '../format/checkpoint-layout.ts';
-import { RECORD_HEADER_BYTES } from '../format/log-record.ts';
+import { RECORD_CODEC } from '../format/log-record.ts';
 import { LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
 import { type ToolOptions, withLock } from './check.ts';
 import type { InspectedSet } from './inspect-chunks.ts';
@@ -15,6 +14,7 @@ import { faultOf, isDamage } from './inspect-findings.ts';
 import type { InspectedRecord } from './inspect-log.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { PageReader } from './load-checkpoint.ts';
+import { readCompressed, readLogged } from './logged-blocks.ts';
 import { checkpointKey, logKey, logPath, readManifest } from './volume-files.ts';
 
 /** Something that befell the block. */
@@ -202,15 +202,17 @@ async function locateInChunk({ store, manifest, chunks, checkpoint, readTables }
 }
 
 async function locateInLog({ env, directory }: ToolOptions, { manifest }: Inspection, record: InspectedRecord, index: number): Promise<Located> {
-  const bytes = new Uint8Array(manifest.blockSizeBytes);
-  const entry = new Uint8Array(4);
-  const offsetBytes = record.payloadOffset + index * manifest.blockSizeBytes;
+  const { blockSizeBytes } = manifest;
   const file = await env.files.open(logPath(directory, record.fileIndex), 'read');
+  let found: { readonly bytes: Uint8Array | null; readonly expected: number };
   try {
-    await file.read(bytes, offsetBytes);
-    await file.read(entry, record.offsetBytes + RECORD_HEADER_BYTES + index * 4);
+    found = await readLogged(file, { record, index }, blockSizeBytes, (from, whole) => readCompressed(from, whole, blockSizeBytes));
   } finally {
     await file.close();
   }
-  return compare({ file: logKey(record.fileIndex), offsetBytes, chunk: null, slot: null, lsn: record.lsn, lsns: null, storedChecksum: formatChecksum(viewOf(entry).getUint32(0, true)), computedChecksum: formatChecksum(checksum(bytes)) });
+  const { bytes, expected } = found;
+  // A compressed record has no place of its own for each block.
+  const offsetBytes = record.payloadOffset + (record.codec === RECORD_CODEC.NONE ? index * blockSizeBytes : 0);
+  const computedChecksum = bytes === null ? null : formatChecksum(checksum(bytes));
+  return compare({ file: logKey(record.fileIndex), offsetBytes, chunk: null, slot: null, lsn: record.lsn, lsns: null, storedChecksum: formatChecksum(expected), computedChecksum });
 }

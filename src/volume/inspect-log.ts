@@ -15,8 +15,11 @@ export interface InspectedRecord {
   readonly provisioned: boolean;
   readonly fileIndex: number;
   readonly offsetBytes: number;
-  /** Where the payload begins in the file. */
+  /** Where the payload begins in the file, and how it is stored. */
   readonly payloadOffset: number;
+  readonly codec: number;
+  readonly storedBytes: number;
+  readonly storedChecksum: number;
 }
 
 export interface InspectedLog {
@@ -39,8 +42,8 @@ const PIECE_BYTES = 4096;
 
 /** Where a record stands, and what it says. */
 export function summarizeRecord({ record, fileIndex, offsetBytes }: ReplayedRecord): InspectedRecord {
-  const { kind, lsn, blockNumber, blockCount, provisioned } = record;
-  return { kind: kind === RECORD_KIND.WRITE ? 'write' : 'zero', lsn, blockNumber, blockCount, provisioned, fileIndex, offsetBytes, payloadOffset: offsetBytes + recordPrefixBytes(kind, blockCount) };
+  const { kind, lsn, blockNumber, blockCount, provisioned, codec, storedBytes, storedChecksum } = record;
+  return { kind: kind === RECORD_KIND.WRITE ? 'write' : 'zero', lsn, blockNumber, blockCount, provisioned, fileIndex, offsetBytes, payloadOffset: offsetBytes + recordPrefixBytes(kind, blockCount), codec, storedBytes, storedChecksum };
 }
 
 /** Reads the log behind `chunkedLsn`, the last LSN that the chunks hold. Changes nothing. */

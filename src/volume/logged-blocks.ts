@@ -3,7 +3,7 @@ import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
 import { viewOf } from '../format/bytes.ts';
-import { RECORD_HEADER_BYTES } from '../format/log-record.ts';
+import { RECORD_CODEC, RECORD_HEADER_BYTES, decodePayload } from '../format/log-record.ts';
 import type { BlockMap } from '../index/block-map.ts';
 import type { InspectedRecord } from './inspect-log.ts';
 import { logPath } from './volume-files.ts';
@@ -38,11 +38,30 @@ export async function applyRecord(map: BlockMap, record: InspectedRecord, logged
   }
 }
 
+/** The blocks of a compressed record, whole; null if what stands there is no payload of it. */
+export async function readCompressed(file: File, record: InspectedRecord, blockSizeBytes: number): Promise<Uint8Array | null> {
+  const stored = new Uint8Array(record.storedBytes);
+  await file.read(stored, record.payloadOffset);
+  return decodePayload(stored, record, blockSizeBytes);
+}
+
+/** A block as the log has it, and the checksum that its record has for it: they need not agree. The bytes are null if they cannot be decoded. */
+export async function readLogged(file: File, { record, index }: LoggedBlock, blockSizeBytes: number, decoded: (file: File, record: InspectedRecord) => Promise<Uint8Array | null>): Promise<{ readonly bytes: Uint8Array | null; readonly expected: number }> {
+  let bytes: Uint8Array | null = new Uint8Array(blockSizeBytes);
+  if (record.codec === RECORD_CODEC.NONE) await file.read(bytes, record.payloadOffset + index * blockSizeBytes);
+  else bytes = (await decoded(file, record))?.slice(index * blockSizeBytes, (index + 1) * blockSizeBytes) ?? null;
+  const entry = new Uint8Array(4);
+  await file.read(entry, record.offsetBytes + RECORD_HEADER_BYTES + index * 4);
+  return { bytes, expected: viewOf(entry).getUint32(0, true) };
+}
+
 /** The log's files, open while blocks are copied from them. */
 export class LoggedBlocks {
   readonly #target: LogDirectory;
   readonly #blockSizeBytes: number;
   readonly #files = new Map<number, File>();
+  /** The compressed record that was decoded last: its neighbours are asked for next. */
+  #decoded: { readonly record: InspectedRecord; readonly payload: Promise<Uint8Array | null> } | null = null;
 
   constructor(target: LogDirectory, blockSizeBytes: number) {
     this.#target = target;
@@ -50,20 +69,26 @@ export class LoggedBlocks {
   }
 
   /** A block, checked against the checksum that its record has for it. */
-  async read({ record, index }: LoggedBlock): Promise<{ readonly bytes: Uint8Array; readonly checksum: number }> {
-    const { fileIndex, offsetBytes, payloadOffset } = record;
+  async read(block: LoggedBlock): Promise<{ readonly bytes: Uint8Array; readonly checksum: number }> {
+    const { record, index } = block;
+    const { fileIndex } = record;
     let file = this.#files.get(fileIndex);
     if (file === undefined) {
       file = await this.#target.files.open(logPath(this.#target.directory, fileIndex), 'read');
       this.#files.set(fileIndex, file);
     }
-    const bytes = new Uint8Array(this.#blockSizeBytes);
-    const entry = new Uint8Array(4);
-    await file.read(bytes, payloadOffset + index * this.#blockSizeBytes);
-    await file.read(entry, offsetBytes + RECORD_HEADER_BYTES + index * 4);
-    const [computed, expected] = [checksum(bytes), viewOf(entry).getUint32(0, true)];
-    if (computed === expected) return { bytes, checksum: computed };
-    throw new VolumeError('corrupt', `log file ${fileIndex}: block ${record.blockNumber + index} changed while it was copied: checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}; is somebody writing to the volume? Run the repair again`);
+    const { bytes, expected } = await readLogged(file, block, this.#blockSizeBytes, (from, whole) => this.#decode(from, whole));
+    const computed = bytes === null ? null : checksum(bytes);
+    if (bytes !== null && computed === expected) return { bytes, checksum: expected };
+    const found = computed === null ? 'its record cannot be decoded' : `checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}`;
+    throw new VolumeError('corrupt', `log file ${fileIndex}: block ${record.blockNumber + index} changed while it was copied: ${found}; is somebody writing to the volume? Run the repair again`);
+  }
+
+  #decode(file: File, record: InspectedRecord): Promise<Uint8Array | null> {
+    if (this.#decoded?.record === record) return this.#decoded.payload;
+    const payload = readCompressed(file, record, this.#blockSizeBytes);
+    this.#decoded = { record, payload };
+    return payload;
   }
 
   async close(): Promise<void> {

@@ -194,10 +194,9 @@ class Opening {
 
   async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher, rewrite: LogRewrite): Promise<LogRecovery> {
     const stopListening = core.arena.onRoom(() => core.room.wake());
-    const put = ({ record, bytes, view }: ReplayedRecord): void => {
+    const put = ({ record, payload, view }: ReplayedRecord): void => {
       const { lsn, blockNumber, blockCount, provisioned } = record;
       if (record.kind === RECORD_KIND.WRITE) {
-        const payload = bytes.subarray(record.payloadOffset, record.endOffset);
         writes.replayWrite(lsn, blockNumber, blockCount, payload, (index) => recordChecksum(view, record, index));
       } else {
         writes.replayZero(lsn, { blockNumber, blockCount, provisioned });

@@ -4,7 +4,7 @@
  */
 import type { File } from '../env/env.ts';
 import { viewOf } from '../format/bytes.ts';
-import { DecodedRecord, RECORD_MAGIC_BYTES, type RecordContext, type RecordOutcome, decodeRecord, firstBadBlock } from '../format/log-record.ts';
+import { DecodedRecord, RECORD_MAGIC_BYTES, type RecordContext, type RecordOutcome, decodeRecord, verifiedPayload } from '../format/log-record.ts';
 
 const WINDOW_BYTES = 2 * 1024 * 1024;
 /** Room in front of a window for the end of the one before it: a record that lies in both is put together there. */
@@ -46,6 +46,8 @@ export class LogFileReader {
   bytes: Uint8Array;
   view: DataView;
   readonly record = new DecodedRecord();
+  /** The blocks of the record decoded last. */
+  payload: Uint8Array = new Uint8Array(0);
 
   constructor({ file, sizeBytes }: { readonly file: File; readonly sizeBytes: number }, context: RecordContext, buffers: WindowBuffers) {
     this.#file = file;
@@ -94,9 +96,14 @@ export class LogFileReader {
   }
 
   #checked(outcome: Outcome): Outcome {
-    if (outcome === 'invalid' || firstBadBlock(this.bytes, this.view, this.record, this.#context.blockSizeBytes) < 0) return outcome;
-    this.record.reason = 'wrong block checksum';
-    return 'invalid';
+    if (outcome === 'invalid') return outcome;
+    const payload = verifiedPayload(this.bytes, this.view, this.record, this.#context.blockSizeBytes);
+    if (payload === null) {
+      this.record.reason = 'wrong block checksum';
+      return 'invalid';
+    }
+    this.payload = payload;
+    return 'valid';
   }
 
   /** Puts the window at `offset`. */

@@ -6,15 +6,17 @@
  */
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
-import { type DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, type LogFileHeader, type RecordContext, decodeLogHeader, recordSeed } from '../format/log-record.ts';
+import { type DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, LOG_VERSION, type LogFileHeader, RECORD_CODEC, type RecordContext, decodeLogHeader, recordSeed } from '../format/log-record.ts';
 import { LogFileReader, WindowBuffers } from './log-file-reader.ts';
 import type { LogLife } from './log-ring.ts';
 
-/** A record that recovery hands on; `bytes` hold its payload and are used again when `apply` has settled. */
+/** A record that recovery hands on; `bytes`, which it was decoded from, are used again when `apply` has settled. */
 export interface ReplayedRecord {
   readonly record: DecodedRecord;
   readonly bytes: Uint8Array;
   readonly view: DataView;
+  /** Its blocks: part of `bytes`, or decoded. */
+  readonly payload: Uint8Array;
   /** Where the record stands. */
   readonly fileIndex: number;
   readonly offsetBytes: number;
@@ -192,7 +194,7 @@ class Replay {
       const { record } = reader;
       const end = reader.endOffset;
       if (record.lsn > chunkedLsn) {
-        const applied = this.#options.apply({ record, bytes: reader.bytes, view: reader.view, fileIndex: life.fileIndex, offsetBytes: offset });
+        const applied = this.#options.apply({ record, bytes: reader.bytes, view: reader.view, payload: reader.payload, fileIndex: life.fileIndex, offsetBytes: offset });
         if (applied !== undefined) await applied;
         this.#records += 1;
       }
@@ -206,6 +208,7 @@ class Replay {
     if (!isWhole) return reader.record.reason;
     const { record } = reader;
     if (record.generation !== life.generation) return `record of generation ${record.generation}, not ${life.generation}`;
+    if (record.codec !== RECORD_CODEC.NONE && life.version !== LOG_VERSION.COMPRESSED) return 'compressed record in a log of version 1';
     if (record.lsn !== this.#next) return `record has LSN ${record.lsn}`;
     if (record.blockNumber + record.blockCount > this.#options.volumeBlocks) return 'record reaches past the end of the volume';
     return null;
@@ -266,7 +269,7 @@ class Replay {
       const valid = whole && reader.record.generation === generation;
       if (valid) {
         this.#checkClaim(reader.record.durableLsn, found.fileIndex, at, end);
-        this.#options.behind?.({ record: reader.record, bytes: reader.bytes, view: reader.view, fileIndex: found.fileIndex, offsetBytes: at });
+        this.#options.behind?.({ record: reader.record, bytes: reader.bytes, view: reader.view, payload: reader.payload, fileIndex: found.fileIndex, offsetBytes: at });
       }
       at = await reader.nextCandidate(valid ? reader.endOffset : at + 8);
     }

@@ -10,21 +10,25 @@ import { assert } from '../base/assert.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Timer } from '../env/env.ts';
-import { LOG_HEADER_BYTES, MAX_RECORD_BLOCKS, RECORD_HEADER_BYTES, RECORD_KIND, type RecordContext, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordBytes, recordPrefixBytes, recordSeed } from '../format/log-record.ts';
 import { FlushHabit } from './flush-habit.ts';
 import { LatencyPolicy } from './latency-policy.ts';
-import { COPY_LIMIT_BYTES, LogBatch } from './log-batch.ts';
+import { LogBatch } from './log-batch.ts';
+import { LogCompressor } from './log-compressor.ts';
 import type { LogStats, LogWriterOptions, UnsyncedData } from './log-options.ts';
+import { LogRecords } from './log-records.ts';
 import { Unsynced } from './unsynced.ts';
 import { WaitQueue, type Waiter } from './waiters.ts';
 
 /** Records that may gather while a write is under way; beyond it writers wait. */
 const MAX_GATHERED_BYTES = 16 * 1024 * 1024;
-/** Blocks of one record: small enough that a reader's buffer holds it. */
-const RECORD_BLOCKS_MAX = 256;
+/** What a sync makes durable, and the bytes that the log got since the one before it. */
+interface SyncUnderWay {
+  readonly target: number;
+  readonly startMs: number;
+  readonly bytes: number;
+}
 
 export class LogWriter {
-  readonly maxRecordBlocks: number;
   readonly #options: LogWriterOptions;
   readonly #policy: LatencyPolicy;
   readonly #written = new WaitQueue();
@@ -32,11 +36,10 @@ export class LogWriter {
   readonly #dirtyFiles = new Set<number>();
   readonly #unsynced = new Unsynced();
   readonly #habit = new FlushHabit();
-  readonly #record: RecordFields;
-  readonly #context: RecordContext;
-  #batch = new LogBatch();
+  readonly #records: LogRecords;
+  readonly #compressor: LogCompressor;
+  /** The batch under way; empty while there is none. */
   #spare = new LogBatch();
-  #lastLsn: number;
   #writtenLsn: number;
   #durableLsn: number;
   #durability: Durability;
@@ -50,25 +53,27 @@ export class LogWriter {
   #stalledBatch: LogBatch | null = null;
   #failure: VolumeError | null = null;
   #logBytes = 0;
-  #appendedBytes = 0;
+  /** Bytes that were written when the last sync began. */
+  #syncedBytes = 0;
   #logWrites = 0;
   #logSyncs = 0;
 
   constructor(options: LogWriterOptions) {
     this.#options = options;
-    this.#context = { blockSizeBytes: options.blockSizeBytes, seed: recordSeed(options.volumeId) };
+    this.#compressor = new LogCompressor(options.settings.logCompress);
+    this.#records = new LogRecords(options, this.#compressor);
     this.#policy = new LatencyPolicy({ writeMs: options.settings.logInlineLatencyMs, syncMs: options.settings.logInlineSyncLatencyMs });
-    this.#lastLsn = options.lastLsn;
     this.#writtenLsn = options.lastLsn;
     this.#durableLsn = options.lastLsn;
     this.#durability = options.durability;
-    const perFile = Math.floor((options.ring.capacityBytes - RECORD_HEADER_BYTES) / (options.blockSizeBytes + 8) / 2);
-    this.maxRecordBlocks = Math.max(1, Math.min(RECORD_BLOCKS_MAX, perFile, MAX_RECORD_BLOCKS));
-    this.#record = { kind: RECORD_KIND.WRITE, provisioned: false, generation: 0, lsn: 0, durableLsn: 0, blockNumber: 0, blockCount: 0 };
   }
 
   get lastLsn(): number {
-    return this.#lastLsn;
+    return this.#records.lastLsn;
+  }
+
+  get maxRecordBlocks(): number {
+    return this.#records.maxRecordBlocks;
   }
 
   get writtenLsn(): number {
@@ -86,7 +91,7 @@ export class LogWriter {
 
   /** Bytes of all records so far, written or not: the distance between two records in the log. */
   get appendedBytes(): number {
-    return this.#appendedBytes;
+    return this.#records.appendedBytes;
   }
 
   get stats(): LogStats {
@@ -96,9 +101,9 @@ export class LogWriter {
   /** What a power cut would take now. */
   get unsynced(): UnsyncedData {
     // The batch under way is `#spare` until it is written; an empty batch counts nothing.
-    const waiting = this.#spare.isEmpty ? this.#batch : this.#spare;
+    const waiting = this.#spare.isEmpty ? this.#records.batch : this.#spare;
     return {
-      blockCount: this.#unsynced.blockCount + this.#spare.blockCount + this.#batch.blockCount,
+      blockCount: this.#unsynced.blockCount + this.#spare.blockCount + this.#records.batch.blockCount,
       sinceMs: Math.min(this.#unsynced.oldestMs, waiting.isEmpty ? Number.POSITIVE_INFINITY : waiting.sinceMs),
     };
   }
@@ -109,7 +114,7 @@ export class LogWriter {
    */
   setDurability(durability: Durability, waiter: Waiter): void {
     this.#durability = durability;
-    this.#answeredLsn = this.#lastLsn;
+    this.#answeredLsn = this.#records.lastLsn;
     this.#timer?.cancel();
     this.#timer = null;
     this.force(waiter);
@@ -118,89 +123,29 @@ export class LogWriter {
   /** Whether records for `blockCount` blocks, however they are split, can be appended now. */
   hasRoom(blockCount: number): boolean {
     if (this.#failure !== null || this.#stall !== null) return false;
-    const { ring, blockSizeBytes } = this.#options;
-    if (this.#writing !== null && this.#batch.bytes > MAX_GATHERED_BYTES) return false;
-    const oneBlock = recordBytes(RECORD_KIND.WRITE, 1, blockSizeBytes) + RECORD_HEADER_BYTES;
-    const needed = blockCount * oneBlock + RECORD_HEADER_BYTES;
-    if (needed <= ring.remaining) return true;
-    // A record that does not fit the rest of a file leaves that rest unused.
-    const largest = recordBytes(RECORD_KIND.WRITE, this.maxRecordBlocks, blockSizeBytes);
-    return needed <= ring.freeFiles() * (ring.capacityBytes - largest);
+    if (this.#writing !== null && this.#records.batch.bytes > MAX_GATHERED_BYTES) return false;
+    return this.#records.hasRoom(blockCount);
   }
 
   /** Most blocks that `hasRoom` says yes to when the whole ring but one file is free. */
   get maxBlocksAtOnce(): number {
-    const { ring, blockSizeBytes, files } = this.#options;
-    const oneBlock = recordBytes(RECORD_KIND.WRITE, 1, blockSizeBytes) + RECORD_HEADER_BYTES;
-    const largest = recordBytes(RECORD_KIND.WRITE, this.maxRecordBlocks, blockSizeBytes);
-    return Math.max(1, Math.floor(((files.length - 1) * (ring.capacityBytes - largest) - RECORD_HEADER_BYTES) / oneBlock));
+    return this.#records.maxBlocksAtOnce;
   }
 
-  /**
-   * Appends a record of block data; returns its LSN. `payload` stays unchanged until the record is written (it is a slab's);
-   * its checksums are `checksums[first ...]`. Room was asked for with `hasRoom`.
-   */
+  /** As `LogRecords.appendWrite`; room was asked for with `hasRoom`. */
   appendWrite(blockNumber: number, blockCount: number, payload: Uint8Array, checksums: Uint32Array, first: number): number {
-    assert(blockCount <= this.maxRecordBlocks, 'a record is too long');
-    const prefix = this.#begin(RECORD_KIND.WRITE, blockNumber, blockCount, false);
-    const copy = payload.length <= COPY_LIMIT_BYTES;
-    const { bytes, view, start } = this.#batch.reserve(prefix + (copy ? payload.length : 0));
-    encodeRecordPrefix(bytes, view, start, this.#record, this.#context, checksums, first);
-    // Not `set`: from shared memory that copies word by word (see `Slab.put`).
-    if (copy) bytes.fill(payload, start + prefix, start + prefix + payload.length);
-    else this.#batch.appendBorrowed(payload);
-    return this.#end(prefix + payload.length, blockCount);
+    this.#assertTaking();
+    return this.#records.appendWrite(this.#durableLsn, blockNumber, blockCount, payload, checksums, first);
   }
 
   /** Appends a record that makes a range read as zeroes; returns its LSN. */
   appendZero(blockNumber: number, blockCount: number, provisioned: boolean): number {
-    const prefix = this.#begin(RECORD_KIND.ZERO, blockNumber, blockCount, provisioned);
-    const { bytes, view, start } = this.#batch.reserve(prefix);
-    encodeRecordPrefix(bytes, view, start, this.#record, this.#context, NO_CHECKSUMS, 0);
-    return this.#end(prefix, 1);
+    this.#assertTaking();
+    return this.#records.appendZero(this.#durableLsn, blockNumber, blockCount, provisioned);
   }
 
-  #begin(kind: number, blockNumber: number, blockCount: number, provisioned: boolean): number {
+  #assertTaking(): void {
     assert(this.#failure === null && this.#stall === null, 'a record is appended to a log that takes none');
-    const { ring, clock } = this.#options;
-    const lsn = this.#lastLsn + 1;
-    if (this.#batch.isEmpty) this.#batch.sinceMs = clock.nowMs();
-    const length = recordBytes(kind, blockCount, this.#options.blockSizeBytes);
-    if (length > ring.remaining) this.#beginLife(lsn);
-    else if (this.#batch.isEmpty) this.#continueLife();
-    const record = this.#record;
-    record.kind = kind;
-    record.provisioned = provisioned;
-    record.generation = ring.current?.generation ?? 0;
-    record.lsn = lsn;
-    record.durableLsn = this.#durableLsn;
-    record.blockNumber = blockNumber;
-    record.blockCount = blockCount;
-    return recordPrefixBytes(kind, blockCount);
-  }
-
-  #end(length: number, blockCount: number): number {
-    this.#lastLsn += 1;
-    this.#options.ring.advance(length, this.#lastLsn);
-    this.#appendedBytes += length;
-    this.#batch.lastLsn = this.#lastLsn;
-    this.#batch.blockCount += blockCount;
-    return this.#lastLsn;
-  }
-
-  #continueLife(): void {
-    const { ring } = this.#options;
-    assert(ring.current !== null, 'the log has no current file');
-    this.#batch.beginSegment(ring.current.fileIndex, ring.offset);
-  }
-
-  #beginLife(firstLsn: number): void {
-    const { ring, volumeId, blockSizeBytes, epoch } = this.#options;
-    const { fileIndex, generation } = ring.begin(firstLsn);
-    this.#batch.beginSegment(fileIndex, 0);
-    const header = encodeLogHeader({ volumeId, blockSizeBytes, generation, firstLsn, durableLsn: this.#durableLsn, epoch, fileIndex });
-    const { bytes, start } = this.#batch.reserve(LOG_HEADER_BYTES);
-    bytes.set(header, start);
   }
 
   /** Settles `waiter` when the record `lsn` is with the kernel. */
@@ -226,8 +171,8 @@ export class LogWriter {
   /** Ends the turn: what was appended is written, and synced if somebody waits for that. */
   submit(): void {
     const nobodyWaits = this.#written.isEmpty && this.#durable.isEmpty;
-    if (this.#durability === 'async' && this.#batch.bytes < this.#options.settings.logInlineBytes && nobodyWaits) {
-      if (!this.#batch.isEmpty) this.#armTimer(this.#options.settings.asyncIntervalMs);
+    if (this.#durability === 'async' && this.#records.batch.bytes < this.#options.settings.logInlineBytes && nobodyWaits) {
+      if (!this.#records.batch.isEmpty) this.#armTimer(this.#options.settings.asyncIntervalMs);
       return;
     }
     this.#pump();
@@ -240,7 +185,7 @@ export class LogWriter {
 
   /** Writes and syncs everything appended so far, whatever the mode; the `waiter` is told. */
   force(waiter: Waiter): void {
-    this.whenDurable(this.#lastLsn, waiter);
+    this.whenDurable(this.#records.lastLsn, waiter);
     this.#pump();
   }
 
@@ -262,21 +207,14 @@ export class LogWriter {
 
   #pump(): void {
     if (this.#failure !== null) return;
-    if (!this.#batch.isEmpty && this.#writing === null && this.#stall === null) this.#writeBatch();
+    if (!this.#records.batch.isEmpty && this.#writing === null && this.#stall === null) this.#writeBatch();
     this.#pumpSync();
-  }
-
-  #takeBatch(): LogBatch {
-    const batch = this.#batch;
-    batch.finish();
-    this.#batch = this.#spare;
-    this.#spare = batch;
-    return batch;
   }
 
   #writeBatch(): void {
     const { clock, settings, files } = this.#options;
-    const batch = this.#takeBatch();
+    const batch = this.#records.takeBatch(this.#spare);
+    this.#spare = batch;
     const startMs = clock.nowMs();
     if (batch.bytes > settings.logInlineBytes || !this.#policy.mayWriteNow(startMs)) {
       this.#writeInBackground(batch);
@@ -411,14 +349,15 @@ export class LogWriter {
   }
 
   #startSync(wanted: boolean): void {
-    const target = this.#writtenLsn;
+    const sync: SyncUnderWay = { target: this.#writtenLsn, startMs: this.#options.clock.nowMs(), bytes: this.#logBytes - this.#syncedBytes };
+    this.#syncedBytes = this.#logBytes;
     // Files whose records all went into chunks in the meantime hold nothing that a crash could take.
     const indexes = [...this.#dirtyFiles].filter((index) => this.#options.ring.holdsBehind(index, this.#durableLsn));
     // A file whose write is still under way stays dirty: this sync need not cover that write.
     if (this.#writing === null) this.#dirtyFiles.clear();
     this.#syncRequested = false;
-    if (wanted && this.#policy.maySyncNow()) this.#syncNow(indexes, target);
-    else this.#syncInBackground(indexes, target);
+    if (wanted && this.#policy.maySyncNow()) this.#syncNow(indexes, sync);
+    else this.#syncInBackground(indexes, sync);
   }
 
   /**
@@ -430,30 +369,26 @@ export class LogWriter {
     this.#startSync(true);
   }
 
-  #syncNow(indexes: readonly number[], target: number): void {
-    const { clock, files } = this.#options;
-    const startMs = clock.nowMs();
+  #syncNow(indexes: readonly number[], sync: SyncUnderWay): void {
+    const { files } = this.#options;
     try {
       for (const index of indexes) files[index].syncNow();
     } catch (error) {
       this.#syncFailed(error);
       return;
     }
-    this.#policy.synced(clock.nowMs() - startMs, true);
-    this.#synced(target);
+    this.#synced(sync, true);
   }
 
-  #syncInBackground(indexes: readonly number[], target: number): void {
-    const { clock, files } = this.#options;
-    const startMs = clock.nowMs();
+  #syncInBackground(indexes: readonly number[], sync: SyncUnderWay): void {
+    const { files } = this.#options;
     const syncAll = async (): Promise<void> => {
       for (const index of indexes) await files[index].sync();
     };
     this.#syncing = syncAll().then(
       () => {
         this.#syncing = null;
-        this.#policy.synced(clock.nowMs() - startMs, false);
-        this.#synced(target);
+        this.#synced(sync, false);
         this.#pump();
       },
       (error: unknown) => {
@@ -463,7 +398,10 @@ export class LogWriter {
     );
   }
 
-  #synced(target: number): void {
+  #synced({ target, startMs, bytes }: SyncUnderWay, withinTurn: boolean): void {
+    const elapsedMs = this.#options.clock.nowMs() - startMs;
+    this.#policy.synced(elapsedMs, withinTurn);
+    this.#compressor.synced(elapsedMs, bytes);
     this.#logSyncs += 1;
     if (target > this.#durableLsn) this.#becomeDurable(target);
   }
@@ -487,5 +425,3 @@ export class LogWriter {
     this.#options.events.failed(error);
   }
 }
-
-const NO_CHECKSUMS = new Uint32Array(0);

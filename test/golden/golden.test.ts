@@ -3,20 +3,21 @@ import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/base/checksum.ts';
 import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, decodeLeaf, decodeNode, decodeRoot } from '../../src/format/checkpoint-layout.ts';
 import { CHUNK_FOOTER_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
-import { DecodedRecord, LOG_HEADER_BYTES, decodeLogHeader, decodeRecord } from '../../src/format/log-record.ts';
+import { DecodedRecord, LOG_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
 import * as golden from './structures.ts';
 
 const FILE = new URL('version-1.json', import.meta.url);
+const FILE_2 = new URL('version-2.json', import.meta.url);
 
-function goldenBytes(): Map<string, Buffer> {
-  const parsed: unknown = JSON.parse(readFileSync(FILE, 'utf8'));
+function goldenBytes(file = FILE): Map<string, Buffer> {
+  const parsed: unknown = JSON.parse(readFileSync(file, 'utf8'));
   const entries = typeof parsed === 'object' && parsed !== null ? Object.entries(parsed) : [];
   return new Map(entries.map(([name, hex]) => [name, Buffer.from(String(hex), 'hex')]));
 }
 
-function bytesOf(name: string): Buffer {
-  const bytes = goldenBytes().get(name);
+function bytesOf(name: string, file = FILE): Buffer {
+  const bytes = goldenBytes(file).get(name);
   if (bytes === undefined) throw new Error(`there are no golden bytes of ${name}`);
   return bytes;
 }
@@ -26,8 +27,10 @@ function referenceTo(bytes: Uint8Array) {
 }
 
 if (process.env.BASALT_WRITE_GOLDEN === '1') {
-  const hex = Object.fromEntries([...golden.structures()].map(([name, bytes]) => [name, Buffer.from(bytes).toString('hex')]));
-  writeFileSync(FILE, `${JSON.stringify(hex, null, 2)}\n`);
+  for (const [file, structures] of [[FILE, golden.structures()], [FILE_2, golden.structures2()]] as const) {
+    const hex = Object.fromEntries([...structures].map(([name, bytes]) => [name, Buffer.from(bytes).toString('hex')]));
+    writeFileSync(file, `${JSON.stringify(hex, null, 2)}\n`);
+  }
 }
 
 describe('format version 1', () => {
@@ -86,11 +89,60 @@ describe('format version 1', () => {
     expect(() => decodeCheckpointHeader(bytesOf('checkpoint-header'), golden.CHECKPOINT, 'checkpoint')).not.toThrow();
     const footer = bytesOf('checkpoint-footer');
     expect(decodeCheckpointFooter(footer, 2 ** 41, { number: 8, epoch: 9 }, 'checkpoint')).toEqual({ number: 8, epoch: 9, offset: 2 ** 40 + 96, length: 4242, checksum: 0xdeadbeef });
-    const [leaf, node, page, root] = ['leaf', 'node', 'catalogue-page', 'root'].map(bytesOf);
+    const [leaf, node, page, root] = ['leaf', 'node', 'catalogue-page', 'root'].map((name) => bytesOf(name));
     expect(decodeLeaf(leaf, 2 ** 25, referenceTo(leaf), 'checkpoint')).toEqual(golden.RUNS);
     expect(decodeNode(node, 2 ** 20, referenceTo(node), 'checkpoint')).toEqual(golden.NODE);
     expect(decodeCataloguePage(page, 0, referenceTo(page), 'checkpoint')).toEqual(golden.CATALOGUE);
     expect(decodeRoot(root, referenceTo(root), 'checkpoint')).toEqual(golden.ROOT);
+  });
+});
+
+/** The blocks of a record, why it is none, or null if its payload is not right. */
+function decodePacked(bytes: Buffer): Uint8Array | string | null {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const record = new DecodedRecord();
+  return decodeRecord(bytes, view, 0, golden.RECORD_CONTEXT, record) === 'valid' ? verifiedPayload(bytes, view, record, golden.BLOCK_BYTES) : record.reason;
+}
+
+/** What becomes of a record whose header says something else about its payload. */
+function decodeChanged(change: Partial<RecordFields>): Uint8Array | string | null {
+  const fields = { ...golden.PACKED_RECORD, ...change };
+  const bytes = Buffer.alloc(recordPrefixBytes(fields.kind, fields.blockCount) + 8192);
+  encodeRecordPrefix(bytes, new DataView(bytes.buffer, bytes.byteOffset), 0, fields, golden.RECORD_CONTEXT, new Uint32Array(fields.blockCount), 0);
+  return decodePacked(bytes);
+}
+
+describe('format version 2', () => {
+  /** Behind the record's payload. */
+  const PADDING_BYTES = 6;
+  test.each([...golden.structures2()])('%s is encoded to its golden bytes', (name, bytes) => {
+    expect(Buffer.from(bytes).toString('hex')).toBe(bytesOf(name, FILE_2).toString('hex'));
+  });
+
+  test('the golden log header and the compressed record decode to what was encoded', () => {
+    const header = Buffer.concat([bytesOf('log-header', FILE_2), Buffer.alloc(LOG_HEADER_BYTES - 72)]);
+    expect(decodeLogHeader(header, { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, fileIndex: 3 })).toEqual(golden.LOG_HEADER_2);
+    const bytes = Buffer.from(bytesOf('packed-record', FILE_2));
+    const record = new DecodedRecord();
+    expect(decodeRecord(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, golden.RECORD_CONTEXT, record)).toBe('valid');
+    expect(record).toMatchObject({ ...golden.PACKED_RECORD, endOffset: bytes.length });
+    expect(decodePacked(bytes)).toEqual(new Uint8Array(golden.BLOCK_BYTES).fill(0x61));
+  });
+
+  test('one flipped bit in any byte of the compressed record is found, before its payload is decoded', () => {
+    const whole = bytesOf('packed-record', FILE_2);
+    for (let at = 0; at < whole.length - PADDING_BYTES; at += 1) {
+      const flipped = Buffer.from(whole);
+      flipped[at] ^= 1 << at % 8;
+      expect(decodePacked(flipped), `byte ${at}`).toSatisfy((result: unknown) => result === null || typeof result === 'string');
+    }
+  });
+
+  test('a compressed record says no more than its blocks can be', () => {
+    expect(decodeChanged({ storedBytes: golden.BLOCK_BYTES })).toBe('payload of 4096 bytes for 1 blocks');
+    expect(decodeChanged({ storedBytes: 0 })).toBe('payload of 0 bytes for 1 blocks');
+    expect(decodeChanged({ blockCount: 257 })).toMatch(/^payload of \d+ bytes for 257 blocks$/);
+    expect(decodeChanged({ kind: RECORD_KIND.ZERO })).toBe('codec 1 is not known');
   });
 });
 

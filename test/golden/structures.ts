@@ -1,7 +1,7 @@
 /** One of each structure of format version 1, with every field set to something of its own. */
 import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, encodeLeaf, encodeNode, encodeRoot } from '../../src/format/checkpoint-layout.ts';
 import { CHUNK_HEADER_BYTES, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
-import { RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes, recordSeed } from '../../src/format/log-record.ts';
+import { LOG_VERSION, RECORD_CODEC, RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, paddedBytes, recordPrefixBytes, recordSeed } from '../../src/format/log-record.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
 import { checksum } from '../../src/base/checksum.ts';
 
@@ -23,9 +23,9 @@ export const MANIFEST = {
   createdMs: 1_790_000_000_123,
 } as const;
 
-export const LOG_HEADER = { volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3 };
-export const WRITE_RECORD = { kind: RECORD_KIND.WRITE, provisioned: false, generation: LOG_HEADER.generation, lsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, blockNumber: 2 ** 35 + 6, blockCount: 3 };
-export const ZERO_RECORD = { ...WRITE_RECORD, kind: RECORD_KIND.ZERO, provisioned: true, lsn: 2 ** 34 + 12, blockCount: 2 ** 36 };
+export const LOG_HEADER = { version: LOG_VERSION.PLAIN, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3 };
+export const WRITE_RECORD = { kind: RECORD_KIND.WRITE, provisioned: false, generation: LOG_HEADER.generation, lsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, blockNumber: 2 ** 35 + 6, blockCount: 3, codec: RECORD_CODEC.NONE, storedBytes: 3 * BLOCK_BYTES, storedChecksum: 0 };
+export const ZERO_RECORD = { ...WRITE_RECORD, kind: RECORD_KIND.ZERO, provisioned: true, lsn: 2 ** 34 + 12, blockCount: 2 ** 36, storedBytes: 0 };
 export const BLOCK_CHECKSUMS = Uint32Array.of(0, 0x11111111, 0x22222222, 0x33333333);
 
 export const CHUNK = { volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, epoch: 9, chunkNumber: 41, firstLsn: 2 ** 34, lastLsn: 2 ** 34 + 500, previousChunk: 38, part: 2, parts: 3 };
@@ -82,5 +82,26 @@ export function structures(): Map<string, Uint8Array> {
     ['node', encodeNode(2 ** 20, NODE)],
     ['catalogue-page', encodeCataloguePage(0, CATALOGUE)],
     ['root', encodeRoot(8, ROOT)],
+  ]);
+}
+
+/** One block full of `a`, as an LZ4 block made by hand: a literal, a match of 4090 bytes at offset 1, five literals. */
+export const PACKED_BLOCK = Uint8Array.from([0x1f, 0x61, 1, 0, ...Array<number>(15).fill(255), 246, 0x50, ...Array<number>(5).fill(0x61)]);
+export const LOG_HEADER_2 = { ...LOG_HEADER, version: LOG_VERSION.COMPRESSED };
+export const PACKED_RECORD = { ...WRITE_RECORD, lsn: 2 ** 34 + 13, blockCount: 1, codec: RECORD_CODEC.LZ4, storedBytes: PACKED_BLOCK.length, storedChecksum: checksum(PACKED_BLOCK) };
+
+function packedRecord(): Uint8Array {
+  const prefixBytes = recordPrefixBytes(PACKED_RECORD.kind, 1);
+  const bytes = new Uint8Array(prefixBytes + paddedBytes(PACKED_BLOCK.length));
+  encodeRecordPrefix(bytes, new DataView(bytes.buffer), 0, PACKED_RECORD, RECORD_CONTEXT, Uint32Array.of(checksum(Buffer.alloc(BLOCK_BYTES, 'a'))), 0);
+  bytes.set(PACKED_BLOCK, prefixBytes);
+  return bytes;
+}
+
+/** What version 2 changes. */
+export function structures2(): Map<string, Uint8Array> {
+  return new Map<string, Uint8Array>([
+    ['log-header', encodeLogHeader(LOG_HEADER_2).subarray(0, 72)],
+    ['packed-record', packedRecord()],
   ]);
 }

@@ -39,6 +39,7 @@ export function smallSettings(changes: Partial<EngineSettings> = {}): EngineSett
     openChunkFiles: 8,
     logFileBytes: MIB,
     logFileCount: 3,
+    logCompress: 'off',
     logInlineBytes: 256 * KIB,
     logInlineLatencyMs: 1000,
     logInlineSyncLatencyMs: 0,

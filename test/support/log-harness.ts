@@ -39,6 +39,18 @@ export interface LogOptions {
   readonly lastLsn?: number;
   readonly lives?: readonly LogLife[];
   readonly chunkedLsn?: number;
+  /** What the records' blocks hold; `pattern`, which is noise, if it is not given. */
+  readonly content?: Content;
+}
+
+/** Blocks that nobody takes for one another, from a number. */
+export type Content = (seed: number, blockCount: number) => Uint8Array;
+
+/** As `pattern`, but two thirds of each 512 bytes are zeroes. */
+export function compressible(seed: number, blockCount: number): Uint8Array {
+  const bytes = pattern(seed, blockCount);
+  for (let at = 0; at < bytes.length; at += 512) bytes.fill(0, at + 170, at + 512);
+  return bytes;
 }
 
 export class LogHarness {
@@ -48,11 +60,13 @@ export class LogHarness {
   readonly log: LogWriter;
   readonly failures: VolumeError[] = [];
   readonly #blockBytes: number;
+  readonly #content: Content;
   rooms = 0;
 
   constructor(options: LogOptions = {}) {
     const { fileCount = 3, fileBytes = 128 * 1024, epoch = 1, lastLsn = 0, lives = [], chunkedLsn = 0, blockBytes = BLOCK_BYTES } = options;
     this.#blockBytes = blockBytes;
+    this.#content = options.content ?? pattern;
     this.files = options.files ?? Array.from({ length: fileCount }, () => new FakeFile());
     this.ring = new LogRing({ fileCount, fileBytes, epoch, lives, chunkedLsn });
     this.log = new LogWriter({
@@ -79,7 +93,7 @@ export class LogHarness {
   /** Appends a write of `blockCount` blocks whose content says which record it is. */
   append(blockNumber = 0, blockCount = 1): number {
     const size = this.#blockBytes;
-    const payload = pattern(1000 + this.log.lastLsn + 1, (blockCount * size) / BLOCK_BYTES);
+    const payload = this.#content(1000 + this.log.lastLsn + 1, (blockCount * size) / BLOCK_BYTES);
     const checksums = Uint32Array.from({ length: blockCount }, (_, index) => checksum(payload.subarray(index * size, (index + 1) * size)));
     return this.log.appendWrite(blockNumber, blockCount, payload, checksums, 0);
   }
@@ -122,8 +136,8 @@ export interface Replayed {
 }
 
 /** Recovers the log in `files`; checks that each record has the content that the harness gave it. */
-export async function recover(files: readonly FakeFile[], options: { readonly chunkedLsn?: number; readonly cut?: { epoch: number; lsn: number }; readonly blockBytes?: number } = {}): Promise<LogRecovery & { replayed: Replayed[] }> {
-  const { chunkedLsn = 0, cut = { epoch: 0, lsn: 0 }, blockBytes = BLOCK_BYTES } = options;
+export async function recover(files: readonly FakeFile[], options: { readonly chunkedLsn?: number; readonly cut?: { epoch: number; lsn: number }; readonly content?: Content; readonly blockBytes?: number } = {}): Promise<LogRecovery & { replayed: Replayed[] }> {
+  const { chunkedLsn = 0, cut = { epoch: 0, lsn: 0 }, content = pattern, blockBytes = BLOCK_BYTES } = options;
   const replayed: Replayed[] = [];
   const recovery = await recoverLog({
     files,
@@ -132,10 +146,10 @@ export async function recover(files: readonly FakeFile[], options: { readonly ch
     volumeBlocks: VOLUME_BLOCKS,
     chunkedLsn,
     cut,
-    apply: ({ record, bytes }) => {
+    apply: ({ record, payload: borrowed }) => {
       const { lsn, kind, blockNumber, blockCount } = record;
-      const payload = Buffer.from(bytes.subarray(record.payloadOffset, record.endOffset));
-      if (kind === RECORD_KIND.WRITE && Buffer.compare(payload, pattern(1000 + lsn, payload.length / BLOCK_BYTES)) !== 0) throw new Error(`record ${lsn} has the bytes of another one`);
+      const payload = Buffer.from(borrowed);
+      if (kind === RECORD_KIND.WRITE && Buffer.compare(payload, content(1000 + lsn, payload.length / BLOCK_BYTES)) !== 0) throw new Error(`record ${lsn} has the bytes of another one`);
       replayed.push({ lsn, kind, blockNumber, blockCount, payload });
       return Promise.resolve();
     },

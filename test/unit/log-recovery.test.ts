@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { LOG_HEADER_BYTES, RECORD_KIND, encodeLogHeader } from '../../src/format/log-record.ts';
+import { LOG_HEADER_BYTES, LOG_VERSION, RECORD_KIND, encodeLogHeader } from '../../src/format/log-record.ts';
 import { BLOCK_BYTES } from '../support/engine-harness.ts';
 import type { FakeFile } from '../support/fake-world.ts';
 import { LogHarness, ONE_BLOCK_RECORD_BYTES, recover } from '../support/log-harness.ts';
@@ -177,7 +177,7 @@ describe('damage', () => {
 
   test('a file of another volume is refused with its number', async () => {
     const { files } = await twoPhases(4, 6);
-    const header = { blockSizeBytes: BLOCK_BYTES, generation: 2 ** 24, firstLsn: 1, durableLsn: 0, epoch: 1, fileIndex: 2, volumeId: new Uint8Array(16) };
+    const header = { version: LOG_VERSION.PLAIN, blockSizeBytes: BLOCK_BYTES, generation: 2 ** 24, firstLsn: 1, durableLsn: 0, epoch: 1, fileIndex: 2, volumeId: new Uint8Array(16) };
     files[2].replace(encodeLogHeader(header));
     await expect(recover(files)).rejects.toMatchObject({ code: 'corrupt', message: text(/log file 2: belongs to another volume, at byte 0/) });
   });

@@ -6,9 +6,12 @@ import type { Volume } from '../../src/volume/volume.ts';
 import { Scratch, nodeEnv, readAll, smallArena, snapshot } from '../support/engine-harness.ts';
 import { SAMPLE_SETTINGS, makeSample, sampleStates } from '../support/make-sample.ts';
 
-const SAMPLE = fileURLToPath(new URL('../../volumes/sample', import.meta.url));
+const [SAMPLE, SAMPLE_2] = ['sample', 'sample-2'].map((name) => fileURLToPath(new URL(`../../volumes/${name}`, import.meta.url)));
 
-if (process.env.BASALT_WRITE_SAMPLE === '1') await makeSample(SAMPLE);
+if (process.env.BASALT_WRITE_SAMPLE === '1') {
+  await makeSample(SAMPLE);
+  await makeSample(SAMPLE_2, 1, 'lz4');
+}
 
 let scratch: Scratch;
 beforeEach(() => {
@@ -20,17 +23,23 @@ function open(directory: string): Promise<Volume> {
   return openVolume({ env: nodeEnv(), directory, settings: SAMPLE_SETTINGS, arena: smallArena(SAMPLE_SETTINGS) });
 }
 
-describe('the volume of format version 1 in volumes/sample', () => {
+describe.each([
+  ['version 1 in volumes/sample', SAMPLE, 1],
+  ['version 2 of the log in volumes/sample-2', SAMPLE_2, 2],
+])('the volume of format %s', (_, sample, logVersion) => {
   test('has every kind of file, and is small', () => {
-    const files = snapshot(SAMPLE);
+    const files = snapshot(sample);
     const kinds = ['manifest', 'checkpoints/', 'chunks/', 'log/'].map((kind) => [...files.keys()].filter((name) => name.startsWith(kind)).length);
     expect(kinds).toEqual([1, 1, 3, 3]);
+    const logs = [...files].filter(([name, bytes]) => name.startsWith('log/') && bytes.length > 0);
+    expect(logs.map(([, bytes]) => Buffer.from(bytes).readUInt32LE(8))).toEqual(logs.map(() => logVersion));
+    expect(logs).not.toEqual([]);
     expect([...files.values()].reduce((sum, bytes) => sum + bytes.length, 0)).toBeLessThan(200 * 1024);
   });
 
   test('opens and holds what it always held, before and after it was closed', async () => {
     const directory = `${scratch.path}/sample`;
-    cpSync(SAMPLE, directory, { recursive: true });
+    cpSync(sample, directory, { recursive: true });
     for (let opening = 0; opening < 2; opening += 1) {
       const volume = await open(directory);
       const content = await readAll(volume);
