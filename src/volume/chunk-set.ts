@@ -19,8 +19,8 @@ export interface ChunkSet {
 }
 
 /**
- * How many of the oldest sealed slabs make the next set: about `wanted`, more if one of them was overwritten whole by later
- * ones, which must then be in the set, too. 0: the records of those are not all written yet, or not all sealed.
+ * How many of the oldest sealed slabs make the next set: about `wanted`, more if something of one of them is gone because later
+ * ones have overwritten it: these must then be in the set, too. 0: the records of those are not all written yet, or not all sealed.
  */
 export function setLength(sealed: readonly DirtySlab[], wanted: number, writtenLsn: number): number {
   let length = Math.min(wanted, sealed.length);
@@ -28,7 +28,7 @@ export function setLength(sealed: readonly DirtySlab[], wanted: number, writtenL
   for (let i = 0; i < length; i += 1) {
     const dirty = sealed[i];
     if (dirty.lastLsn > writtenLsn) return i > 0 && coverLsn <= sealed[i - 1].lastLsn ? i : 0;
-    if (dirty.slab === null) coverLsn = Math.max(coverLsn, dirty.coverLsn);
+    coverLsn = Math.max(coverLsn, dirty.coverLsn);
     if (i === length - 1 && coverLsn > dirty.lastLsn) {
       if (length === sealed.length) return 0;
       length += 1;

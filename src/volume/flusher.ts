@@ -12,6 +12,7 @@ import type { ChunkIdentity } from '../format/chunk-layout.ts';
 import { type ChunkSet, makeSet, setLength } from './chunk-set.ts';
 import { type StagedChunk, prepareChunk, stageChunk } from './chunk-writer.ts';
 import { commitSet } from './commit.ts';
+import { mergeSparse } from './slab-merge.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { DirtySlab, WritePath } from './write-path.ts';
 
@@ -174,15 +175,14 @@ export class Flusher {
     if (wanted === 0) return;
     const { sealed } = this.#writes;
     const log = this.#core.logIfOpen;
-    const written = (): number => log?.writtenLsn ?? Number.POSITIVE_INFINITY;
     // Hot blocks first go to the log: a chunk is never ahead of it.
-    if (log !== null && sealed[Math.min(wanted, sealed.length) - 1].lastLsn > written()) log.writeOut();
-    let length = setLength(sealed, wanted, written());
+    if (log !== null && sealed[Math.min(wanted, sealed.length) - 1].lastLsn > this.#writtenLsn) log.writeOut();
+    let length = setLength(sealed, wanted, this.#writtenLsn);
     if (length === 0) {
       // Slabs were overwritten whole by the open one: that goes with them.
       this.#writes.seal();
       log?.writeOut();
-      length = setLength(sealed, ALL_SLABS, written());
+      length = setLength(sealed, ALL_SLABS, this.#writtenLsn);
     }
     if (length === 0) return;
     this.#urgent = false;
@@ -195,7 +195,11 @@ export class Flusher {
     );
   }
 
-  /** How many of the sealed slabs are to be made into chunks now. */
+  get #writtenLsn(): number {
+    return this.#core.logIfOpen?.writtenLsn ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** How many of the sealed slabs are to be made into chunks now. Where merging them makes room, none. */
   #slabsDue(): number {
     const { sealed } = this.#writes;
     const { settings, arena, manifest } = this.#core;
@@ -207,7 +211,8 @@ export class Flusher {
     if (distance >= manifest.logFileBytes * manifest.logFileCount * LOG_PART) return ALL_SLABS;
     if (this.#urgent) return SMALL_SET_SLABS;
     const dirtyBytes = sealed.reduce((sum, { slab }) => sum + (slab === null ? 0 : arena.slabBytes), 0);
-    return dirtyBytes >= settings.flushBytes ? Math.max(SMALL_SET_SLABS, Math.floor(sealed.length * SET_PART)) : 0;
+    if (dirtyBytes < settings.flushBytes || mergeSparse(this.#core, sealed, this.#writtenLsn)) return 0;
+    return Math.max(SMALL_SET_SLABS, Math.floor(sealed.length * SET_PART));
   }
 
   #ageMs(dirty: DirtySlab): number {

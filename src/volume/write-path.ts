@@ -24,7 +24,7 @@ export interface DirtySlab {
   readonly sinceMs: number;
   /** Bytes that the log had taken when the slab was opened. */
   readonly logBytes: number;
-  /** LSN of the last record that overwrote one of its slots, as of the moment its memory was freed. */
+  /** LSN of the last record that overwrote what is gone of it: all of it, or what a merged slab left behind. 0: all is there. */
   coverLsn: number;
 }
 
@@ -341,7 +341,7 @@ export class WritePath {
         this.#someSuperseded = true;
         continue;
       }
-      dirty.coverLsn = slab.coverLsn;
+      dirty.coverLsn = Math.max(dirty.coverLsn, slab.coverLsn);
       dirty.slab = null;
       this.#core.arena.free(slab);
     }

@@ -88,4 +88,10 @@ export const MUTANTS: readonly Mutant[] = [
       { file: 'volume/compactor.js', find: 'assert(isStillAt(', replace: 'assert(map !== null || isStillAt(' },
     ],
   },
+  {
+    name: 'a merged slab does not say what has overwritten the rest of it',
+    invariant: 'I2',
+    taste: 'usual',
+    edits: [{ file: 'volume/slab-merge.js', find: 'logBytes: first.logBytes, coverLsn };', replace: 'logBytes: first.logBytes, coverLsn: 0 };' }],
+  },
 ];

@@ -226,6 +226,22 @@ describe('replies that the client does not take', () => {
     expect(driver.takeReplies()).toHaveLength(20);
   });
 
+  test('that are lent come in their places among the others', async () => {
+    const { driver, device } = await open();
+    device.data.set(Buffer.from(Array.from({ length: 300_000 }, (_, index) => (index * 7) & 0xff)));
+    device.lends = true;
+    const replies = await driver.exchange(
+      { command: NBD_CMD_READ, offset: 1, length: 1000 },
+      { command: NBD_CMD_READ, offset: 2, length: 40_000 },
+      { command: NBD_CMD_READ, offset: 3, length: 131_072 },
+      { command: NBD_CMD_READ, offset: 4, length: 500 },
+    );
+    expect(replies.map(({ data }, index) => data.equals(device.data.subarray(index + 1, index + 1 + [1000, 40_000, 131_072, 500][index])))).toEqual([true, true, true, true]);
+    expect(device.calls).toEqual(['readNow 1+1000', 'lend 2+40000', 'lend 3+131072', 'readNow 4+500']);
+    expect(driver.sendCount).toBe(1);
+    expect(device.onLoan).toBe(0);
+  });
+
   test('that are lent by the device are released when the kernel has them, or the connection is lost', async () => {
     const { driver, device } = await open();
     device.lends = true;

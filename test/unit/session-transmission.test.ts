@@ -127,22 +127,6 @@ describe('READ', () => {
     }
   });
 
-  test('of data on loan comes in its place among the others', async () => {
-    const { driver, device } = await open();
-    device.data.set(bytes(300_000, 5));
-    device.lends = true;
-    const replies = await driver.exchange(
-      { command: NBD_CMD_READ, offset: 1, length: 1000 },
-      { command: NBD_CMD_READ, offset: 2, length: 40_000 },
-      { command: NBD_CMD_READ, offset: 3, length: 131_072 },
-      { command: NBD_CMD_READ, offset: 4, length: 500 },
-    );
-    expect(replies.map(({ data }, index) => data.equals(device.data.subarray(index + 1, index + 1 + [1000, 40_000, 131_072, 500][index])))).toEqual([true, true, true, true]);
-    expect(device.calls).toEqual(['readNow 1+1000', 'lend 2+40000', 'lend 3+131072', 'readNow 4+500']);
-    expect(driver.sendCount).toBe(1);
-    expect(device.onLoan).toBe(0);
-  });
-
   test('that fails carries no data', async () => {
     const { driver, device } = await open();
     device.failure = new VolumeError('corrupt', 'chunk 000041: checksum 9f3c21aa');

@@ -249,15 +249,16 @@ describe('a request', () => {
   });
 });
 
-describe('a read without a copy', () => {
-  const lent = (volume: Volume, offset: number, length: number): Buffer | null => {
-    const loan = volume.lend(offset, length);
-    if (loan === null) return null;
-    const bytes = Buffer.concat(loan.parts);
-    loan.release();
-    return bytes;
-  };
+/** What is on loan at once, or null. */
+function lent(volume: Volume, offset: number, length: number): Buffer | null {
+  const loan = volume.lend(offset, length);
+  if (loan === null) return null;
+  const bytes = Buffer.concat(loan.parts);
+  loan.release();
+  return bytes;
+}
 
+describe('a read without a copy', () => {
   test('gives what is in memory, at any alignment, and nothing else', async () => {
     const machine = new SimMachine();
     await withVolume(machine, async (volume) => {
