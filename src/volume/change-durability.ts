@@ -2,11 +2,16 @@
 import { deferred } from '../base/async.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
 import type { Env, File } from '../env/env.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { LogRewrite } from '../wal/log-rewrite.ts';
 import type { Waiter } from '../wal/waiters.ts';
 import type { Flusher } from './flusher.ts';
+import type { LoadOptions } from './load-stored.ts';
+import { letGo, loadForReading } from './probe-volume.ts';
 import type { VolumeCore } from './volume-core.ts';
-import { logPath, readManifest, writeManifest } from './volume-files.ts';
+import { logPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 
 export interface LiveChange {
   readonly core: VolumeCore;
@@ -76,28 +81,46 @@ async function replaceManifest(core: VolumeCore, durability: Durability): Promis
 }
 
 /**
- * Changes the mode of a volume that nobody has open; the caller holds its lock. What a killed process left in its log is synced
- * first: the new mode may promise more than the old one did. Errors: `corrupt`, `no-space`, `io-error`.
+ * Changes the mode of a volume that nobody has open; the caller holds its lock. What a killed process left in its log is written once more
+ * and synced first: the new mode may promise more than the old one did, and after a failed sync the page cache proves nothing
+ * (`log-rewrite.ts`). Errors: `corrupt` (nothing was changed), `no-space`, `io-error`, `failed`.
  */
-export async function changeDurabilityOffline(env: Env, directory: string, durability: Durability): Promise<void> {
+export async function changeDurabilityOffline(options: LoadOptions, durability: Durability): Promise<void> {
+  const { env, directory, name } = options;
+  await refuseWhileRepairing(env.files, directory, name);
   const manifest = await readManifest(env.files, directory);
-  for (let index = 0; index < manifest.logFileCount; index += 1) await syncLogFile(env, logPath(directory, index));
+  await makeLogDurable(options, manifest);
   if (manifest.durability !== durability) await writeManifest(env.files, directory, { ...manifest, durability });
 }
 
-async function syncLogFile(env: Env, path: string): Promise<void> {
-  let file: File;
+async function makeLogDurable(options: LoadOptions, manifest: Manifest): Promise<void> {
+  const { env, directory, name } = options;
+  const files: File[] = [];
+  let core: VolumeCore | null = null;
+  const made = (loaded: VolumeCore): void => {
+    core = loaded;
+  };
   try {
-    file = await env.files.open(path, 'write');
+    for (let index = 0; index < manifest.logFileCount; index += 1) files.push(await openLogFile(env, logPath(directory, index)));
+    const rewrite = new LogRewrite(files, manifest, manifest.cut.lsn);
+    await loadForReading(options, manifest, made, (_core, replayed) => Promise.resolve(rewrite.replayed(replayed)));
+    await rewrite.run();
+    // Records that stand in chunks were not replayed: their chunks must have durable names.
+    await env.files.syncDirectory(`${directory}/${CHUNK_FOLDER}`);
+    for (const file of files) await file.sync();
+  } catch (error) {
+    throw withAdvice(toVolumeError(error, `making what volume ${name} holds durable`), name);
+  } finally {
+    await letGo(core);
+    await Promise.allSettled(files.map((file) => file.close())); // what was written is synced, or its error is on its way
+  }
+}
+
+async function openLogFile(env: Env, path: string): Promise<File> {
+  try {
+    return await env.files.open(path, 'write');
   } catch (error) {
     if (systemCode(error) === 'ENOENT') throw new VolumeError('corrupt', `log file ${path} is missing; nothing was changed`, { cause: error });
     throw toVolumeError(error, `opening ${path}`);
-  }
-  try {
-    await file.sync();
-  } catch (error) {
-    throw toVolumeError(error, `syncing ${path}`);
-  } finally {
-    await file.close();
   }
 }

@@ -247,17 +247,31 @@ export class Flusher {
   }
 
   async #flush(set: ChunkSet): Promise<void> {
-    const chunks = await this.#stageAll(set);
-    await this.serial.run(async () => {
-      await this.#publish(chunks);
-      this.#core.lastChunk = chunks[chunks.length - 1].chunk;
-      await commitSet(this.#core, set, chunks);
-      await this.#events.committed(chunks.length, chunks.reduce((sum, chunk) => sum + chunk.objectBytes, 0));
-    });
+    const chunks: StagedChunk[] = [];
+    try {
+      await this.#stageAll(set, chunks);
+      await this.serial.run(async () => {
+        await this.#publish(chunks);
+        this.#core.lastChunk = chunks[chunks.length - 1].chunk;
+        await commitSet(this.#core, set, chunks);
+        await this.#events.committed(chunks.length, chunks.reduce((sum, chunk) => sum + chunk.objectBytes, 0));
+      });
+    } catch (error) {
+      await this.#abandon(chunks);
+      throw error;
+    }
   }
 
-  /** Builds and writes the parts of a set, durable but not yet published. */
-  async #stageAll(set: ChunkSet): Promise<StagedChunk[]> {
+  /** What has no name yet is of no use: all of it is in the log. On a full disk it would be in the way until the next opening. */
+  async #abandon(chunks: readonly StagedChunk[]): Promise<void> {
+    for (const chunk of chunks) {
+      // Those that never came into being are holes.
+      await chunk?.object.abandon().catch((error: unknown) => this.#core.env.logger.log('warn', 'staged-chunk-left', { volume: this.#core.name, chunk: chunk.key, error }));
+    }
+  }
+
+  /** Builds and writes the parts of a set into `staged`, durable but not yet published. */
+  async #stageAll(set: ChunkSet, staged: (StagedChunk | undefined)[]): Promise<void> {
     const { slotsPerSlab, manifest, blockSizeBytes, env, settings } = this.#core;
     const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
     const memory = set.slabs.map(({ slab }) => slab?.bytes ?? null);
@@ -266,7 +280,6 @@ export class Flusher {
     const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
     const firstChunk = this.takeChunkNumbers(parts);
     const previousChunk = this.#core.lastChunk;
-    const staged: StagedChunk[] = [];
     await forEachLimited(
       Array.from({ length: parts }, (_, index) => index),
       settings.chunkConcurrency,
@@ -288,7 +301,6 @@ export class Flusher {
         staged[index] = await this.#stage({ identity, sources, picks: picks.slice(), ranges: index === 0 ? set.ranges : [] }, memory);
       },
     );
-    return staged;
   }
 
   async #stage(job: BuildChunkJob, memory: readonly (Uint8Array | null)[]): Promise<StagedChunk> {

@@ -1,5 +1,5 @@
 /**
- * Opening a volume for reading alone, when it cannot be opened for writing because it is damaged or because its disk is full. It changes
+ * Opening a volume for reading alone, when it cannot be opened for writing because it is damaged, or its disk fails or is full. It changes
  * no file. The rule: a block is served where its newest version is known for certain, and fails to be read where it is not; a volume of
  * which any block might be older than its files say is not opened at all.
  */
@@ -8,16 +8,17 @@ import { chunkKey } from '../chunk/chunk-reader.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { lastGap, type InspectedChunk } from './inspect-chunks.ts';
+import { isDamage } from './inspect-findings.ts';
 import { summarizeRecord } from './inspect-log.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { type LoadOptions, makeCore } from './load-stored.ts';
 import { type LoggedBlock, LoggedBlocks, applyRecord } from './logged-blocks.ts';
-import { type OpenVolumeOptions, openVolume, refuseWhileRepairing, takeLock } from './open-volume.ts';
+import { type OpenVolumeOptions, openVolume, takeLock } from './open-volume.ts';
 import { letGo, loadForReading } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { refuseForeignManifest } from './repair-plan.ts';
 import type { VolumeCore } from './volume-core.ts';
-import { readManifest } from './volume-files.ts';
+import { readManifest, refuseWhileRepairing } from './volume-files.ts';
 import type { Volume } from './volume.ts';
 
 /** A volume as a server has it open. */
@@ -31,7 +32,7 @@ export async function openForServing(options: OpenVolumeOptions & { readonly nam
   try {
     return await openVolume(options);
   } catch (error) {
-    if (!(error instanceof VolumeError) || (error.code !== 'corrupt' && error.code !== 'no-space')) throw error;
+    if (!(error instanceof VolumeError) || !(error.code === 'no-space' || (error.code !== 'not-found' && isDamage(error)))) throw error;
     const volume = await openReadOnly(options, error);
     options.env.logger.log('warn', 'volume-read-only', { volume: options.name, error });
     return volume;
@@ -48,7 +49,7 @@ export async function openReadOnly(options: OpenVolumeOptions & { readonly name:
     await refuseWhileRepairing(env.files, directory, name);
     const { core, logged } = cause.code === 'no-space' ? await opening.loadSound(manifest) : await opening.loadDamaged(manifest);
     const log = new LoggedBlocks({ files: env.files, directory }, manifest.blockSizeBytes);
-    return new ReadOnlyVolume({ core, logged, log, lock, reason: withConsequence(cause) });
+    return new ReadOnlyVolume({ core, logged, log, lock, reason: withConsequence(cause, name) });
   } catch (error) {
     await opening.undo();
     await lock.release();
@@ -58,9 +59,10 @@ export async function openReadOnly(options: OpenVolumeOptions & { readonly name:
   }
 }
 
-function withConsequence(cause: VolumeError): VolumeError {
-  if (cause.code !== 'no-space') return cause;
-  return new VolumeError('no-space', `${cause.message}; until then it can be read only`, { cause, context: cause.context });
+function withConsequence(cause: VolumeError, name: string): VolumeError {
+  if (cause.code === 'corrupt') return cause;
+  const consequence = cause.code === 'no-space' ? 'until then it can be read only' : `it can be read only, as far as the disk can be read; basalt check ${name} says more`;
+  return new VolumeError(cause.code, `${cause.message}; ${consequence}`, { cause, context: cause.context });
 }
 
 /** Nobody can say which blocks are as they were last. */

@@ -6,7 +6,7 @@
 import type { Arena } from '../base/arena.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
-import type { Env, File, FileLock, FileSystem } from '../env/env.ts';
+import type { Env, File, FileLock } from '../env/env.ts';
 import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
@@ -19,7 +19,7 @@ import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
 import { loadStored } from './load-stored.ts';
 import type { VolumeCore } from './volume-core.ts';
-import { OBJECT_FOLDERS, interruptedRepair, lockVolume, logPath, manifestPath, parentPath, readManifest, repairPath, writeManifest } from './volume-files.ts';
+import { OBJECT_FOLDERS, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -53,13 +53,6 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
   }
 }
 
-/** What is damaged, and what to do about it; other errors as they are. */
-export function withAdvice(error: VolumeError, name: string): VolumeError {
-  if (error.code !== 'corrupt' || error.message.includes('basalt ')) return error;
-  const message = `${error.message}; basalt check ${name} says all that is wrong, basalt repair ${name} what can be saved`;
-  return new VolumeError('corrupt', message, { cause: error, context: error.context });
-}
-
 /** Takes a volume's lock. Errors: `not-found`, `in-use`, `io-error`. */
 export async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
   try {
@@ -71,11 +64,6 @@ export async function takeLock(env: Env, directory: string, name: string): Promi
     // A directory without permissions, say: that is its owner's mistake, and ends no server.
     throw toVolumeError(error, `locking volume ${name}`);
   }
-}
-
-/** In the middle of a repair the files of a volume do not fit together. */
-export async function refuseWhileRepairing(files: FileSystem, directory: string, name: string): Promise<void> {
-  if (await files.exists(repairPath(directory))) throw new VolumeError('corrupt', interruptedRepair(name));
 }
 
 class Opening {

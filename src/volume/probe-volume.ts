@@ -5,9 +5,8 @@ import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import { recoverLog, type ReplayedRecord } from '../wal/log-recovery.ts';
 import { type LoadOptions, loadStored } from './load-stored.ts';
-import { lockVolume, logPath, readManifest, repairPath, interruptedRepair } from './volume-files.ts';
-import { withAdvice } from './open-volume.ts';
 import type { VolumeCore } from './volume-core.ts';
+import { interruptedRepair, lockVolume, logPath, readManifest, repairPath, withAdvice } from './volume-files.ts';
 
 /** Loads a volume that is not damaged and hands over the log's records behind its chunks. The core is the caller's, also after an error. */
 export async function loadForReading(options: LoadOptions, manifest: Manifest, made: (core: VolumeCore) => void, apply: (core: VolumeCore, replayed: ReplayedRecord) => Promise<void>): Promise<VolumeCore> {

@@ -35,6 +35,18 @@ export function interruptedRepair(name: string): string {
   return `a repair of volume ${name} was interrupted; finish it: basalt repair ${name} --yes`;
 }
 
+/** In the middle of a repair the files of a volume do not fit together. */
+export async function refuseWhileRepairing(files: FileSystem, directory: string, name: string): Promise<void> {
+  if (await files.exists(repairPath(directory))) throw new VolumeError('corrupt', interruptedRepair(name));
+}
+
+/** What is damaged, and what to do about it; other errors as they are. */
+export function withAdvice(error: VolumeError, name: string): VolumeError {
+  if (error.code !== 'corrupt' || error.message.includes('basalt ')) return error;
+  const message = `${error.message}; basalt check ${name} says all that is wrong, basalt repair ${name} what can be saved`;
+  return new VolumeError('corrupt', message, { cause: error, context: error.context });
+}
+
 export function lockPath(directory: string): string {
   return `${directory}/lock`;
 }

@@ -219,7 +219,7 @@ export class VolumeSet implements DeviceDirectory {
       if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
       lock = await lockVolume(this.#env, directory);
       if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
-      await changeDurabilityOffline(this.#env, directory, durability);
+      await changeDurabilityOffline({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, durability);
       return true;
     } catch (error) {
       throw toVolumeError(error, `changing the durability of volume ${name}`);

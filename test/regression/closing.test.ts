@@ -52,6 +52,27 @@ describe('after a close', () => {
     });
   });
 
+  test('on a full disk nothing of a set of chunks is left that was only begun', async () => {
+    const machine = boot();
+    const { env, scheduler, faults } = machine;
+    let written = 0;
+    // The first part of the set fits.
+    faults.matches = (call) => call.kind === 'write' && call.path.includes('/chunks/') && (written += 1) > 1;
+    await scheduler.drive(async () => {
+      await make(machine);
+      const first = await open(machine);
+      for (let index = 0; index < 40; index += 1) await first.write(index * 4 * KIB, blockOf(index + 1), false);
+      faults.code = 'ENOSPC';
+      await first.close();
+      expect(written).toBeGreaterThan(1);
+      faults.code = null;
+      expect(await env.files.list(`${DIRECTORY}/chunks`)).toEqual([]);
+      const second = await open(machine);
+      expect(await readBlock(second, 39 * 4 * KIB)).toBe(40);
+      await second.close();
+    });
+  });
+
   test('a file that cannot be closed is told, and does not keep the volume locked', async () => {
     const machine = boot();
     const { scheduler, faults } = machine;

@@ -3,6 +3,8 @@
  * of them. A new process reads them, and no sync of its own brings them to the medium: what it counts as durable it must write again (I4).
  */
 import { expect, test } from 'vitest';
+import { MIB } from '../../src/base/units.ts';
+import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { drawPowerCut } from '../sim/power-cut.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { BLOCK_BYTES, SimMachine, pattern, smallSettings } from '../support/engine-harness.ts';
@@ -35,6 +37,33 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])('what is found in the page cache behind a fa
     await third.read(0, found);
     expect(Buffer.compare(found, Buffer.concat([pattern(1), pattern(2, 3)]))).toBe(0);
     await third.close();
+  });
+});
+
+test.each([1, 2, 3, 4])('a change of the durability mode of a closed volume makes durable what a failed sync left in the page cache (seed %i)', async (seed) => {
+  const machine = new SimMachine(smallSettings({ arenaBytes: 32 * MIB, dirtyBytes: 16 * MIB }), seed);
+  await machine.run(async () => {
+    await machine.create(DIRECTORY);
+    const first = await machine.open(DIRECTORY);
+    await first.write(BLOCK_BYTES, pattern(2, 3), false);
+    machine.fault = ({ kind, path }) => (kind === 'sync' && path.includes('/log/') ? { kind: 'error', code: 'EIO' } : null);
+    await expect(first.flush()).rejects.toThrow(/syncing the log failed/);
+    machine.fault = () => null;
+    machine.restart();
+    const volumes = new VolumeSet({ env: machine.env, directory: '/', settings: machine.settings });
+    await volumes.setDurability('volume', 'strict');
+    expect((await volumes.describe('volume')).epoch).toBe(1);
+    await volumes.close();
+    machine.disk.dropForgotten(() => true);
+    machine.restart();
+    machine.disk.cutPower(drawPowerCut(new SeededRandom(1), machine.disk.unsyncedSequences(), 'nothing-kept'));
+
+    const again = await machine.open(DIRECTORY);
+    expect(again.durability).toBe('strict');
+    const found = new Uint8Array(3 * BLOCK_BYTES);
+    await again.read(BLOCK_BYTES, found);
+    expect(Buffer.compare(found, pattern(2, 3))).toBe(0);
+    await again.close();
   });
 });
 

@@ -81,7 +81,7 @@ export interface Content {
 }
 
 /** Reads a volume block by block. */
-export async function readContent(volume: Volume, states: readonly Buffer[]): Promise<Content> {
+export async function readContent(volume: Pick<Volume, 'read'>, states: readonly Buffer[]): Promise<Content> {
   let agreeing = [...states];
   const unreadable: number[] = [];
   const messages: string[] = [];

@@ -63,6 +63,22 @@ function served(files: VolumeFiles, states: readonly Buffer[] = NEWEST): Promise
   });
 }
 
+/** The sample, with a hole in what was synced of its log. */
+function withHole(): VolumeFiles {
+  const bytes = fileOf(sample, LOG);
+  return damaged(LOG, bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1') - 1) - 1) + 20);
+}
+
+/** Nothing can be made or written any more. */
+function fill(machine: SimMachine): void {
+  machine.fault = (call) => (['create', 'write'].includes(call.kind) ? { kind: 'error', code: 'ENOSPC' } : null);
+}
+
+function setOn(machine: SimMachine): VolumeSet {
+  const settings = { ...SAMPLE_SETTINGS, arenaBytes: 32 * 1024 * 1024, dirtyBytes: 16 * 1024 * 1024, idleCloseMs: 100 };
+  return new VolumeSet({ env: machine.env, directory: '/', settings });
+}
+
 describe('is open for reading, and serves all that is known,', () => {
   test.each<readonly [string, () => VolumeFiles, readonly number[]]>([
     ['a volume of which a chunk is missing', () => withFile(sample, FIRST_CHUNK, null), [0, 101]],
@@ -77,12 +93,6 @@ describe('is open for reading, and serves all that is known,', () => {
 });
 
 describe('is not opened, and says why not even for reading,', () => {
-  /** The volume of the sample, with a hole in what was synced of its log. */
-  const withHole = (): VolumeFiles => {
-    const bytes = fileOf(sample, LOG);
-    return damaged(LOG, bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1') - 1) - 1) + 20);
-  };
-
   test.each<readonly [string, () => VolumeFiles, RegExp]>([
     ['a volume with a hole in its log', withHole, /the log is damaged: .*DAMAGE.*which blocks the missing records of the log wrote is not known/u],
     ['a volume without one of its log files', () => withFile(sample, 'log/02.log', null), /02\.log is missing.*DAMAGE.*the newest records may have stood/u],
@@ -170,14 +180,10 @@ test('every change of a volume that is open for reading is refused, and the expo
 });
 
 describe('a full disk', () => {
-  const isFull = (machine: SimMachine): void => {
-    machine.fault = (call) => (['create', 'write'].includes(call.kind) ? { kind: 'error', code: 'ENOSPC' } : null);
-  };
-
   test('keeps nobody from reading: the volume is open for reading, and for writing when there is space again', async () => {
     const machine = machineWith(sample);
     await machine.run(async () => {
-      isFull(machine);
+      fill(machine);
       const volume = await serve(machine);
       expect(volume).toBeInstanceOf(ReadOnlyVolume);
       expect(volume.status().readOnly).toMatch(/no space left on the device .*; until then it can be read only/u);
@@ -194,7 +200,7 @@ describe('a full disk', () => {
   test('of a volume that is damaged as well serves what is known', async () => {
     const machine = machineWith(withFile(sample, FIRST_CHUNK, null));
     await machine.run(async () => {
-      isFull(machine);
+      fill(machine);
       const volume = await serve(machine);
       expect(volume.status().readOnly).toMatch(DAMAGE_ADVICE);
       expect((await readContent(volume, NEWEST)).unreadable).toEqual([0, 101]);
@@ -203,9 +209,31 @@ describe('a full disk', () => {
   });
 });
 
-describe('a set of volumes', () => {
-  const setOn = (machine: SimMachine): VolumeSet => new VolumeSet({ env: machine.env, directory: '/', settings: { ...SAMPLE_SETTINGS, arenaBytes: 32 * 1024 * 1024, dirtyBytes: 16 * 1024 * 1024, idleCloseMs: 100 } });
+describe('a disk that fails', () => {
+  test('to read a chunk behind the checkpoint costs nothing while the log has its records', async () => {
+    const machine = machineWith(sample);
+    await machine.run(async () => {
+      machine.fault = (call) => (call.kind === 'read' && call.path.includes(SECOND_CHUNK) ? { kind: 'error', code: 'EIO' } : null);
+      const volume = await serve(machine);
+      expect(volume.readOnly).toBe(true);
+      expect(await readContent(volume, NEWEST)).toMatchObject({ unreadable: [], states: [expect.anything()] });
+      await volume.close();
+    });
+  });
 
+  test('to write the manifest leaves the volume open for reading', async () => {
+    const machine = machineWith(sample);
+    await machine.run(async () => {
+      machine.fault = (call) => (call.kind === 'write' && call.path.includes('manifest') ? { kind: 'error', code: 'EIO' } : null);
+      const volume = await serve(machine);
+      expect(volume.status().readOnly).toMatch(/EIO.*; it can be read only, as far as the disk can be read; basalt check v says more/u);
+      expect(await readContent(volume, NEWEST)).toMatchObject({ unreadable: [] });
+      await volume.close();
+    });
+  });
+});
+
+describe('a set of volumes', () => {
   test('serves a damaged volume for reading, says so, and opens it for writing once it is repaired', async () => {
     const machine = machineWith(withFile(sample, FIRST_CHUNK, null));
     await machine.run(async () => {
