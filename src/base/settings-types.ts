@@ -54,6 +54,8 @@ export interface EngineSettings {
   readonly compactBytesPerSecond: number;
   /** Pause between a change and the search for chunks to rewrite. */
   readonly compactPauseMs: number;
+  /** Scrubbing reads no more than this in a second; a quarter of it while clients are at work. */
+  readonly scrubBytesPerSecond: number;
   /** Pause before a failed write to the store or the log is tried again. */
   readonly retryMs: number;
   /** A volume that no client uses is closed after this time. */

@@ -7,9 +7,8 @@ import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
-import type { OnProgress } from '../volume/inspect-findings.ts';
+import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, VolumeInfo } from '../volume/volume-info.ts';
 import type { RepairOptions, RepairReport } from '../volume/repair.ts';
-import type { CreateOptions, ListedVolume, VolumeInfo } from '../volume/volume-info.ts';
 
 /** Standard output, standard error and the person in front of them. */
 export interface Terminal {
@@ -37,6 +36,8 @@ export interface RunningServer {
   volume(name: string): Promise<VolumeDetails>;
   volumes(): Promise<readonly ListedDetails[]>;
   setDurability(name: string, durability: Durability): Promise<void>;
+  /** At `bytesPerSecond`; null: as the server's settings say. */
+  scrub(name: string, bytesPerSecond: number | null, onProgress: OnProgress): Promise<ScrubReport>;
 }
 
 /** What looks at, and repairs, volumes that nobody has open. */
@@ -44,6 +45,7 @@ export interface VolumeTools {
   check(name: string, options: { readonly deep: boolean }, onProgress: OnProgress): Promise<CheckReport>;
   explain(name: string, options: { readonly offsetBytes: number }, onProgress: OnProgress): Promise<ExplainReport>;
   repair(name: string, options: Pick<RepairOptions, 'apply' | 'uncertain'>, onProgress: OnProgress): Promise<RepairReport>;
+  scrub(name: string, options: { readonly bytesPerSecond: number | null }, onProgress: OnProgress): Promise<ScrubReport>;
   close(): Promise<void>;
 }
 

@@ -1,10 +1,11 @@
-/** The engine as `check`, `explain` and `repair` use it: volumes that nobody has open. */
+/** The engine as `check`, `explain`, `repair` and `scrub` use it: volumes that nobody has open. */
 import { VolumeError } from '../base/errors.ts';
 import { workerEntry } from '../chunk/worker-entry.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import { type ToolOptions, checkVolume } from '../volume/check.ts';
 import { explainBlock } from '../volume/explain.ts';
 import { repairVolume } from '../volume/repair.ts';
+import { scrubClosed } from '../volume/scrub-closed.ts';
 import { checkVolumeName } from '../volume/volume-set.ts';
 import { manifestPath } from '../volume/volume-files.ts';
 import type { OpenVolumesOptions, Terminal, VolumeTools } from './context.ts';
@@ -23,6 +24,7 @@ export function openTools({ directory, settings }: OpenVolumesOptions, terminal:
     check: async (name, { deep }, onProgress) => checkVolume({ ...(await prepare(name, onProgress)), deep }),
     explain: async (name, { offsetBytes }, onProgress) => explainBlock({ ...(await prepare(name, onProgress)), offsetBytes }),
     repair: async (name, choice, onProgress) => repairVolume({ ...(await prepare(name, onProgress)), ...choice }),
+    scrub: async (name, { bytesPerSecond }, onProgress) => scrubClosed({ ...(await prepare(name, onProgress)), bytesPerSecond: bytesPerSecond ?? settings.scrubBytesPerSecond, signal: new AbortController().signal }),
     close: () => env.workers.close(),
   };
 }

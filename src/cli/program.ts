@@ -11,6 +11,7 @@ import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
 import { addList, listFlags } from './verbs/list.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
+import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
 import { addShow, showFlags } from './verbs/show.ts';
@@ -26,11 +27,12 @@ function buildUsage(): Usage {
       durability: Object.keys(durabilityFlags),
       check: Object.keys(checkFlags),
       explain: Object.keys(explainFlags),
+      scrub: Object.keys(scrubFlags),
       repair: Object.keys(repairFlags),
       delete: Object.keys(deleteFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', check: 'NAME', explain: 'NAME OFFSET', repair: 'NAME', delete: 'NAME', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', settings: '' },
   };
 }
 
@@ -42,7 +44,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, check, explain, repair, delete or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, check, explain, scrub, repair, delete or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -57,6 +59,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addDurability(program, context);
   addCheck(program, context, exit);
   addExplain(program, context);
+  addScrub(program, context, exit);
   addRepair(program, context, exit);
   addDelete(program, context, exit);
   addSettings(program, context);

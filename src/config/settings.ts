@@ -103,6 +103,7 @@ const ENGINE: Table<EngineSettings> = {
   compactSpacePercent: count([130, 110, 1_000_000], 'Chunks are rewritten until all of them take no more than this percentage of the live data.'),
   compactBytesPerSecond: size([32 * MIB, 64 * KIB, TIB], 'Rewriting chunks writes this much a second; beyond compact_space_percent also twice what clients write.'),
   compactPauseMs: milliseconds([SECOND, 1, HOUR], 'Pause between a change and the search for chunks to rewrite.'),
+  scrubBytesPerSecond: size([32 * MIB, 64 * KIB, TIB], 'Scrubbing reads this much a second; a quarter of it while clients read or write.'),
   retryMs: milliseconds([500, 1, HOUR], 'Pause before a failed write to the store or the log is tried again.'),
   idleCloseMs: milliseconds([10 * SECOND, 0, HOUR], 'A volume that no client uses is closed after this time.'),
 };

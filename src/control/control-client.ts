@@ -4,13 +4,16 @@ import { join } from 'node:path';
 import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import type { OnProgress, ScrubReport } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
-import { isVolumeDetails, isVolumeList } from './volume-details.ts';
+import { isProgress, isScrubReport, isVolumeDetails, isVolumeList } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
 const ANSWER_MS = { GET: 10_000, PUT: 120_000 } as const;
+/** A long task tells how far it is: this long it may say nothing. */
+const SILENCE_MS = 120_000;
 /** An answer longer than this is none of ours. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
@@ -60,6 +63,30 @@ export class ControlClient {
     await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/durability`, { durability, acceptDataLoss: durability === 'async' });
   }
 
+  /** Ends when this process does. Errors: those of `VolumeSet.scrub`, and `io-error`. */
+  async scrub(name: string, bytesPerSecond: number | null, onProgress: OnProgress): Promise<ScrubReport> {
+    const outcome = await this.#askLong(`/v1/volumes/${encodeURIComponent(name)}/scrub`, { bytesPerSecond }, onProgress);
+    const report = memberOf(outcome, 'report');
+    if (!isScrubReport(report)) throw this.#notUnderstood('what it says of a scrub');
+    return report;
+  }
+
+  /** The last line of the answer, which is no progress and no error. */
+  async #askLong(path: string, body: unknown, onProgress: OnProgress): Promise<unknown> {
+    let last: unknown = null;
+    const take = (line: string): void => {
+      const value = parsed(line);
+      const progress = memberOf(value, 'progress');
+      if (isProgress(progress)) onProgress(progress);
+      else last = value;
+    };
+    const status = await withSocketPath(this.#socket, (socketPath) => exchangeLines(socketPath, path, body, take)).catch((error: unknown) => {
+      throw toVolumeError(error, `asking the server at ${this.#socket}`);
+    });
+    if (status !== 200 || memberOf(last, 'error') !== undefined) throw this.#errorOf({ status, body: last });
+    return last;
+  }
+
   #notUnderstood(what: string): VolumeError {
     return new VolumeError('unsupported', `the server at ${this.#socket} speaks another version: ${what} is not understood; use the same version of basalt on both sides`);
   }
@@ -106,6 +133,38 @@ function exchange(socketPath: string, method: keyof typeof ANSWER_MS, path: stri
       });
     });
     call.on('error', (error) => reject(systemCode(error) === 'ABORT_ERR' ? new Error(`no answer within ${ANSWER_MS[method] / 1000} s`, { cause: error }) : error));
+    call.end(text);
+  });
+}
+
+/** A member of an object; undefined if it has none of that name. */
+function memberOf(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? new Map<string, unknown>(Object.entries(value)).get(name) : undefined;
+}
+
+/** Posts `body` and hands over the lines of the answer; an error's answer, which may be of several lines, as one. Resolves with the status. */
+function exchangeLines(socketPath: string, path: string, body: unknown, take: (line: string) => void): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const text = JSON.stringify(body);
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) };
+    const call = request({ socketPath, method: 'POST', path, headers, agent: false }, (response) => {
+      const isLines = response.headers['content-type'] === 'application/x-ndjson';
+      let rest = '';
+      response.setEncoding('utf8');
+      response.on('data', (part: string) => {
+        const lines = `${rest}${part}`.split(isLines ? '\n' : '\0');
+        rest = lines.pop() ?? '';
+        for (const line of lines) take(line);
+        if (rest.length > MAX_ANSWER_BYTES) response.destroy(new Error(`its answer is longer than ${MAX_ANSWER_BYTES} bytes`));
+      });
+      response.on('error', reject);
+      response.on('end', () => {
+        if (rest !== '') take(rest);
+        resolve(response.statusCode ?? 0);
+      });
+    });
+    call.setTimeout(SILENCE_MS, () => call.destroy(new Error(`it said nothing for ${SILENCE_MS / 1000} s`)));
+    call.on('error', reject);
     call.end(text);
   });
 }

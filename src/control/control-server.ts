@@ -10,7 +10,8 @@ import { VolumeError, systemCode } from '../base/errors.ts';
 import type { ControlSettings } from '../config/settings.ts';
 import type { Logger } from '../env/env.ts';
 import { ApiError, answerOf, type ErrorAnswer } from './api-error.ts';
-import { findRoute, type ControlTargets } from './routes.ts';
+import { LineAnswer } from './line-answer.ts';
+import { findRoute, type Call, type ControlTargets, type LongRoute } from './routes.ts';
 import type { ControlSocket } from './socket-file.ts';
 
 /** Longest request line and headers together. */
@@ -34,6 +35,8 @@ export class ControlServer {
   /** Requests that only look: one at a time, so that a poller cannot flood the thread pool. */
   readonly #looks = new SerialQueue();
   readonly #ended = new WaitList();
+  /** What ends the requests that take their time. */
+  readonly #long = new Set<AbortController>();
   #inWork = 0;
 
   private constructor(options: ControlServerOptions) {
@@ -69,6 +72,7 @@ export class ControlServer {
     await this.#options.socket.remove();
     this.#http.close();
     this.#http.closeIdleConnections();
+    for (const stop of this.#long) stop.abort();
     // One that does not take its answer does not hold up the end.
     const deadline = setTimeout(() => this.#http.closeAllConnections(), LINGER_MS);
     while (this.#inWork > 0) await this.#ended.wait();
@@ -83,7 +87,9 @@ export class ControlServer {
     response.on('error', () => undefined);
     this.#inWork += 1;
     try {
-      const { status, headers, body } = await this.#answer(request);
+      const answer = await this.#answer(request, response);
+      if (answer === null) return;
+      const { status, headers, body } = answer;
       // What is left of a body that nobody wants is thrown away, and the connection ends with the answer.
       const isWhole = request.complete;
       if (!isWhole) request.resume();
@@ -97,13 +103,15 @@ export class ControlServer {
     }
   }
 
-  async #answer(request: IncomingMessage): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: unknown }> {
+  /** Null: it was answered already, in lines. */
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: unknown } | null> {
     const { targets, settings } = this.#options;
     try {
       if (this.#inWork > settings.maxConnections) throw new VolumeError('limit', `${settings.maxConnections} requests are in work (control.max_connections); try again`);
       const { route, name } = findRoute(request.method ?? '', request.url ?? '');
       const text = await readBody(request, settings.maxBodyBytes);
       const body = route.method === 'GET' ? withoutBody(text) : parseJson(text);
+      if (route.method === 'POST') return await this.#answerInLines(route, { targets, name, body }, response);
       const run = (): Promise<unknown> => route.run({ targets, name, body });
       const result = await (route.method === 'GET' ? this.#looks.run(run) : run());
       return { status: 200, headers: {}, body: result };
@@ -112,6 +120,27 @@ export class ControlServer {
       if (answer.status >= 500) this.#options.logger.log('warn', 'control-request-failed', { method: request.method, url: request.url, error });
       return answer;
     }
+  }
+
+  /** Ends early when its client goes away, or the server. Rejects as long as no line was sent. */
+  async #answerInLines(route: LongRoute, call: Call, response: ServerResponse): Promise<null> {
+    const lines = new LineAnswer(response);
+    const stop = new AbortController();
+    const abort = (): void => stop.abort();
+    response.once('close', abort);
+    this.#long.add(stop);
+    try {
+      await lines.end({ report: await route.runLong(call, lines.progress, stop.signal) });
+    } catch (error) {
+      if (!lines.hasBegun) throw error;
+      const { status, body } = answerOf(error);
+      if (status >= 500 && !stop.signal.aborted) this.#options.logger.log('warn', 'control-request-failed', { method: route.method, url: route.path, error });
+      await lines.end(body);
+    } finally {
+      this.#long.delete(stop);
+      response.off('close', abort);
+    }
+    return null;
   }
 }
 

@@ -1,8 +1,9 @@
 /** The routes of the control API, version 1, as one table. `openapi.json` describes them; a test holds the two together. */
 import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
+import { KIB } from '../base/units.ts';
 import { nearest } from '../config/nearest.ts';
-import type { ListedVolume, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { ListedVolume, OnProgress, ScrubReport, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -12,6 +13,7 @@ export interface ControlledVolumes {
   /** Null if the volume is not open in this process. */
   statusOf(name: string): VolumeStatus | null;
   setDurability(name: string, durability: Durability): Promise<void>;
+  scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
 }
 
 /** What the process that serves says of itself. */
@@ -40,19 +42,31 @@ export interface ControlTargets {
   readonly server: () => ServerInfo;
 }
 
-interface Call {
+export interface Call {
   readonly targets: ControlTargets;
   /** The value of `{name}` in the path. */
   readonly name: string;
   readonly body: unknown;
 }
 
-export interface Route {
-  readonly method: 'GET' | 'PUT';
+interface RouteBase {
   /** As OpenAPI writes it. */
   readonly path: string;
+}
+
+/** Answered with one JSON value. */
+export interface PlainRoute extends RouteBase {
+  readonly method: 'GET' | 'PUT';
   readonly run: (call: Call) => Promise<unknown>;
 }
+
+/** Takes its time: answered with lines of JSON, `{"progress":...}` now and then, at last `{"report":...}` or `{"error":...}`. */
+export interface LongRoute extends RouteBase {
+  readonly method: 'POST';
+  readonly runLong: (call: Call, onProgress: OnProgress, signal: AbortSignal) => Promise<unknown>;
+}
+
+export type Route = PlainRoute | LongRoute;
 
 export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/server', run: ({ targets }) => Promise.resolve(targets.server()) },
@@ -60,6 +74,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/volumes/{name}', run: ({ targets, name }) => showVolume(targets.volumes, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
+  { method: 'POST', path: '/v1/volumes/{name}/scrub', runLong: ({ targets, name, body }, onProgress, signal) => scrub(targets.volumes, name, body, { onProgress, signal }) },
 ];
 
 async function listVolumes(volumes: ControlledVolumes): Promise<{ readonly volumes: readonly ListedDetails[] }> {
@@ -89,6 +104,17 @@ async function changeDurability(volumes: ControlledVolumes, name: string, body: 
   }
   await volumes.setDurability(name, durability);
   return { name, durability };
+}
+
+/** The slowest scrub that makes sense. */
+const MIN_SCRUB_RATE = 64 * KIB;
+
+async function scrub(volumes: ControlledVolumes, name: string, body: unknown, options: { readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport> {
+  const { bytesPerSecond = null } = fieldsOf(body, ['bytesPerSecond']);
+  if (bytesPerSecond !== null && !(typeof bytesPerSecond === 'number' && bytesPerSecond >= MIN_SCRUB_RATE && Number.isSafeInteger(bytesPerSecond))) {
+    throw new VolumeError('invalid-argument', `"bytesPerSecond" must be null (as the settings say) or a whole number from ${MIN_SCRUB_RATE}`);
+  }
+  return volumes.scrub(name, { bytesPerSecond, ...options });
 }
 
 /** The members of a JSON object that may have `allowed` ones only. */

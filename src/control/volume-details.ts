@@ -1,5 +1,6 @@
-/** Checks what a server says of a volume: another version of it may say something else. */
+/** Checks what a server says of volumes: another version of it may say something else. */
 import { isDurability } from '../base/durability.ts';
+import type { Progress, ScrubReport } from '../volume/volume-info.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 
 type Check = (value: unknown) => boolean;
@@ -51,6 +52,29 @@ const isUnreadable = hasMembers({ name: isText, damage: isText });
 export function isVolumeList(value: unknown): value is { readonly volumes: readonly ListedDetails[] } {
   if (typeof value !== 'object' || value === null || !('volumes' in value) || !Array.isArray(value.volumes)) return false;
   return value.volumes.every((volume: unknown) => isDetails(volume) || isUnreadable(volume));
+}
+
+const isPlace = hasMembers({ file: isText, chunk: isNumber, blockNumber: orNull(isNumber), offsetBytes: orNull(isNumber), problem: isText, inUse: orNull(isFlag), rewritten: isNumber });
+const isReport = hasMembers({
+  volume: isText,
+  isClean: isFlag,
+  chunks: isNumber,
+  blocks: isNumber,
+  bytes: isNumber,
+  rotten: (value) => Array.isArray(value) && value.every(isPlace),
+  rottenCount: isNumber,
+  rewrittenCount: isNumber,
+  elapsedMs: isNumber,
+});
+
+export function isScrubReport(value: unknown): value is ScrubReport {
+  return isReport(value);
+}
+
+const isTaskProgress = hasMembers({ task: isText, done: isNumber, total: isNumber });
+
+export function isProgress(value: unknown): value is Progress {
+  return isTaskProgress(value);
 }
 
 export function isVolumeDetails(value: unknown): value is VolumeDetails {

@@ -27,6 +27,8 @@ export interface BadBlock {
   readonly blockNumber: number;
   readonly offsetBytes: number;
   readonly problem: string;
+  /** As the chunk's table has it. */
+  readonly checksum: number;
 }
 
 /** Consecutive chunks that are durable only together. */
@@ -55,13 +57,15 @@ export interface ChunkChain {
 
 /** Blocks that are read at once in a deep check. */
 const READ_BYTES = 1024 * 1024;
+/** The same while clients wait for their turn. */
+const PACED_READ_BYTES = 256 * 1024;
 
 export interface ChunkInspection {
   readonly store: ObjectStore;
   readonly manifest: Manifest;
-  readonly findings: Findings;
   readonly deep: boolean;
-  readonly onProgress: OnProgress;
+  /** Told of bytes that were read; the next ones are read when it resolves. */
+  readonly pace?: (bytes: number) => Promise<void>;
 }
 
 export function chunkExpectations({ volumeId, blockSizeBytes, sizeBytes }: Manifest): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
@@ -69,7 +73,7 @@ export function chunkExpectations({ volumeId, blockSizeBytes, sizeBytes }: Manif
 }
 
 /** Every chunk there is, by number, in order. */
-export async function inspectChunks(inspection: ChunkInspection): Promise<Map<number, InspectedChunk>> {
+export async function inspectChunks(inspection: ChunkInspection & { readonly findings: Findings; readonly onProgress: OnProgress }): Promise<Map<number, InspectedChunk>> {
   const { store, findings, onProgress } = inspection;
   const found: { chunk: number; epoch: number }[] = [];
   for (const name of await store.list(CHUNK_FOLDER)) {
@@ -91,8 +95,9 @@ export async function inspectChunks(inspection: ChunkInspection): Promise<Map<nu
   return chunks;
 }
 
-async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: number): Promise<InspectedChunk> {
-  const { store, manifest, deep } = inspection;
+/** Looks at one chunk. Throws what is no damage. */
+export async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: number): Promise<InspectedChunk> {
+  const { store, manifest, deep, pace } = inspection;
   const key = chunkKey(epoch, chunk);
   let object: StoredObject;
   try {
@@ -104,13 +109,14 @@ async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: n
   const { sizeBytes } = object;
   try {
     identity = await readChunkIdentity(object, manifest, chunk, key);
-    const { tables } = await readChunkTables(object, chunkExpectations(manifest), chunk, key);
+    const { tables, footer } = await readChunkTables(object, chunkExpectations(manifest), chunk, key);
+    await pace?.(footer.tablesLength);
     const blockCount = tables.blockNumbers.length;
     if (identity.epoch !== epoch) {
       const fault = { offsetBytes: 32, problem: `is of epoch ${identity.epoch}, expected epoch ${epoch}` };
       return { chunk, epoch, key, sizeBytes, identity: null, fault, blockCount, badBlocks: [] };
     }
-    const badBlocks = deep ? await findBadBlocks(object, tables, manifest.blockSizeBytes) : [];
+    const badBlocks = deep ? await findBadBlocks(object, tables, manifest.blockSizeBytes, pace) : [];
     return { chunk, epoch, key, sizeBytes, identity, fault: null, blockCount, badBlocks };
   } catch (error) {
     return { chunk, epoch, key, sizeBytes, identity, fault: faultOf(key, error), blockCount: 0, badBlocks: [] };
@@ -119,8 +125,8 @@ async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: n
   }
 }
 
-async function findBadBlocks(object: StoredObject, tables: ChunkTables, blockSizeBytes: number): Promise<BadBlock[]> {
-  const most = Math.max(1, Math.floor(READ_BYTES / blockSizeBytes));
+async function findBadBlocks(object: StoredObject, tables: ChunkTables, blockSizeBytes: number, pace: ChunkInspection['pace']): Promise<BadBlock[]> {
+  const most = Math.max(1, Math.floor((pace === undefined ? READ_BYTES : PACED_READ_BYTES) / blockSizeBytes));
   const buffer = new Uint8Array(most * blockSizeBytes);
   const bad: BadBlock[] = [];
   let slot = 0;
@@ -134,9 +140,10 @@ async function findBadBlocks(object: StoredObject, tables: ChunkTables, blockSiz
       // A bad sector fails the reading of its neighbours, too: each is tried alone then.
       const fault = whole === null ? null : await readOrFault(object, bytes, offsetBytes);
       const problem = fault ?? checksumFault(bytes, tables.checksums[slot + i]);
-      if (problem !== null) bad.push({ slot: slot + i, blockNumber: tables.blockNumbers[slot + i], offsetBytes, problem });
+      if (problem !== null) bad.push({ slot: slot + i, blockNumber: tables.blockNumbers[slot + i], offsetBytes, problem, checksum: tables.checksums[slot + i] });
     }
     slot += run;
+    await pace?.(run * blockSizeBytes);
   }
   return bad;
 }

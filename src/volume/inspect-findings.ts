@@ -1,6 +1,8 @@
 /** What the offline tools find wrong with a volume, said so that its operator can act. */
 import { type VolumeError, toVolumeError } from '../base/errors.ts';
 
+export type { OnProgress, Progress } from './volume-info.ts';
+
 export interface BlockRange {
   readonly blockNumber: number;
   readonly blockCount: number;
@@ -20,15 +22,6 @@ export interface Finding {
   /** Whether it is for `repair` to deal with; otherwise the volume works and only these blocks fail. */
   readonly needsRepair: boolean;
 }
-
-/** How far a tool is. */
-export interface Progress {
-  readonly task: string;
-  readonly done: number;
-  readonly total: number;
-}
-
-export type OnProgress = (progress: Progress) => void;
 
 export const REPAIR_ADVICE = 'run: basalt repair';
 export const RESTORE_ADVICE = 'write these blocks again from a backup, or trim them; until then reading them fails';

@@ -8,8 +8,9 @@ import type { FileLock } from '../env/env.ts';
 import type { BlockDevice, Completion } from './block-device.ts';
 import type { LoggedBlock, LoggedBlocks } from './logged-blocks.ts';
 import { ReadPath } from './read-path.ts';
+import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { VolumeStats, VolumeStatus } from './volume-info.ts';
+import type { ScrubReport, VolumeStats, VolumeStatus } from './volume-info.ts';
 
 export interface ReadOnlyParts {
   /** Its map stands for the volume before the log, but for what the log's records empty. */
@@ -136,6 +137,12 @@ export class ReadOnlyVolume implements BlockDevice {
   async cache(offsetBytes: number, lengthBytes: number): Promise<void> {
     this.#checkRead(offsetBytes, lengthBytes);
     await this.#reads.cache(offsetBytes, lengthBytes);
+  }
+
+  /** Reads all that is stored in chunks once; nothing is written anew. */
+  async scrub(options: ScrubOptions): Promise<ScrubReport> {
+    this.#checkRead(0, 0);
+    return scrubOpen(this.#core, null, options);
   }
 
   #refusal(): VolumeError {

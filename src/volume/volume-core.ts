@@ -32,6 +32,10 @@ export interface Counters {
   checkpoints: number;
   cacheHits: number;
   cacheMisses: number;
+  scrubs: number;
+  scrubbedBytes: number;
+  rottenFound: number;
+  rottenRewritten: number;
 }
 
 export interface CoreOptions {
@@ -83,6 +87,10 @@ export class VolumeCore implements SlabOwner {
     checkpoints: 0,
     cacheHits: 0,
     cacheMisses: 0,
+    scrubs: 0,
+    scrubbedBytes: 0,
+    rottenFound: 0,
+    rottenRewritten: 0,
   };
   manifest: Manifest;
   /** All LSNs up to here are in chunks, and the chunks durable. */

@@ -65,6 +65,12 @@ export interface VolumeStats {
   readonly checkpoints: number;
   readonly cacheHits: number;
   readonly cacheMisses: number;
+  /** Scrubs that went through all chunks, and the bytes that scrubs have read. */
+  readonly scrubs: number;
+  readonly scrubbedBytes: number;
+  /** What scrubs found rotten (blocks, and chunks that cannot be read as a whole), and the blocks that were written anew from memory. */
+  readonly rottenFound: number;
+  readonly rottenRewritten: number;
 }
 
 /** Data that a certain loss would take, were it to come now. */
@@ -100,6 +106,43 @@ export interface VolumeStatus {
   readonly failure: string | null;
   /** Why it was opened for reading alone; null if it was opened for writing. */
   readonly readOnly: string | null;
+}
+
+/** How far a tool is. */
+export interface Progress {
+  readonly task: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+export type OnProgress = (progress: Progress) => void;
+
+/** Something that is not as it was written. */
+export interface RottenPlace {
+  /** Path of the chunk within the volume's directory, and its number. */
+  readonly file: string;
+  readonly chunk: number;
+  /** Null: header, tables or footer, so that no block of the chunk can be told from it. */
+  readonly blockNumber: number | null;
+  readonly offsetBytes: number | null;
+  readonly problem: string;
+  /** Whether the volume needs it; null when that could not be told. */
+  readonly inUse: boolean | null;
+  /** Blocks that were written anew, so that the volume needs their rotten copies no more. */
+  readonly rewritten: number;
+}
+
+export interface ScrubReport {
+  readonly volume: string;
+  readonly isClean: boolean;
+  readonly chunks: number;
+  readonly blocks: number;
+  readonly bytes: number;
+  /** The first thousand of what was found, and how many there are. */
+  readonly rotten: readonly RottenPlace[];
+  readonly rottenCount: number;
+  readonly rewrittenCount: number;
+  readonly elapsedMs: number;
 }
 
 /** Told of each record as it takes its place in the volume's order; the simulator's model listens here. */

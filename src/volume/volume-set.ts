@@ -13,9 +13,9 @@ import { changeDurabilityOffline } from './change-durability.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
+import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { damageOf } from './probe-volume.ts';
 import { interruptedRepair, lockPath, lockVolume, manifestPath, readManifest, repairPath } from './volume-files.ts';
-import type { CreateOptions, ListedVolume, VolumeInfo, VolumeStatus } from './volume-info.ts';
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -60,6 +60,8 @@ export class VolumeSet implements DeviceDirectory {
   readonly #busy = new Map<string, Promise<void>>();
   /** Why volumes could not be opened for writing when that was tried last. */
   readonly #damage = new Map<string, string>();
+  /** Volumes that a scrub goes through. */
+  readonly #scrubbed = new Set<string>();
   #closed = false;
 
   constructor(options: VolumeSetOptions) {
@@ -225,6 +227,26 @@ export class VolumeSet implements DeviceDirectory {
       throw toVolumeError(error, `changing the durability of volume ${name}`);
     } finally {
       await lock?.release();
+    }
+  }
+
+  /**
+   * Reads all chunks of a volume once, at `bytesPerSecond` (null: as the settings say); one that is closed is opened. Errors: as
+   * `acquire`; `in-use` while another scrub of it runs; `closed` when it was ended early.
+   */
+  async scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport> {
+    if (!(await this.#env.files.exists(manifestPath(this.#pathOf(name))))) throw await this.#notFound(name);
+    if (this.#scrubbed.has(name)) throw new VolumeError('in-use', `volume ${name} is being scrubbed already; one scrub at a time is enough`);
+    this.#scrubbed.add(name);
+    try {
+      const volume = await this.acquireVolume(name);
+      try {
+        return await volume.scrub({ ...options, bytesPerSecond: options.bytesPerSecond ?? this.#settings.scrubBytesPerSecond });
+      } finally {
+        this.release(volume);
+      }
+    } finally {
+      this.#scrubbed.delete(name);
     }
   }
 

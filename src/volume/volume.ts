@@ -10,8 +10,9 @@ import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
 import type { Flusher } from './flusher.ts';
 import { ReadPath } from './read-path.ts';
+import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
+import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
 import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
 
 export interface VolumeParts {
@@ -115,6 +116,12 @@ export class Volume implements BlockDevice {
       },
     });
     core.env.logger.log('info', 'durability-changed', { volume: this.name, durability });
+  }
+
+  /** Reads all that is stored in chunks once; see `scrubOpen`. */
+  async scrub(options: ScrubOptions): Promise<ScrubReport> {
+    this.#checkOpen();
+    return scrubOpen(this.#core, this, options);
   }
 
   /** The largest write that can fit at once; what failed volumes hold of the arena makes it smaller. */

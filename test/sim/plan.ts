@@ -332,6 +332,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     compactSpacePercent: random.pick([110, 110, 130, 1_000_000]),
     compactBytesPerSecond: random.pick([64 * KIB, 16 * MIB, 1024 * MIB]),
     compactPauseMs: random.pick([1, 20, 1000]),
+    scrubBytesPerSecond: 32 * MIB,
     retryMs: random.pick([1, 50]),
     idleCloseMs: 60_000,
   };

@@ -273,6 +273,10 @@ class ToyVolume implements SimVolume {
       checkpoints: 0,
       cacheHits: 0,
       cacheMisses: 0,
+      scrubs: 0,
+      scrubbedBytes: 0,
+      rottenFound: 0,
+      rottenRewritten: 0,
     };
   }
 

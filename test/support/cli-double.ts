@@ -3,11 +3,12 @@ import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
-import type { CreateOptions, ListedVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
+import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
 export class FakeVolumes implements VolumeManager {
   readonly infos = new Map<string, VolumeInfo>();
   readonly damaged = new Set<string>();
+  readonly unreadable: UnreadableVolume[] = [];
   closed = 0;
 
   create(name: string, options: CreateOptions): Promise<VolumeInfo> {
@@ -38,7 +39,7 @@ export class FakeVolumes implements VolumeManager {
   }
 
   describeAll(): Promise<ListedVolume[]> {
-    return Promise.resolve([...this.infos.values()].toSorted((first, second) => (first.name < second.name ? -1 : 1)));
+    return Promise.resolve([...this.infos.values(), ...this.unreadable].toSorted((first, second) => (first.name < second.name ? -1 : 1)));
   }
 
   /** As `damage` of the info has it. */
@@ -64,6 +65,11 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve();
   }
 }
+
+export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
+
+/** A server that nobody asks for anything. */
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

@@ -56,6 +56,7 @@ export function smallSettings(changes: Partial<EngineSettings> = {}): EngineSett
     compactSpacePercent: 1_000_000,
     compactBytesPerSecond: MIB,
     compactPauseMs: HOUR_MS,
+    scrubBytesPerSecond: 64 * MIB,
     retryMs: 10,
     idleCloseMs: HOUR_MS,
     ...changes,

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { VolumeDetails } from '../../src/control/routes.ts';
 import type { VolumeStatus } from '../../src/volume/volume-info.ts';
-import { FakeCli } from '../support/cli-double.ts';
+import { FakeCli, NOT_ASKED } from '../support/cli-double.ts';
 import { SimMachine } from '../support/engine-harness.ts';
 
 let cli: FakeCli;
@@ -36,7 +36,7 @@ describe('durability', () => {
 
   test('asks the server, if one runs, and opens nothing itself', async () => {
     const changes: string[] = [];
-    cli.server = { volume: () => Promise.reject(new Error('not asked for')), volumes: () => Promise.reject(new Error('not asked for')), setDurability: (name, mode) => Promise.resolve(void changes.push(`${name} ${mode}`)) };
+    cli.server = { ...NOT_ASKED, setDurability: (name, mode) => Promise.resolve(void changes.push(`${name} ${mode}`)) };
     cli.opened.length = 0;
     expect(await cli.run('durability', 'demo', 'strict', '--json')).toBe(0);
     expect(JSON.parse(cli.out)).toEqual({ name: 'demo', durability: 'strict', live: true });
@@ -66,7 +66,7 @@ describe('durability', () => {
   });
 
   test('passes the server\'s error on', async () => {
-    cli.server = { volume: () => Promise.reject(new Error('not asked for')), volumes: () => Promise.reject(new Error('not asked for')), setDurability: () => Promise.reject(new VolumeError('no-space', 'the disk is full')) };
+    cli.server = { ...NOT_ASKED, setDurability: () => Promise.reject(new VolumeError('no-space', 'the disk is full')) };
     expect(await cli.run('durability', 'demo', 'strict', '--json')).toBe(1);
     expect(JSON.parse(cli.error)).toMatchObject({ error: { code: 'no-space', message: 'the disk is full' } });
   });
@@ -75,7 +75,7 @@ describe('durability', () => {
 /** A server runs and says this of the volume. */
 async function served(live: VolumeStatus): Promise<VolumeDetails> {
   const details = { ...(await cli.volumes.describe('demo')), live };
-  cli.server = { volume: () => Promise.resolve(details), volumes: () => Promise.resolve([details]), setDurability: () => Promise.reject(new Error('not asked for')) };
+  cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details), volumes: () => Promise.resolve([details]) };
   return details;
 }
 

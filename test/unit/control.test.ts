@@ -1,4 +1,5 @@
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import { ControlServer } from '../../src/control/control-server.ts';
 import { ROUTES, type ControlledVolumes } from '../../src/control/routes.ts';
 import { ControlSocket } from '../../src/control/socket-file.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
-import type { VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
+import type { OnProgress, Progress, ScrubReport, VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
 import { FakeVolumes } from '../support/cli-double.ts';
 import { SimMachine, pattern } from '../support/engine-harness.ts';
 import { MemoryLogger } from '../support/fake-world.ts';
@@ -33,6 +34,21 @@ async function statusOfAVolume(): Promise<VolumeStatus> {
 }
 
 const STATUS = await statusOfAVolume();
+
+const SCRUBBED: ScrubReport = {
+  volume: 'a',
+  isClean: false,
+  chunks: 2,
+  blocks: 9,
+  bytes: 40_000,
+  rotten: [
+    { file: 'chunks/c0000000001-e000001', chunk: 1, blockNumber: 3, offsetBytes: 4192, problem: 'checksum 1, expected 2', inUse: true, rewritten: 1 },
+    { file: 'chunks/c0000000002-e000001', chunk: 2, blockNumber: null, offsetBytes: null, problem: 'is missing', inUse: null, rewritten: 0 },
+  ],
+  rottenCount: 2,
+  rewrittenCount: 1,
+  elapsedMs: 17,
+};
 
 /** Resolves when `condition` holds. */
 async function until(condition: () => boolean): Promise<void> {
@@ -60,6 +76,26 @@ class Volumes extends FakeVolumes implements ControlledVolumes {
     this.looking -= 1;
     if (this.trouble !== null) throw this.trouble;
     return super.describe(name);
+  }
+
+  /** What a scrub waits for before it ends; told when it was ended early. */
+  scrubGate: Promise<void> = Promise.resolve();
+  readonly scrubs: [string, number | null][] = [];
+  scrubsEnded = 0;
+
+  async scrub(name: string, { bytesPerSecond, onProgress, signal }: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport> {
+    await super.describe(name);
+    this.scrubs.push([name, bytesPerSecond]);
+    onProgress({ task: 'scrub', done: 1, total: 2 });
+    const ended = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener('abort', () => {
+        this.scrubsEnded += 1;
+        reject(new VolumeError('closed', 'the scrub was ended early'));
+      });
+    });
+    await Promise.race([this.scrubGate, ended]);
+    if (this.trouble !== null) throw this.trouble;
+    return SCRUBBED;
   }
 
   override async setDurability(name: string, durability: Durability): Promise<void> {
@@ -291,6 +327,67 @@ describe('many requests', () => {
   });
 });
 
+/** The JSON of the lines of an answer. */
+function linesOf(answer: string): unknown[] {
+  const lines = answer.slice(answer.indexOf('\r\n\r\n')).split('\r\n');
+  return lines.filter((line) => line.startsWith('{')).map((line): unknown => JSON.parse(line));
+}
+
+describe('a scrub', () => {
+  const PATH = '/v1/volumes/a/scrub';
+  const post = (body: string): Promise<string> => raw(`POST ${PATH} HTTP/1.1\r\nHost: basalt\r\nConnection: close\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
+
+  test('is answered with lines: how far it is, then the report, as openapi.json says', async () => {
+    await start();
+    const answer = await post('{"bytesPerSecond":1048576}');
+    expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\ncontent-type: application\/x-ndjson\r\n/u);
+    expect(linesOf(answer)).toEqual([{ progress: { task: 'scrub', done: 1, total: 2 } }, { report: SCRUBBED }]);
+    const document: unknown = JSON.parse(readFileSync(new URL('../../src/control/openapi.json', import.meta.url), 'utf8'));
+    const schema = at(document, ['paths', '/v1/volumes/{name}/scrub', 'post', 'responses', '200', 'content', 'application/x-ndjson', 'schema']);
+    for (const line of linesOf(answer)) expect(violations(document, schema, line)).toEqual([]);
+    expect(volumes.scrubs).toEqual([['a', 1_048_576]]);
+  });
+
+  test('that fails says so in its last line', async () => {
+    await start();
+    volumes.trouble = new VolumeError('io-error', 'the disk is gone');
+    expect(linesOf(await post('{}'))).toEqual([{ progress: { task: 'scrub', done: 1, total: 2 } }, { error: { code: 'io-error', message: 'the disk is gone', context: {} } }]);
+    expect(logger.events()).toEqual(['control-request-failed']);
+    await expect(new ControlClient(directory).scrub('a', null, () => undefined)).rejects.toMatchObject({ code: 'io-error', message: 'the disk is gone' });
+  });
+
+  test('ends when its client goes away, and when the server stops', async () => {
+    const running = await start();
+    volumes.scrubGate = new Promise(() => undefined);
+    const socket = net.connect({ path: socketPath() });
+    socket.write(`POST ${PATH} HTTP/1.1\r\nHost: basalt\r\nContent-Length: 2\r\n\r\n{}`);
+    await once(socket, 'data');
+    socket.destroy();
+    await until(() => volumes.scrubsEnded === 1);
+    const answer = post('{}');
+    await until(() => volumes.scrubs.length === 2);
+    server = null;
+    await running.stop();
+    expect(linesOf(await answer)).toMatchObject([{ progress: {} }, { error: { code: 'closed' } }]);
+    expect(volumes.scrubsEnded).toBe(2);
+    expect(logger.events()).toEqual([]);
+  });
+
+  test('is what the client asks for, and its lines are what the client gets', async () => {
+    await start();
+    const told: Progress[] = [];
+    expect(await new ControlClient(directory).scrub('a', null, (progress) => void told.push(progress))).toEqual(SCRUBBED);
+    expect(told).toEqual([{ task: 'scrub', done: 1, total: 2 }]);
+    await expect(new ControlClient(directory).scrub('none', null, () => undefined)).rejects.toMatchObject({ code: 'not-found', message: 'no volume none' });
+  });
+
+  test.each(['{"bytesPerSecond":1}', '{"bytesPerSecond":"fast"}', '{"bytesPerSecond":65536.5}', '{"rate":1}'])('with the body %s is refused before it begins', async (body) => {
+    await start();
+    expect(parse(await post(body))).toMatchObject({ status: 400, body: { error: { code: 'invalid-argument' } } });
+    expect(volumes.scrubs).toEqual([]);
+  });
+});
+
 describe('the socket', () => {
   test('is its owner\'s alone, and nothing is left beside it', async () => {
     await start();
@@ -350,6 +447,8 @@ describe('the client', () => {
     await start();
     const client = await ControlClient.find(directory);
     expect(await client?.volume('open')).toMatchObject({ name: 'open', live: STATUS });
+    volumes.unreadable.push({ name: 'z', damage: 'its manifest is damaged' });
+    expect(await client?.volumes()).toMatchObject([{ name: 'a', live: null }, { name: 'größe & Co' }, { name: 'open', live: STATUS }, { name: 'z', damage: 'its manifest is damaged' }]);
     await client?.setDurability('größe & Co', 'async');
     expect(volumes.changes).toEqual([['größe & Co', 'async']]);
     await expect(client?.volume('none')).rejects.toMatchObject({ code: 'not-found', message: 'no volume none' });

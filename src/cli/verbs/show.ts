@@ -19,12 +19,20 @@ function describeRisk({ bytes, ageMs }: DataAtRisk): string {
   return bytes === 0 ? 'nothing' : `${formatSize(bytes)}, oldest ${(ageMs / 1000).toFixed(1)} s`;
 }
 
-function describeLive({ atRisk, wear, failure, readOnly }: VolumeStatus): [string, string][] {
-  if (readOnly !== null) return [['read-only', readOnly]];
+/** What scrubs found since the volume was opened. */
+function describeScrubs({ scrubs, scrubbedBytes, rottenFound, rottenRewritten }: VolumeStatus['stats']): [string, string][] {
+  if (scrubbedBytes === 0) return [];
+  return [['scrubbed', `${scrubs} times whole, ${formatSize(scrubbedBytes)}; rotten: ${rottenFound}, written anew: ${rottenRewritten}`]];
+}
+
+function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus): [string, string][] {
+  const scrubbed = describeScrubs(stats);
+  if (readOnly !== null) return [...scrubbed, ['read-only', readOnly]];
   return [
     ['not synced', describeRisk(atRisk.unsynced)],
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
+    ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
   ];
 }
