@@ -8,6 +8,7 @@ import { loadForReading } from '../../src/volume/probe-volume.ts';
 import { ReadPath } from '../../src/volume/read-path.ts';
 import { scrubClosed } from '../../src/volume/scrub-closed.ts';
 import { type WriteTarget, scrubOpen } from '../../src/volume/scrub.ts';
+import type { VolumeCore } from '../../src/volume/volume-core.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -33,6 +34,15 @@ async function filled(machine: SimMachine): Promise<Volume> {
   await first.write(0, pattern(1, BLOCKS), false);
   await first.close();
   return machine.open('/v');
+}
+
+/** What an open volume has in memory, with the block that is to rot in its cache. */
+async function loadedCore(machine: SimMachine): Promise<VolumeCore> {
+  await (await filled(machine)).close();
+  const options = { env: machine.env, directory: '/v', name: 'v', settings: machine.settings, arena: smallArena(machine.settings) };
+  const core = await loadForReading(options, await readManifest(machine.env.files, '/v'), () => undefined, () => Promise.resolve());
+  await new ReadPath(core).read(ROTTEN * BLOCK_BYTES, Buffer.alloc(BLOCK_BYTES));
+  return core;
 }
 
 /** Changes one byte of a file on the simulated disk. */
@@ -136,14 +146,32 @@ describe('of an open volume a scrub', () => {
     });
   });
 
+  test('writes nothing anew of which the copy in memory is not whole either', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      const core = await loadedCore(machine);
+      const path = firstChunk(machine);
+      rot(machine, path, offsetOf(machine, path, ROTTEN) + 100);
+      core.slabAt(core.residentLocation(ROTTEN)).bytes[(core.residentLocation(ROTTEN) % core.slotsPerSlab) * BLOCK_BYTES + 9] ^= 1;
+      let attempts = 0;
+      const device: WriteTarget = {
+        writeNow: () => {
+          attempts += 1;
+          return 'partial';
+        },
+        submit: () => undefined,
+        whenAdmitting: () => Promise.resolve(),
+      };
+      expect(await scrubOpen(core, device, quick())).toMatchObject({ rotten: [{ inUse: true, rewritten: 0 }] });
+      expect(attempts).toBe(0);
+    });
+  });
+
   test('that waited for room looks again whether its block is still the newest', async () => {
     const machine = new SimMachine();
     await machine.run(async () => {
-      await (await filled(machine)).close();
+      const core = await loadedCore(machine);
       const path = firstChunk(machine);
-      const options = { env: machine.env, directory: '/v', name: 'v', settings: machine.settings, arena: smallArena(machine.settings) };
-      const core = await loadForReading(options, await readManifest(machine.env.files, '/v'), () => undefined, () => Promise.resolve());
-      await new ReadPath(core).read(ROTTEN * BLOCK_BYTES, Buffer.alloc(BLOCK_BYTES));
       rot(machine, path, offsetOf(machine, path, ROTTEN) + 100);
       let attempts = 0;
       const device: WriteTarget = {
@@ -174,6 +202,22 @@ describe('of an open volume a scrub', () => {
       const report = await slow;
       expect(report).toMatchObject({ isClean: true });
       expect(report.chunks).toBeLessThan(4);
+      await volume.close();
+    });
+  });
+
+  test('does not call a chunk missing that was removed while it was about to be opened', async () => {
+    const machine = new SimMachine(smallSettings({ checkpointChunks: 1, flushIntervalMs: 5 }));
+    await machine.run(async () => {
+      const volume = await filled(machine);
+      const path = firstChunk(machine);
+      machine.fault = (call) => (call.kind === 'open' && call.path === path ? { kind: 'slow', delayMs: 10_000 } : null);
+      const scrub = volume.scrub(quick());
+      await machine.process.sleep(1);
+      await volume.trim(0, BLOCKS * BLOCK_BYTES, true);
+      expect(await scrub).toMatchObject({ isClean: true, rotten: [] });
+      expect(machine.calls.filter(({ kind, path: called }) => kind === 'open' && called === path).length).toBe(1);
+      expect(volume.stats().chunksRemoved).toBeGreaterThanOrEqual(4);
       await volume.close();
     });
   });
