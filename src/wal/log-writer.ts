@@ -16,6 +16,7 @@ import { LogBatch } from './log-batch.ts';
 import { LogCompressor } from './log-compressor.ts';
 import type { LogStats, LogWriterOptions, UnsyncedData } from './log-options.ts';
 import { LogRecords } from './log-records.ts';
+import { SyncCompany } from './sync-company.ts';
 import { Unsynced } from './unsynced.ts';
 import { WaitQueue, type Waiter } from './waiters.ts';
 
@@ -49,6 +50,9 @@ export class LogWriter {
   #syncing: Promise<void> | null = null;
   #syncRequested = false;
   #timer: Timer | null = null;
+  readonly #company = new SyncCompany();
+  /** Ends the wait of a sync for company. */
+  #companyTimer: Timer | null = null;
   #stall: VolumeError | null = null;
   #stalledBatch: LogBatch | null = null;
   #failure: VolumeError | null = null;
@@ -199,6 +203,8 @@ export class LogWriter {
   async close(): Promise<void> {
     this.#timer?.cancel();
     this.#timer = null;
+    this.#companyTimer?.cancel();
+    this.#companyTimer = null;
     this.#failure ??= new VolumeError('closed', 'the log is closed');
     while (this.#writing !== null || this.#syncing !== null) await (this.#writing ?? this.#syncing);
     this.#written.failAll(this.#failure);
@@ -345,12 +351,22 @@ export class LogWriter {
     }
     // Strict: the written are waited for by their writers. Else only who asked for durability, or the batch limits.
     const wanted = this.#durable.firstLsn <= this.#writtenLsn;
-    if (wanted || this.#syncRequested) this.#startSync(wanted);
+    if (!wanted && !this.#syncRequested) return;
+    const waitMs = this.#syncRequested ? 0 : this.#company.waitMs(this.#options.clock.nowMs(), this.#durable.length);
+    if (waitMs === 0) this.#startSync(wanted);
+    else this.#companyTimer ??= this.#options.clock.setTimer(waitMs, () => this.#companyIsLate());
+  }
+
+  #companyIsLate(): void {
+    this.#companyTimer = null;
+    this.#pump();
   }
 
   #startSync(wanted: boolean): void {
     const sync: SyncUnderWay = { target: this.#writtenLsn, startMs: this.#options.clock.nowMs(), bytes: this.#logBytes - this.#syncedBytes };
     this.#syncedBytes = this.#logBytes;
+    this.#companyTimer?.cancel();
+    this.#companyTimer = null;
     // Files whose records all went into chunks in the meantime hold nothing that a crash could take.
     const indexes = [...this.#dirtyFiles].filter((index) => this.#options.ring.holdsBehind(index, this.#durableLsn));
     // A file whose write is still under way stays dirty: this sync need not cover that write.
@@ -403,7 +419,10 @@ export class LogWriter {
     this.#policy.synced(elapsedMs, withinTurn);
     this.#compressor.synced(elapsedMs, bytes);
     this.#logSyncs += 1;
+    const waited = this.#durable.length;
     if (target > this.#durableLsn) this.#becomeDurable(target);
+    const left = this.#durable.length;
+    this.#company.synced(this.#options.clock.nowMs(), elapsedMs, waited - left, left);
   }
 
   #becomeDurable(lsn: number): void {

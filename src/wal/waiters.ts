@@ -15,6 +15,10 @@ export class WaitQueue {
     return this.#head === this.#waiters.length;
   }
 
+  get length(): number {
+    return this.#waiters.length - this.#head;
+  }
+
   /** The LSN that the first one waits for; infinite if nobody waits. */
   get firstLsn(): number {
     return this.#head === this.#waiters.length ? Number.POSITIVE_INFINITY : this.#lsns[this.#head];

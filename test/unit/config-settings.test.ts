@@ -49,6 +49,20 @@ describe('the table', () => {
     expect(buildSettings(new Map([['engine.arena_bytes', GIB]])).engine.arenaBytes).toBe(GIB);
   });
 
+  test('config/sd-card.toml is accepted', () => {
+    const text = readFileSync(new URL('../../config/sd-card.toml', import.meta.url), 'utf8');
+    const { settings, origins } = loadSettings({ toml: { name: 'sd-card.toml', text } });
+    expect(origins.size).toBe(text.match(/^[a-z_]+ = /gm)?.length);
+    expect(settings.engine.logCompress).toBe('lz4');
+  });
+
+  test('engine.log_compress is one of its words', () => {
+    const set = (value: unknown): unknown => parseSetting({ source: 'flag --set', key: 'engine.log_compress' }, value);
+    expect(['off', 'lz4', 'auto'].map(set)).toEqual(['off', 'lz4', 'auto']);
+    expect(() => set('on')).toThrow('flag --set: engine.log_compress: must be one of off, lz4, auto, not "on"');
+    expect(() => set(true)).toThrow('flag --set: engine.log_compress: must be one of off, lz4, auto, not boolean true');
+  });
+
   test('config/default.toml is the table (make config writes it), and setting every line of it changes nothing', () => {
     const written = readFileSync(new URL('../../config/default.toml', import.meta.url), 'utf8');
     expect(written).toBe(settingsToml());
