@@ -82,8 +82,8 @@ bench-open: tools ## time the opening of 25 million stored blocks, and of 100,00
 bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root
 	@node build/tools/bench/slow-card.js $(ARGS)
 
-byte-flip: dist/.built ## change every byte of every file of a small volume, one at a time: never a wrong read (in CI a sample)
-	@BASALT_FLIP=all npx vitest run test/unit/byte-flip.test.ts
+byte-flip: tools ## change every byte of every file of a small volume, one at a time: never a wrong read (`make test`: a sample; ARGS=--help)
+	@node build/tools/test/damage/main.js $(ARGS)
 
 crash: dist/.built tools ## kill -9 the server under load, RUNS times (200), and check what it acknowledged
 	@node build/tools/test/crash/main.js --runs $(or $(RUNS),200) $(ARGS)

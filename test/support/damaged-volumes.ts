@@ -1,6 +1,7 @@
 /** Copies of the sample volume with something wrong with them, on simulated machines. */
 import { createHash } from 'node:crypto';
 import { VolumeError } from '../../src/base/errors.ts';
+import type { LogCompression } from '../../src/base/settings-types.ts';
 import { type CheckReport, checkVolume } from '../../src/volume/check.ts';
 import { type RepairOptions, type RepairReport, repairVolume } from '../../src/volume/repair.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -12,10 +13,10 @@ export type VolumeFiles = ReadonlyMap<string, Buffer>;
 export const NO_PROGRESS = (): void => undefined;
 
 /** The files of a sample volume; those of different seeds differ in their volume id alone. */
-export async function sampleFiles(seed = 1): Promise<VolumeFiles> {
+export async function sampleFiles(seed = 1, logCompress: LogCompression = 'off'): Promise<VolumeFiles> {
   const scratch = new Scratch();
   try {
-    await makeSample(`${scratch.path}/v`, seed);
+    await makeSample(`${scratch.path}/v`, seed, logCompress);
     return snapshot(`${scratch.path}/v`);
   } finally {
     scratch.remove();
@@ -80,24 +81,40 @@ export interface Content {
   readonly states: readonly Buffer[];
 }
 
-/** Reads a volume block by block. */
+/** Reads all of a volume: at once, and where that fails, each half, down to single blocks. */
 export async function readContent(volume: Pick<Volume, 'read'>, states: readonly Buffer[]): Promise<Content> {
   let agreeing = [...states];
   const unreadable: number[] = [];
   const messages: string[] = [];
-  for (let offset = 0; offset < SAMPLE_BYTES; offset += BLOCK_BYTES) {
-    const block = Buffer.alloc(BLOCK_BYTES, 0xee);
-    try {
-      await volume.read(offset, block);
-    } catch (error) {
-      if (!(error instanceof VolumeError) || error.code !== 'corrupt') throw error;
-      unreadable.push(offset / BLOCK_BYTES);
-      messages.push(error.message);
-      continue;
+  const read = async (start: number, end: number): Promise<void> => {
+    const bytes = Buffer.alloc(end - start, 0xee);
+    const message = await readProblem(volume, start, bytes);
+    if (message === null) {
+      agreeing = agreeing.filter((state) => state.subarray(start, end).equals(bytes));
+    } else if (end - start === BLOCK_BYTES) {
+      unreadable.push(start / BLOCK_BYTES);
+      messages.push(message);
+    } else {
+      const before = unreadable.length;
+      const middle = start + Math.ceil((end - start) / 2 / BLOCK_BYTES) * BLOCK_BYTES;
+      await read(start, middle);
+      await read(middle, end);
+      if (unreadable.length === before) throw new Error(`bytes ${start} to ${end} can be read in halves, but not at once: ${message}`);
     }
-    agreeing = agreeing.filter((state) => state.subarray(offset, offset + BLOCK_BYTES).equals(block));
-  }
+  };
+  await read(0, SAMPLE_BYTES);
   return { unreadable, messages, states: agreeing };
+}
+
+/** Why `target` could not be filled: a `corrupt` error's message; null if it was. */
+async function readProblem(volume: Pick<Volume, 'read'>, offset: number, target: Buffer): Promise<string | null> {
+  try {
+    await volume.read(offset, target);
+    return null;
+  } catch (error) {
+    if (!(error instanceof VolumeError) || error.code !== 'corrupt') throw error;
+    return error.message;
+  }
 }
 
 export function repair(machine: SimMachine, choice: Partial<Pick<RepairOptions, 'apply' | 'uncertain'>> = {}): Promise<RepairReport> {
