@@ -5,7 +5,7 @@
  */
 import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type DirectoryNode, SimDisk } from '../sim/disk.ts';
+import { type DirectoryNode, type DiskNode, SimDisk } from '../sim/disk.ts';
 import { FileNode, SECTOR_BYTES } from '../sim/file-node.ts';
 import { POWER_CUT_MODES, drawPowerCut } from '../sim/power-cut.ts';
 import type { SeededRandom } from '../sim/random.ts';
@@ -27,9 +27,13 @@ interface Step {
 export class CrashStates {
   readonly #steps: readonly Step[];
   readonly #ignored: IgnoredSyncs;
+  /** Has played the first `#played` steps: for the next crash point, if it is no earlier one. */
+  #player: Player;
+  #played = 0;
 
   constructor(changes: readonly FileChange[], ignored: IgnoredSyncs) {
     this.#ignored = ignored;
+    this.#player = new Player(ignored, new SimDisk());
     const steps = changes.flatMap((change): Step[] => [
       { at: change.began, change, part: 'begin' },
       ...(change.ended === Infinity ? [] : [{ at: change.ended, change, part: 'end' } as const]),
@@ -48,10 +52,9 @@ export class CrashStates {
     return point < this.#steps.length ? this.#steps[point].at - 0.5 : Infinity;
   }
 
-  /** The disk after a crash behind the first `point` steps. */
+  /** The disk after a crash behind the first `point` steps. Quick where points are asked for in rising order. */
   after(point: number, crash: Crash, random: SeededRandom): SimDisk {
-    const player = new Player(this.#ignored);
-    for (const step of this.#steps.slice(0, point)) player.play(step);
+    const player = this.#playTo(point).clone();
     player.interrupt(random);
     if (crash !== 'process') player.disk.cutPower(drawPowerCut(random, player.disk.unsyncedSequences(), crash));
     return player.disk;
@@ -59,9 +62,17 @@ export class CrashStates {
 
   /** The disk after all of it, without a crash. */
   atTheEnd(): SimDisk {
-    const player = new Player(this.#ignored);
-    for (const step of this.#steps) player.play(step);
-    return player.disk;
+    return this.#playTo(this.#steps.length).clone().disk;
+  }
+
+  #playTo(point: number): Player {
+    if (point < this.#played) {
+      this.#player = new Player(this.#ignored, new SimDisk());
+      this.#played = 0;
+    }
+    for (const step of this.#steps.slice(this.#played, point)) this.#player.play(step);
+    this.#played = point;
+    return this.#player;
   }
 }
 
@@ -72,12 +83,22 @@ interface UnderWay {
 }
 
 class Player {
-  readonly disk = new SimDisk();
+  readonly disk: SimDisk;
   readonly #ignored: IgnoredSyncs;
   readonly #underWay = new Map<FileChange, UnderWay>();
 
-  constructor(ignored: IgnoredSyncs) {
+  constructor(ignored: IgnoredSyncs, disk: SimDisk) {
     this.#ignored = ignored;
+    this.disk = disk;
+  }
+
+  /** A copy that goes its own way. */
+  clone(): Player {
+    const copies = new Map<DiskNode, DiskNode>();
+    const copy = new Player(this.#ignored, this.disk.clone(copies));
+    // A node that has no copy is reached by no name any more, not even after a power cut.
+    for (const [change, { node, sequence }] of this.#underWay) copy.#underWay.set(change, { node: node === undefined ? node : (copies.get(node) ?? node), sequence });
+    return copy;
   }
 
   play({ change, part }: Step): void {

@@ -6,9 +6,15 @@
 import { mkdir, open, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { Arena } from '../../src/base/arena.ts';
 import type { Durability } from '../../src/base/durability.ts';
+import { VolumeError } from '../../src/base/errors.ts';
 import { MIB } from '../../src/base/units.ts';
-import { type VolumeHandle, VolumeError, openVolume } from '../../src/index.ts';
+import { workerEntry } from '../../src/chunk/worker-entry.ts';
+import { buildSettings } from '../../src/config/settings.ts';
+import { createNodeEnv } from '../../src/env/node-env.ts';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import type { Volume } from '../../src/volume/volume.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { CRASHES, type Crash, CrashStates, type IgnoredSyncs, differences, materialize } from './crash-states.ts';
 import { TRACED_CALLS, type FileChange, type TracedLife, readTrace } from './file-trace.ts';
@@ -34,6 +40,13 @@ interface Obligation {
   readonly machine: boolean;
 }
 
+export interface CheckOptions {
+  readonly count: number;
+  readonly seed: number;
+  readonly workDirectory: string;
+  readonly ignored?: IgnoredSyncs;
+}
+
 export interface CrashStateResult {
   readonly point: number;
   readonly crash: Crash;
@@ -57,7 +70,7 @@ const SETTINGS: readonly string[] = [
   'engine.checkpoint_chunks=2',
   'engine.checkpoint_interval_ms=300',
 ];
-const RECOVERY_SETTINGS = { arenaBytes: 32 * MIB, dirtyBytes: 16 * MIB, flushBytes: 4 * MIB };
+const RECOVERY_SETTINGS = { ...buildSettings().engine, arenaBytes: 32 * MIB, dirtyBytes: 16 * MIB, flushBytes: 4 * MIB };
 
 /** A traced run, ready to be crashed. */
 export class TracedRun {
@@ -123,7 +136,16 @@ export class TracedRun {
   }
 
   /** Recovers from `count` crash states, spread over the whole trace; `workDirectory` is emptied after each that is well. */
-  async *check({ count, seed, workDirectory, ignored = 'none' }: { readonly count: number; readonly seed: number; readonly workDirectory: string; readonly ignored?: IgnoredSyncs }): AsyncGenerator<CrashStateResult> {
+  async *check({ count, seed, workDirectory, ignored = 'none' }: CheckOptions): AsyncGenerator<CrashStateResult> {
+    const recoverer = new Recoverer();
+    try {
+      yield* this.#check(recoverer, { count, seed, workDirectory, ignored });
+    } finally {
+      await recoverer.close();
+    }
+  }
+
+  async *#check(recoverer: Recoverer, { count, seed, workDirectory, ignored }: Required<CheckOptions>): AsyncGenerator<CrashStateResult> {
     const states = new CrashStates(this.changes, ignored);
     for (let index = 0; index < count; index += 1) {
       const random = new SeededRandom(seed).derive(`${this.mode} ${index}`);
@@ -132,19 +154,19 @@ export class TracedRun {
       const disk = states.after(point, crash, random);
       await mkdir(workDirectory, { recursive: true });
       await materialize(disk, '/', workDirectory);
-      const problem = await this.#recover(workDirectory, states.placeOf(point), crash, random.chance(0.1));
+      const problem = await this.#recover(recoverer, workDirectory, states.placeOf(point), crash, random.chance(0.1));
       if (problem === null) await rm(workDirectory, { recursive: true });
       yield { point, crash, problem };
     }
   }
 
-  async #recover(directory: string, place: number, crash: Crash, twice: boolean): Promise<string | null> {
+  async #recover(recoverer: Recoverer, directory: string, place: number, crash: Crash, twice: boolean): Promise<string | null> {
     const owed = this.#obligations.filter(({ at, process, machine }) => at <= place && (crash === 'process' ? process : machine));
     const atLeast = Math.max(0, ...owed.map(({ prefix }) => prefix));
     const path = join(directory, VOLUME);
     let image: Uint8Array;
     try {
-      image = await readVolume(path);
+      image = await recoverer.readVolume(path);
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error;
       if (error.code === 'not-found' && place < this.#createdAt) return null;
@@ -152,18 +174,30 @@ export class TracedRun {
     }
     const problem = this.#load.history.problemOf(image, atLeast);
     if (problem !== null || !twice) return problem;
-    return Buffer.compare(image, await readVolume(path)) === 0 ? null : 'the volume is another one when it is opened a second time';
+    return Buffer.compare(image, await recoverer.readVolume(path)) === 0 ? null : 'the volume is another one when it is opened a second time';
   }
 }
 
-/** Opens, reads all and closes: also what closing does must do no harm. */
-async function readVolume(path: string): Promise<Uint8Array> {
-  let volume: VolumeHandle | null = null;
-  try {
-    volume = await openVolume(path, { settings: RECOVERY_SETTINGS });
-    return await volume.read(0, volume.sizeBytes);
-  } finally {
-    await volume?.close();
+/** The machine that recovers, with one set of threads and one memory for all crash states. */
+class Recoverer {
+  readonly #env = createNodeEnv({ logger: { log: () => undefined }, workerEntry: workerEntry(), workerThreads: 2 });
+  readonly #arena = new Arena({ arenaBytes: RECOVERY_SETTINGS.arenaBytes, dirtyBytes: RECOVERY_SETTINGS.dirtyBytes });
+
+  /** Opens, reads all and closes: also what closing does must do no harm. */
+  async readVolume(directory: string): Promise<Uint8Array> {
+    let volume: Volume | null = null;
+    try {
+      volume = await openVolume({ env: this.#env, directory, settings: RECOVERY_SETTINGS, arena: this.#arena });
+      const content = new Uint8Array(volume.sizeBytes);
+      await volume.read(0, content);
+      return content;
+    } finally {
+      await volume?.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#env.workers.close();
   }
 }
 

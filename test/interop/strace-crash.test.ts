@@ -1,4 +1,5 @@
 /** A small run of `make strace-crash`, and that it finds a server which forgets its syncs. */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -8,12 +9,20 @@ import type { IgnoredSyncs } from '../crash/crash-states.ts';
 import { TracedRun } from '../crash/strace-crash.ts';
 import { interopTest } from './tools.ts';
 
+/** Where the states are built: their own syncs have nothing to survive. */
+const MEMORY = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+
 let directory: string;
+let states: string;
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'basalt-strace-'));
+  states = await mkdtemp(join(MEMORY, 'basalt-state-'));
 });
-afterEach(() => rm(directory, { recursive: true }));
+afterEach(async () => {
+  await rm(directory, { recursive: true });
+  await rm(states, { recursive: true });
+});
 
 function record(mode: Durability): Promise<TracedRun> {
   return TracedRun.record({ directory, entry: resolve('dist/cli/basalt.cjs'), mode, seed: Date.now() % 2 ** 31, requests: 150 });
@@ -22,7 +31,7 @@ function record(mode: Durability): Promise<TracedRun> {
 /** What is wrong with `count` crash states, a line for each. */
 async function problemsOf(run: TracedRun, count: number, ignored: IgnoredSyncs): Promise<string[]> {
   const problems: string[] = [];
-  const workDirectory = join(directory, 'state');
+  const workDirectory = join(states, 'state');
   for await (const { point, crash, problem } of run.check({ count, seed: Date.now() % 2 ** 31, workDirectory, ignored })) {
     if (problem === null) continue;
     problems.push(`behind step ${point}, crash "${crash}": ${problem}`);

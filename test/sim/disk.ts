@@ -185,9 +185,8 @@ export class SimDisk {
     for (const file of new Set(filesBelow(this.#root))) file.cutPower(fate);
   }
 
-  /** A copy that goes its own way: what a crash at this moment finds. */
-  clone(): SimDisk {
-    const copies = new Map<DiskNode, DiskNode>();
+  /** A copy that goes its own way: what a crash at this moment finds. `copies` gets the copy of each node. */
+  clone(copies = new Map<DiskNode, DiskNode>()): SimDisk {
     const copyOf = (node: DiskNode): DiskNode => {
       const known = copies.get(node);
       if (known !== undefined) return known;
