@@ -57,10 +57,10 @@ describe('the table', () => {
   });
 
   test('engine.log_compress is one of its words', () => {
-    const set = (value: unknown): unknown => parseSetting({ source: 'flag --set', key: 'engine.log_compress' }, value);
-    expect(['off', 'lz4', 'auto'].map(set)).toEqual(['off', 'lz4', 'auto']);
-    expect(() => set('on')).toThrow('flag --set: engine.log_compress: must be one of off, lz4, auto, not "on"');
-    expect(() => set(true)).toThrow('flag --set: engine.log_compress: must be one of off, lz4, auto, not boolean true');
+    const place = { source: 'flag --set', key: 'engine.log_compress' };
+    expect(['off', 'lz4', 'auto'].map((value) => parseSetting(place, value))).toEqual(['off', 'lz4', 'auto']);
+    expect(() => parseSetting(place, 'on')).toThrow('flag --set: engine.log_compress: must be one of off, lz4, auto, not "on"');
+    expect(() => parseSetting(place, true)).toThrow('flag --set: engine.log_compress: must be one of off, lz4, auto, not boolean true');
   });
 
   test('config/default.toml is the table (make config writes it), and setting every line of it changes nothing', () => {
