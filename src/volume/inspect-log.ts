@@ -1,10 +1,11 @@
 /** The log of a volume that nobody has open: its records behind the chunks, what is damaged, and what stands behind the damage. */
+import { checksum } from '../base/checksum.ts';
 import { toVolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
-import { GENERATIONS_PER_EPOCH, RECORD_KIND, recordPrefixBytes } from '../format/log-record.ts';
+import { GENERATIONS_PER_EPOCH, RECORD_CODEC, RECORD_KIND, recordChecksum, recordPrefixBytes } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type LogExamination, type ReplayedRecord, examineLog } from '../wal/log-recovery.ts';
-import { type Findings, isDamage } from './inspect-findings.ts';
+import { BlockRanges, type Findings, formatRanges, isDamage } from './inspect-findings.ts';
 import { logKey, logPath, manifestKey } from './volume-files.ts';
 
 export interface InspectedRecord {
@@ -20,6 +21,8 @@ export interface InspectedRecord {
   readonly codec: number;
   readonly storedBytes: number;
   readonly storedChecksum: number;
+  /** Indexes of blocks that are damaged; their record is known all the same. */
+  readonly bad: readonly number[];
 }
 
 export interface InspectedLog {
@@ -30,6 +33,10 @@ export interface InspectedLog {
   /** Why the run of records ends where it ends. */
   readonly end: string;
   readonly isDamaged: boolean;
+  /** More is damaged than blocks of which the numbers are known: any block may have been written there. */
+  readonly isDoubtful: boolean;
+  /** Blocks of which the newest version stands in the log, and is damaged. */
+  readonly lost: readonly number[];
   /** Records behind `lastLsn` had been synced, and are missing. */
   readonly missesRecords: boolean;
   /** Whole records behind the damage; they are not part of the volume. Empty for a log that only ends. */
@@ -43,7 +50,18 @@ const PIECE_BYTES = 4096;
 /** Where a record stands, and what it says. */
 export function summarizeRecord({ record, fileIndex, offsetBytes }: ReplayedRecord): InspectedRecord {
   const { kind, lsn, blockNumber, blockCount, provisioned, codec, storedBytes, storedChecksum } = record;
-  return { kind: kind === RECORD_KIND.WRITE ? 'write' : 'zero', lsn, blockNumber, blockCount, provisioned, fileIndex, offsetBytes, payloadOffset: offsetBytes + recordPrefixBytes(kind, blockCount), codec, storedBytes, storedChecksum };
+  return { kind: kind === RECORD_KIND.WRITE ? 'write' : 'zero', lsn, blockNumber, blockCount, provisioned, fileIndex, offsetBytes, payloadOffset: offsetBytes + recordPrefixBytes(kind, blockCount), codec, storedBytes, storedChecksum, bad: [] };
+}
+
+/** Which blocks of a record fail their checksums; of a compressed one that cannot be decoded all. */
+function badBlocksOf({ record, bytes, view }: ReplayedRecord, blockSizeBytes: number): number[] {
+  const bad: number[] = [];
+  for (let i = 0; i < record.blockCount; i += 1) {
+    const at = record.payloadOffset + i * blockSizeBytes;
+    const isPlain = record.codec === RECORD_CODEC.NONE;
+    if (!isPlain || checksum(bytes.subarray(at, at + blockSizeBytes)) !== recordChecksum(view, record, i)) bad.push(i);
+  }
+  return bad;
 }
 
 /** Reads the log behind `chunkedLsn`, the last LSN that the chunks hold. Changes nothing. */
@@ -61,27 +79,54 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
       opened.push(await openLogFile(files, directory, index, unreadable));
     }
     const { volumeId, blockSizeBytes, sizeBytes, cut } = manifest;
-    const log = await examineLog({
-      files: opened,
-      volumeId,
-      blockSizeBytes,
-      volumeBlocks: sizeBytes / blockSizeBytes,
-      chunkedLsn,
-      cut,
-      apply: (replayed) => {
-        records.push(summarizeRecord(replayed));
-        return Promise.resolve();
-      },
-      behind: (replayed) => {
-        if (!isDead(replayed, manifest)) behind.push(summarizeRecord(replayed));
-      },
-    });
-    const isDamaged = reportLog(log, behind, findings) || !isReadable;
-    return { records, ownFiles: log.ownFiles, lastLsn: log.lastLsn, end: log.end, isDamaged, missesRecords: log.damage !== null, behind: isDamaged ? behind.filter(({ lsn }) => lsn > log.lastLsn) : [] };
+    const examine = (bridgedLsn: number): Promise<LogExamination> => {
+      records.length = 0;
+      behind.length = 0;
+      return examineLog({
+        files: opened,
+        volumeId,
+        blockSizeBytes,
+        volumeBlocks: sizeBytes / blockSizeBytes,
+        chunkedLsn,
+        cut,
+        bridgedLsn,
+        apply: (replayed) => void records.push(summarizeRecord(replayed)),
+        damaged: (replayed) => void records.push({ ...summarizeRecord(replayed), bad: badBlocksOf(replayed, blockSizeBytes) }),
+        behind: (replayed) => {
+          if (!isDead(replayed, manifest)) behind.push(summarizeRecord(replayed));
+        },
+      });
+    };
+    let log = await examine(0);
+    // Where records had been synced, one of which blocks alone are damaged ends nothing: it says which blocks those are.
+    if (log.damage !== null) log = await examine(log.claimedLsn);
+    const isDoubtful = reportLog(log, behind, findings) || !isReadable;
+    const lost = reportBad(records, findings);
+    const isDamaged = isDoubtful || records.some(({ bad }) => bad.length > 0);
+    return { records, ownFiles: log.ownFiles, lastLsn: log.lastLsn, end: log.end, isDamaged, isDoubtful, lost, missesRecords: log.damage !== null, behind: isDoubtful ? behind.filter(({ lsn }) => lsn > log.lastLsn) : [] };
   } finally {
     // Descriptors that were only read from have nothing to lose when their close fails.
     await Promise.allSettled(opened.map(async (file) => file?.close()));
   }
+}
+
+/** Reports records with damaged blocks; returns the blocks of which no later record has a newer version. */
+function reportBad(records: readonly InspectedRecord[], findings: Findings): number[] {
+  const newest = new Map<number, InspectedRecord>();
+  for (const record of records) {
+    const { blockNumber, blockCount, bad } = record;
+    for (const block of newest.keys()) if (block >= blockNumber && block < blockNumber + blockCount) newest.delete(block);
+    for (const index of bad) newest.set(blockNumber + index, record);
+  }
+  for (const record of records) {
+    if (record.bad.length === 0) continue;
+    const { lsn, fileIndex, payloadOffset, blockNumber, bad } = record;
+    const blocks = new BlockRanges();
+    for (const index of bad) blocks.add(blockNumber + index, 1);
+    const lost = findings.broken(logKey(fileIndex), payloadOffset, `the record of LSN ${lsn}, which had been synced, has damaged data of ${formatRanges(blocks.list)}`);
+    for (const index of bad) if (newest.get(blockNumber + index) === record) lost.add(blockNumber + index, 1);
+  }
+  return [...newest.keys()].toSorted((a, b) => a - b);
 }
 
 /** Whether the volume was opened without the record before: that it stands there means nothing. */

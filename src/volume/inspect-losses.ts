@@ -50,6 +50,8 @@ export async function reportLosses(sources: LossSources): Promise<BlockRanges> {
   const lostBefore = lostLeaves.get(before);
   if (lostBefore !== undefined) lose(findings.unreadable(CHECKPOINT_FOLDER, null, 'an earlier repair marked blocks as lost, and they were not written since'), lostBefore);
   lose(new BlockRanges(), misplaced);
+  // The log's own damage is told of there; nothing newer covers it.
+  for (const blockNumber of sources.log.lost) all.add(blockNumber, 1);
   for (const { chunk, block } of bad) {
     const lost = findings.unreadable(chunk.key, block.offsetBytes, `block ${block.blockNumber}: ${block.problem}`);
     lost.addAll(subtractRanges([{ blockNumber: block.blockNumber, blockCount: 1 }], newer.list));

@@ -4,7 +4,7 @@ import { VolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
 import { viewOf } from '../format/bytes.ts';
 import { RECORD_CODEC, RECORD_HEADER_BYTES, decodePayload } from '../format/log-record.ts';
-import type { BlockMap } from '../index/block-map.ts';
+import { type BlockMap, LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
 import type { InspectedRecord } from './inspect-log.ts';
 import { logPath } from './volume-files.ts';
 
@@ -19,11 +19,12 @@ export interface LogDirectory {
   readonly directory: string;
 }
 
-/** Applies a record of the log: blocks that it writes are in `logged` then, those that it empties are so in the map. */
+/** Applies a record of the log: blocks that it writes are in `logged` then, those that it empties, or has damaged, are so in the map. */
 export async function applyRecord(map: BlockMap, record: InspectedRecord, logged: Map<number, LoggedBlock>): Promise<void> {
   const { blockNumber, blockCount, provisioned } = record;
   if (record.kind === 'write') {
     for (let index = 0; index < blockCount; index += 1) logged.set(blockNumber + index, { record, index });
+    for (const index of record.bad) await lose(map, blockNumber + index, logged);
     return;
   }
   if (blockCount < logged.size) for (let i = 0; i < blockCount; i += 1) logged.delete(blockNumber + i);
@@ -33,6 +34,19 @@ export async function applyRecord(map: BlockMap, record: InspectedRecord, logged
     for (const leaf of map.leavesIn(blockNumber, blockCount)) await map.load(leaf.index);
     if (provisioned) map.place(blockNumber, blockCount, 0, 0);
     else map.clear(blockNumber, blockCount);
+  } finally {
+    release();
+  }
+}
+
+/** The newest version of a block is damaged: no older one may be taken for it. */
+async function lose(map: BlockMap, blockNumber: number, logged: Map<number, LoggedBlock>): Promise<void> {
+  logged.delete(blockNumber);
+  const release = map.hold();
+  try {
+    await map.load(Math.floor(blockNumber / LEAF_BLOCKS));
+    // What is lost stands in no slot; these ascend so that neighbours make one run.
+    map.place(blockNumber, 1, LOST_CHUNK, blockNumber % LEAF_BLOCKS);
   } finally {
     release();
   }

@@ -124,7 +124,7 @@ function isTrusted({ checkpoint, chain, manifest }: Inspection, { chunk, epoch, 
 /** Why any block might be older than it seems; null if it is known of each whether it is. */
 function doubtOf({ log, chain, checkpoint, rebuilt, chunks, manifest }: Inspection): string | null {
   if (log.missesRecords) return 'which blocks the missing records of the log wrote is not known, so that any block may be older than it was';
-  if (log.isDamaged) return 'the newest records may have stood where the log cannot be read, so that any block may be older than it was';
+  if (log.isDoubtful) return 'the newest records may have stood where the log cannot be read, so that any block may be older than it was';
   const cutOff = doubtOfChain(chain, log.lastLsn);
   if (cutOff !== null) return cutOff;
   // The catalogue proves which of the versions found is the last one; without it only a history without gaps does.

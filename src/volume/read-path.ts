@@ -215,7 +215,7 @@ export class ReadPath {
 
   /** Returns the checksums that the bytes were found to have. */
   async #readFromChunk(chunk: number, slot: number, count: number, blockNumber: number, target: Uint8Array, start: number): Promise<Uint32Array> {
-    if (chunk === LOST_CHUNK) throw new VolumeError('corrupt', `block ${blockNumber} of volume ${this.#core.name} was lost and is marked so by a repair; it can be read again once it is written or trimmed`, { context: { blockNumber } });
+    if (chunk === LOST_CHUNK) throw new VolumeError('corrupt', `block ${blockNumber} of volume ${this.#core.name} was lost: no sound file has its last version; it can be read again once it is written or trimmed`, { context: { blockNumber } });
     const facts = this.#core.catalogue.get(chunk);
     if (facts === undefined) throw new VolumeError('not-found', `chunk ${chunk}, which held block ${blockNumber}, is gone`);
     return this.#core.reader.readBlocks({ number: chunk, epoch: facts.epoch }, slot, count, blockNumber, target, start);

@@ -109,13 +109,25 @@ export async function keepAside(files: FileSystem, directory: string, { folder, 
   await files.syncDirectory(root);
   for (const path of keep) {
     const target = `${root}/${path}`;
-    // A log file that is in its place again is the new one.
-    if ((await files.exists(target)) || !(await files.exists(`${directory}/${path}`))) continue;
-    await files.rename(`${directory}/${path}`, target);
+    const source = `${directory}/${path}`;
+    if (!(await files.exists(source))) continue;
+    if (!(await files.exists(target))) await files.rename(source, target);
+    // A log file that is in its place again is the new one, which nobody has written to yet. Anything else a power cut has left
+    // under both names: it took the removal of the old one back.
+    else if ((await sizeOf(files, source)) > 0) await files.remove(source);
   }
   for (const inner of folders) {
     await files.syncDirectory(`${root}/${inner}`);
     await files.syncDirectory(`${directory}/${inner}`);
+  }
+}
+
+async function sizeOf(files: FileSystem, path: string): Promise<number> {
+  const file = await files.open(path, 'read');
+  try {
+    return await file.sizeBytes();
+  } finally {
+    await file.close();
   }
 }
 

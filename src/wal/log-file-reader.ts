@@ -45,6 +45,8 @@ export class LogFileReader {
   #base = 0;
   bytes: Uint8Array;
   view: DataView;
+  /** The record looked at last is invalid for its blocks alone: all that `record` says is right. */
+  hasBadPayload = false;
   readonly record = new DecodedRecord();
   /** The blocks of the record decoded last. */
   payload: Uint8Array = new Uint8Array(0);
@@ -86,6 +88,7 @@ export class LogFileReader {
     while (outcome === 'short') {
       if (this.#end >= this.#sizeBytes) {
         this.record.reason = 'the file ends within the record';
+        this.hasBadPayload = false;
         return 'invalid';
       }
       // The window moves to the record; one that is longer than the window makes it grow, up to the file.
@@ -96,10 +99,12 @@ export class LogFileReader {
   }
 
   #checked(outcome: Outcome): Outcome {
+    this.hasBadPayload = false;
     if (outcome === 'invalid') return outcome;
     const payload = verifiedPayload(this.bytes, this.view, this.record, this.#context.blockSizeBytes);
     if (payload === null) {
       this.record.reason = 'wrong block checksum';
+      this.hasBadPayload = true;
       return 'invalid';
     }
     this.payload = payload;

@@ -39,6 +39,13 @@ export interface LogRecoveryOptions {
   readonly behind?: (replayed: ReplayedRecord) => void;
 }
 
+export interface LogExaminationOptions extends LogRecoveryOptions {
+  /** The run goes on behind a record up to this LSN of which only blocks are damaged; 0: it ends there. */
+  readonly bridgedLsn: number;
+  /** Told of such records in place of `apply`; they have no payload. */
+  readonly damaged: (replayed: ReplayedRecord) => void;
+}
+
 export interface LogRecovery {
   /** Last LSN of the unbroken run; `chunkedLsn` if there is nothing behind it. */
   readonly lastLsn: number;
@@ -57,11 +64,15 @@ export interface LogDamage {
 
 export interface LogExamination extends LogRecovery {
   readonly damage: LogDamage | null;
+  /** Up to here records had been synced, as those behind the end say; 0: none says so of a missing one. */
+  readonly claimedLsn: number;
   /** Files whose header is not valid, those that were never used left out. */
   readonly headers: readonly { readonly fileIndex: number; readonly fault: HeaderFault }[];
   /** Files whose header is valid. */
   readonly ownFiles: number;
 }
+
+const NO_PAYLOAD = new Uint8Array(0);
 
 interface FoundFile {
   readonly fileIndex: number;
@@ -101,16 +112,16 @@ export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecove
   const { lives, headless } = await readLives(options);
   const foreign = headless.find(({ fault }) => fault.fault === 'foreign');
   if (foreign !== undefined) throw new VolumeError('corrupt', `log file ${foreign.fileIndex}: ${foreign.fault.detail}, at byte 0; nothing was changed`);
-  const { damage, ...recovery } = await new Replay(options, lives, headless).run();
+  const { damage, claimedLsn: _claimed, ...recovery } = await new Replay(options, lives, headless, null).run();
   if (damage !== null) throw new VolumeError('corrupt', `the log is damaged: ${damage.message}; nothing was changed`, { context: damage.context });
   return recovery;
 }
 
 /** The same for a log that may be damaged: as far as the run goes, and what is wrong. Errors: `io-error`, and what `apply` rejects with. */
-export async function examineLog(options: LogRecoveryOptions): Promise<LogExamination> {
+export async function examineLog(options: LogExaminationOptions): Promise<LogExamination> {
   const { lives, headless } = await readLives(options);
   const ours = headless.filter(({ fault }) => fault.fault !== 'foreign');
-  const found = await new Replay(options, lives, ours).run();
+  const found = await new Replay(options, lives, ours, options).run();
   return { ...found, headers: headless.filter(({ fault }) => fault.fault !== 'unused'), ownFiles: lives.length };
 }
 
@@ -123,18 +134,21 @@ class Replay {
   #next: number;
   #records = 0;
   #damage: LogDamage | null = null;
+  #claimedLsn = 0;
+  readonly #bridging: Pick<LogExaminationOptions, 'bridgedLsn' | 'damaged'> | null;
   readonly #context: RecordContext;
   readonly #buffers = new WindowBuffers();
 
-  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[]) {
+  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[], bridging: Pick<LogExaminationOptions, 'bridgedLsn' | 'damaged'> | null) {
     this.#options = options;
+    this.#bridging = bridging;
     this.#context = { blockSizeBytes: options.blockSizeBytes, seed: recordSeed(options.volumeId) };
     this.#lives = lives;
     this.#headless = headless;
     this.#next = options.chunkedLsn + 1;
   }
 
-  async run(): Promise<LogRecovery & { readonly damage: LogDamage | null }> {
+  async run(): Promise<LogRecovery & Pick<LogExamination, 'damage' | 'claimedLsn'>> {
     const wanted = this.#options.chunkedLsn + 1;
     const start = this.#lives.findLastIndex((life) => life.firstLsn <= wanted);
     let end = 'no log file begins at or before the first record that is needed';
@@ -153,7 +167,7 @@ class Replay {
     // Records up to `chunkedLsn` may be missing here without harm: the chunks have them.
     this.#next = Math.max(this.#next, wanted);
     await this.#lookForDamage(start < 0 ? { index: 0, offset: 0 } : stopped, end);
-    return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end, damage: this.#damage };
+    return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end, damage: this.#damage, claimedLsn: this.#claimedLsn };
   }
 
   /** Last LSN that counts in a life: where a later life begins, or the volume was opened without what follows, it is dead. */
@@ -181,7 +195,8 @@ class Replay {
       const isDead = this.#next > lastLsn;
       const outcome = isDead ? 'invalid' : reader.recordAt(offset);
       const isWhole = (typeof outcome === 'string' ? outcome : await outcome) === 'valid';
-      const reason = isDead ? 'what follows was cut off earlier' : this.#recordFault(reader, life, isWhole);
+      const isBridged = !isDead && !isWhole && this.#bridges(reader);
+      const reason = isDead ? 'what follows was cut off earlier' : this.#recordFault(reader, life, isWhole || isBridged);
       if (reason !== null) {
         const resumed = this.#next <= Math.min(chunkedLsn, lastLsn) ? await this.#resumeBehind(reader, life, offset, lastLsn) : -1;
         if (resumed < 0) {
@@ -193,7 +208,9 @@ class Replay {
       }
       const { record } = reader;
       const end = reader.endOffset;
-      if (record.lsn > chunkedLsn) {
+      if (isBridged) {
+        if (record.lsn > chunkedLsn) this.#bridging?.damaged({ record, bytes: reader.bytes, view: reader.view, payload: NO_PAYLOAD, fileIndex: life.fileIndex, offsetBytes: offset });
+      } else if (record.lsn > chunkedLsn) {
         const applied = this.#options.apply({ record, bytes: reader.bytes, view: reader.view, payload: reader.payload, fileIndex: life.fileIndex, offsetBytes: offset });
         if (applied !== undefined) await applied;
         this.#records += 1;
@@ -201,6 +218,11 @@ class Replay {
       this.#next = record.lsn + 1;
       offset = end;
     }
+  }
+
+  /** Whether the run goes on behind a record though blocks of it are damaged: it is known which. */
+  #bridges(reader: LogFileReader): boolean {
+    return reader.hasBadPayload && reader.record.lsn <= (this.#bridging?.bridgedLsn ?? 0);
   }
 
   /** Why the record that was looked at is not the next of the run, or null if it is. */
@@ -282,6 +304,7 @@ class Replay {
 
   /** Records are missing that had been synced; `witness` says so. The first one that does is told of. */
   #damaged(end: string, witness: string, context: LogDamage['context']): void {
+    this.#claimedLsn = Math.max(this.#claimedLsn, context.durableLsn);
     this.#damage ??= { message: `${end}; but ${witness} says that records up to LSN ${context.durableLsn} had been synced. Synced records are missing`, context };
   }
 }

@@ -28,6 +28,20 @@ test('a sound volume is clean, and what was looked at is counted', async () => {
   expect(await reportOn(sample)).toEqual({ volume: 'v', deep: true, isClean: true, findings: [], notes: [], lost: [], chunks: 3, leaves: 1, logRecords: 4, lastLsn: 12, blockSizeBytes: 4096 });
 });
 
+test('a rotten block in a synced record of the log is named, and lost unless a later record has it anew', async () => {
+  const start = fileOf(sample, 'log/00.log').indexOf('in the log, in the log, ');
+  const first = await reportOn(damaged(sample, 'log/00.log', start + 10));
+  expect(first).toMatchObject({ isClean: false, lost: [{ blockNumber: 7, blockCount: 1 }], logRecords: 4, lastLsn: 12 });
+  expect(first.findings).toMatchObject([{ file: 'log/00.log', offsetBytes: start, problem: text(/^the record of LSN \d+, which had been synced, has damaged data of block 7$/u), lost: [{ blockNumber: 7, blockCount: 1 }], needsRepair: true }]);
+  const second = await reportOn(damaged(sample, 'log/00.log', start + 4096 + 10));
+  expect(second).toMatchObject({ lost: [], findings: [{ problem: text('damaged data of block 8'), lost: [] }], lastLsn: 12 });
+});
+
+test('rotten data at the end of the log that nobody calls synced is what a power cut leaves: the log ends before it', async () => {
+  const start = fileOf(sample, 'log/00.log').indexOf('the newest, the newest, ');
+  expect(await reportOn(damaged(sample, 'log/00.log', start + 10))).toMatchObject({ isClean: true, findings: [], logRecords: 3, lastLsn: 11 });
+});
+
 test('every finding is reported, not only the first', async () => {
   const files = withFile(damaged(damaged(sample, CHECKPOINT, 20), SECOND_CHUNK, 41), 'log/02.log', null);
   const { findings } = await reportOn(withFile(files, FIRST_CHUNK, null));

@@ -69,6 +69,13 @@ function withHole(): VolumeFiles {
   return damaged(LOG, bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1') - 1) - 1) + 20);
 }
 
+/** The sample, with a byte changed of the data of blocks 7 and 8 in its log; block 8 was written once more later. */
+function inLoggedWrite(at: number): VolumeFiles {
+  const start = fileOf(sample, LOG).indexOf('in the log, in the log, ');
+  expect(start).toBeGreaterThan(0);
+  return damaged(LOG, start + at);
+}
+
 /** Nothing can be made or written any more. */
 function fill(machine: SimMachine): void {
   machine.fault = (call) => (['create', 'write'].includes(call.kind) ? { kind: 'error', code: 'ENOSPC' } : null);
@@ -86,6 +93,8 @@ describe('is open for reading, and serves all that is known,', () => {
     ['a volume of which a leaf of the block map and a chunk are damaged: what is found nowhere may have been there', () => withFile(damaged(CHECKPOINT, 100), FIRST_CHUNK, null), allBut([1, 2, 7, 8, 42, 100, 200, 255])],
     ['a volume of which the checkpoint has no sound header', () => damaged(CHECKPOINT, 20), []],
     ['a volume of which the root cannot be read, though no chunk was ever removed', () => damaged(CHECKPOINT, fileOf(sample, CHECKPOINT).length - 3), []],
+    ['a volume with a rotten block in a synced record of its log', () => inLoggedWrite(10), [7]],
+    ['a volume with a rotten block in a synced record of its log, which a later record has anew', () => inLoggedWrite(BLOCK_BYTES + 10), []],
     ['a volume with a chunk that is there twice', () => new Map([...sample, ['chunks/c0000000001-e000002', fileOf(sample, FIRST_CHUNK)]]), [0, 101]],
   ])('%s', async (_, files, unreadable) => {
     expect(await served(files())).toEqual({ kind: 'read-only', message: text(DAMAGE_ADVICE), unreadable, isNewest: true, isUnchanged: true });

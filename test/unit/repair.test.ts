@@ -119,6 +119,14 @@ test('a log with a hole ends before it: what stands behind is kept aside, and wh
   expect(fileOf(after.snapshot('/v'), 'kept-aside/1/report.json').toString()).toContain('"setBack"');
 });
 
+test('a rotten block in a synced record of the log costs that block alone: what was written later stays', async () => {
+  const start = fileOf(sample, LOG).indexOf('in the log, in the log, ');
+  const { report, machine, unreadable, states } = await repaired(damaged(LOG, start + 10));
+  expect(report).toMatchObject({ lost: [{ blockNumber: 7, blockCount: 1 }], setBack: [], keptAside: [LOG, 'log/01.log', 'log/02.log'] });
+  expect({ unreadable, states }).toEqual({ unreadable: [7], states: [NEWEST] });
+  expect(await machine.run(() => check(machine))).toMatchObject({ findings: [{ needsRepair: false, lost: [{ blockNumber: 7, blockCount: 1 }] }] });
+});
+
 test('a damaged chunk in the chain, whose records the log has no more, ends the history there', async () => {
   const files = withFile(damaged(SECOND_CHUNK, 41), LOG, Buffer.alloc(0));
   const { report, machine, unreadable } = await repaired(files);
@@ -207,6 +215,24 @@ async function killAt(machine: SimMachine, index: number, when: 'before' | 'duri
   machine.fault = () => null;
   return !process.alive;
 }
+
+test('a file that was kept aside, and that a power cut brings back under its old name as well, is not taken for the new one', async () => {
+  const files = damagedLog();
+  const machine = machineWith(files);
+  const { process } = machine;
+  await machine.run(() => makeDurable(machine));
+  machine.fault = (call) => (call.kind === 'sync-directory' && call.path === '/v/log' ? { kind: 'crash', when: 'during' } : null);
+  await machine.run(() => Promise.race([repair(machine).then(() => undefined), process.death]));
+  expect(process.alive).toBe(false);
+  machine.fault = () => null;
+  machine.disk.cutPower({ keepsSector: () => false, tornBytes: () => 0, keepsLength: () => false, keepsName: () => false });
+  const left = machine.snapshot('/v');
+  expect([left.has(LOG), left.has(`kept-aside/1/${LOG}`)]).toEqual([true, true]);
+  machine.restart();
+  const { unreadable, states } = await repaired(files, machine);
+  expect({ unreadable, states }).toEqual({ unreadable: [], states: [1] });
+  expect(fileOf(machine.snapshot('/v'), `kept-aside/1/${LOG}`).equals(fileOf(files, LOG))).toBe(true);
+});
 
 describe('a repair that is killed at any call, or loses power there,', () => {
   const DAMAGES: readonly (readonly [string, () => VolumeFiles])[] = [
