@@ -28,6 +28,8 @@ const PIECES_AT_ONCE = 16;
 const CACHE_READ_BYTES = 1024 * 1024;
 /** Ranges brought into the cache at the same time, one volume. */
 const CACHED_AT_ONCE = 4;
+/** Reads from this size on bring the blocks together that they find scattered over the cache. */
+const GATHERED_READ_BYTES_MIN = 32 * 1024;
 /** Parts of one read on loan. */
 const LOAN_PARTS_MAX = 8;
 /** A chunk may be removed between look-up and read; each time the map says where the blocks are now. */
@@ -45,7 +47,35 @@ export class ReadPath {
   readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean {
     if (!this.#copyKnown(offsetBytes, lengthBytes, target, targetStart, null)) return false;
     this.#core.counters.readBytes += lengthBytes;
+    if (lengthBytes >= GATHERED_READ_BYTES_MIN) this.#bringTogether(offsetBytes, lengthBytes, target, targetStart);
     return true;
+  }
+
+  /**
+   * A long read of cached blocks that had to be copied, since they lie in many places: they move together, so that the next such
+   * read can be lent. Blocks that are in no chunk yet stay where they are.
+   */
+  #bringTogether(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): void {
+    const { blockSizeBytes } = this.#core;
+    const first = Math.ceil(offsetBytes / blockSizeBytes);
+    const end = Math.floor((offsetBytes + lengthBytes) / blockSizeBytes);
+    let pieces = 0;
+    let previous = NO_LOCATION;
+    for (let blockNumber = first; blockNumber < end; blockNumber += 1) {
+      const location = this.#core.residentLocation(blockNumber);
+      if (!this.#isCached(location)) return;
+      if (location !== previous + 1) pieces += 1;
+      previous = location;
+    }
+    if (pieces <= LOAN_PARTS_MAX) return;
+    for (let blockNumber = first; blockNumber < end; blockNumber += 1) {
+      // Making room for one may push another one out.
+      if (this.#isCached(this.#core.residentLocation(blockNumber))) this.#core.moveCached(blockNumber, target, targetStart + blockNumber * blockSizeBytes - offsetBytes);
+    }
+  }
+
+  #isCached(location: number): boolean {
+    return location !== NO_LOCATION && !isZeroLocation(location) && this.#core.slabAt(location).state === 'clean';
   }
 
   /** Lends a range that is wholly in memory, in a few slabs; null if it is not, or too much is on loan already. */
@@ -175,7 +205,7 @@ export class ReadPath {
     const within = offset - blockNumber * blockSizeBytes;
     const length = Math.min(end - offset, count * blockSizeBytes - within);
     const start = slot * blockSizeBytes + within;
-    target.set(slab.bytes.subarray(start, start + length), at);
+    slab.get(start, length, target, at);
     if (slab.state === 'clean') arena.touch(slab);
     counters.cacheHits += count;
     return length;

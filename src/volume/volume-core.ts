@@ -194,6 +194,17 @@ export class VolumeCore implements SlabOwner {
   /** Keeps a copy of a stored block in memory. The caller has checked that `bytes` are what the map points at. */
   cacheBlock(blockNumber: number, bytes: Uint8Array, start: number, checksum: number): void {
     assertTransition(this.stateOf(blockNumber), 'cached', blockNumber);
+    this.#putInCache(blockNumber, bytes, start, checksum);
+  }
+
+  /** Puts a cached block behind the one that was cached last. `bytes` are its own. */
+  moveCached(blockNumber: number, bytes: Uint8Array, start: number): void {
+    const location = this.residentLocation(blockNumber);
+    assert(location !== NO_LOCATION && !isZeroLocation(location) && this.slabAt(location).state === 'clean', 'only a cached block can be moved');
+    this.#putInCache(blockNumber, bytes, start, this.slabAt(location).checksums[location % this.slotsPerSlab]);
+  }
+
+  #putInCache(blockNumber: number, bytes: Uint8Array, start: number, checksum: number): void {
     let slab = this.#fill;
     if (slab === null || slab.slotCount === this.slotsPerSlab) {
       slab = this.arena.takeClean(this);

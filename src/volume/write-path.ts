@@ -167,7 +167,7 @@ export class WritePath {
     const location = this.#core.residentLocation(blockNumber);
     if (location !== NO_LOCATION && !isZeroLocation(location)) {
       const start = (location % slotsPerSlab) * blockSizeBytes;
-      target.set(this.#core.slabAt(location).bytes.subarray(start, start + blockSizeBytes));
+      this.#core.slabAt(location).get(start, blockSizeBytes, target, 0);
       return true;
     }
     const found = location === NO_LOCATION ? map.lookup(blockNumber) : LOOKUP.EMPTY;

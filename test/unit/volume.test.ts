@@ -298,4 +298,23 @@ describe('a read without a copy', () => {
       expect(arena.stats()).toMatchObject({ pinnedSlabs: 0, dirtySlabs: 0, cleanSlabs: 0 });
     });
   });
+
+  test('becomes possible for blocks that are scattered over the cache when they are read together', async () => {
+    const machine = new SimMachine();
+    await withVolume(machine, async (volume) => {
+      const bytes = Buffer.from(pattern(3, 16));
+      for (const i of [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15]) await volume.write(i * BLOCK_BYTES, block(bytes, i), false);
+      const copy = new Uint8Array(bytes.length);
+      expect(volume.readNow(0, bytes.length, copy, 0)).toBe(true);
+      expect(lent(volume, 0, bytes.length)).toBeNull(); // in no chunk yet
+      const again = await reopened(machine, volume);
+      for (const i of [0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15]) await again.read(i * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES));
+      expect(lent(again, 0, bytes.length)).toBeNull();
+      expect(again.readNow(100, bytes.length - 200, copy, 0)).toBe(true);
+      expect(Buffer.from(copy.subarray(0, bytes.length - 200)).equals(bytes.subarray(100, bytes.length - 100))).toBe(true);
+      expect(lent(again, BLOCK_BYTES, 14 * BLOCK_BYTES)?.equals(bytes.subarray(BLOCK_BYTES, 15 * BLOCK_BYTES))).toBe(true);
+      expect((await readAll(again)).subarray(0, bytes.length).equals(bytes)).toBe(true);
+      await again.close();
+    });
+  });
 });
