@@ -253,7 +253,7 @@ export class DecodedRecord implements RecordFields {
 }
 
 /**
- * Decodes the record at `offset` of `bytes` into `record`, all but its payload's checksums (`firstBadBlock` tells those).
+ * Decodes the record at `offset` of `bytes` into `record`, all but its payload (`verifiedPayload` checks that).
  * `short` when the bytes end before the record does.
  */
 export function decodeRecord(bytes: Uint8Array, view: DataView, offset: number, { blockSizeBytes, seed }: RecordContext, record: DecodedRecord): RecordOutcome {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/base/checksum.ts';
 import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, decodeLeaf, decodeNode, decodeRoot } from '../../src/format/checkpoint-layout.ts';
 import { CHUNK_FOOTER_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
-import { DecodedRecord, LOG_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
+import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
 import * as golden from './structures.ts';
 
@@ -129,13 +129,21 @@ describe('format version 2', () => {
     expect(decodePacked(bytes)).toEqual(new Uint8Array(golden.BLOCK_BYTES).fill(0x61));
   });
 
-  test('one flipped bit in any byte of the compressed record is found, before its payload is decoded', () => {
+  test('one flipped bit in any byte of the compressed record is found', () => {
     const whole = bytesOf('packed-record', FILE_2);
     for (let at = 0; at < whole.length - PADDING_BYTES; at += 1) {
       const flipped = Buffer.from(whole);
       flipped[at] ^= 1 << at % 8;
       expect(decodePacked(flipped), `byte ${at}`).toSatisfy((result: unknown) => result === null || typeof result === 'string');
     }
+  });
+
+  test('a payload without its checksum is not decoded, not even one that would decode to the blocks', () => {
+    const bytes = Buffer.from(bytesOf('packed-record', FILE_2));
+    const table = Uint32Array.of(bytes.readUInt32LE(RECORD_HEADER_BYTES));
+    const fields = { ...golden.PACKED_RECORD, storedChecksum: golden.PACKED_RECORD.storedChecksum ^ 1 };
+    encodeRecordPrefix(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, fields, golden.RECORD_CONTEXT, table, 0);
+    expect(decodePacked(bytes)).toBeNull();
   });
 
   test('a compressed record says no more than its blocks can be', () => {
