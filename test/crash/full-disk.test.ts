@@ -7,15 +7,17 @@ import { FullDisk } from './full-disk.ts';
 import { mountSmallDisk, type SmallDisk, type SmallDiskKind } from './small-disk.ts';
 
 const ENOSPC = 28;
-const DISK_BYTES = 160 * MIB;
-/** What of the disk is left to the volume at first; the rest is ballast, removed later to make room. */
-const ROOM_BYTES = {
+/**
+ * The disk; what of it is left to the volume at first (the rest is ballast, removed later to make room); and the volume, which is larger
+ * than the disk.
+ */
+const SIZES = {
   /** The log has its full length (32 MiB) long before the disk is full: a chunk finds no room. */
-  chunk: 112 * MIB,
+  chunk: { diskBytes: 112 * MIB, roomBytes: 72 * MIB, volumeBytes: 144 * MIB },
   /** The log itself cannot grow. */
-  log: 16 * MIB,
+  log: { diskBytes: 48 * MIB, roomBytes: 16 * MIB, volumeBytes: 64 * MIB },
 } as const;
-type Casualty = keyof typeof ROOM_BYTES;
+type Casualty = keyof typeof SIZES;
 
 const CASES: readonly (readonly [SmallDiskKind, Casualty])[] = [
   ['tmpfs', 'chunk'],
@@ -23,7 +25,6 @@ const CASES: readonly (readonly [SmallDiskKind, Casualty])[] = [
   ['ext4', 'chunk'],
   ['ext4', 'log'],
 ];
-const VOLUME_BYTES = 512 * MIB;
 
 let directory: string;
 let disk: SmallDisk | null = null;
@@ -41,17 +42,17 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-function volumeOn(path: string): FullDisk {
-  volume = new FullDisk({ path, socketPath: join(directory, 'nbd.sock'), entry: resolve('dist/cli/basalt.cjs'), sizeBytes: VOLUME_BYTES, mode: 'batched' });
+function volumeOn(path: string, casualty: Casualty): FullDisk {
+  volume = new FullDisk({ path, socketPath: join(directory, 'nbd.sock'), entry: resolve('dist/cli/basalt.cjs'), sizeBytes: SIZES[casualty].volumeBytes, mode: 'batched' });
   return volume;
 }
 
 test.for(CASES)('a %s too full for a %s: ENOSPC to the client, what is acknowledged stays, writes go on when there is room', { timeout: 120_000 }, async ([kind, casualty], { skip }) => {
-  const mounted = await mountSmallDisk(kind, directory, DISK_BYTES);
+  const mounted = await mountSmallDisk(kind, directory, SIZES[casualty].diskBytes);
   if (typeof mounted === 'string') return skip(mounted);
   disk = mounted;
-  const full = volumeOn(mounted.path);
-  await full.create(ROOM_BYTES[casualty]);
+  const full = volumeOn(mounted.path, casualty);
+  await full.create(SIZES[casualty].roomBytes);
   let client = await full.serve();
 
   const refused = await full.fill(client);
@@ -72,11 +73,11 @@ test.for(CASES)('a %s too full for a %s: ENOSPC to the client, what is acknowled
 });
 
 test.for(CASES)('killed while its %s is too full for a %s, a volume comes back whole when there is room', { timeout: 120_000 }, async ([kind, casualty], { skip }) => {
-  const mounted = await mountSmallDisk(kind, directory, DISK_BYTES);
+  const mounted = await mountSmallDisk(kind, directory, SIZES[casualty].diskBytes);
   if (typeof mounted === 'string') return skip(mounted);
   disk = mounted;
-  const full = volumeOn(mounted.path);
-  await full.create(ROOM_BYTES[casualty]);
+  const full = volumeOn(mounted.path, casualty);
+  await full.create(SIZES[casualty].roomBytes);
   let client = await full.serve();
   expect((await full.fill(client)).errno).toBe(ENOSPC);
   await full.kill();

@@ -18,7 +18,7 @@ import type { Volume } from '../../src/volume/volume.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { CRASHES, type Crash, CrashStates, type IgnoredSyncs, differences, materialize } from './crash-states.ts';
 import { TRACED_CALLS, type FileChange, type TracedLife, readTrace } from './file-trace.ts';
-import { createVolume, type ServerCommand, ServerProcess } from './server-process.ts';
+import { createVolumeByCommand, type ServerCommand, ServerProcess } from './server-process.ts';
 import { TracedLoad } from './traced-load.ts';
 
 export interface TracedRunOptions {
@@ -118,7 +118,7 @@ export class TracedRun {
         await server.kill();
       }
     };
-    await trace('create', (command) => createVolume(command, { name: VOLUME, mode, sizeBytes: VOLUME_BYTES }));
+    await trace('create', (command) => createVolumeByCommand(command, { name: VOLUME, mode, sizeBytes: VOLUME_BYTES }));
     await trace('first', serve(mode !== 'async')); // what async has not written yet is no prefix that is known
     await trace('second', serve(false));
     const run = new TracedRun(options, dataDirectory, load, lives);

@@ -8,7 +8,7 @@ let server: RealServer;
 beforeAll(async () => {
   server = await RealServer.create();
   await server.createVolume('demo', '64M');
-  await server.createVolume('größe & Co', '1M', '--durability', 'strict');
+  await server.createVolume('größe & Co', '1M', 'strict');
   await server.createVolume('huge', '1T');
   await server.start('--listen', '[::1]:0');
 });

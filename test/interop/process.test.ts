@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { NBD_CMD_WRITE } from '../../src/protocol/constants.ts';
 import { requestBytes } from '../support/nbd-bytes.ts';
 import { NbdClient } from '../support/nbd-client.ts';
-import { basalt, BasaltProcess, RealServer } from './real-server.ts';
+import { basalt, basaltOk, BasaltProcess, RealServer } from './real-server.ts';
 
 let server: RealServer;
 const clients: NbdClient[] = [];
@@ -83,7 +83,7 @@ describe('serve', () => {
 
   test('serves a volume that is created while it runs, and lets no open one be deleted', async () => {
     await server.start('--engine.idle-close-ms', '0');
-    await server.createVolume('late', '8M');
+    await basaltOk('create', 'late', '8M', '--data', server.dataDirectory);
     const client = await connect('late');
     expect(client.export?.sizeBytes).toBe(8n * 1024n * 1024n);
     const refused = await basalt('delete', 'late', '--yes', '--data', server.dataDirectory);

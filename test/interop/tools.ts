@@ -51,7 +51,10 @@ export function runTool(tool: Tool, words: readonly string[], input = ''): Promi
     child.stderr.setEncoding('utf8').on('data', (text: string) => (error += text));
     child.on('error', reject);
     child.on('close', (code, signal) => resolve({ status: code ?? signal ?? 'unknown', out, error }));
-    child.stdin.on('error', reject);
+    // One that ends without reading all of its input says why by its status.
+    child.stdin.on('error', (cause: NodeJS.ErrnoException) => {
+      if (cause.code !== 'EPIPE') reject(cause);
+    });
     child.stdin.end(input);
   });
 }

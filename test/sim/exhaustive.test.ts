@@ -3,7 +3,7 @@ import { crashEverywhere } from './exhaustive.ts';
 import { realEngine } from './real-engine.ts';
 
 /** Every n-th call, and subsets of the last three changes; `make exhaustive` takes every call, and subsets of six. */
-const STEP = 23;
+const STEP = 37;
 const DECIDED = 3;
 
 test.each(['relaxed', 'strict', 'batched', 'async'] as const)('a volume in %s mode survives a crash at any call of a long script', async (durability) => {

@@ -3,7 +3,7 @@ import { realEngine } from './real-engine.ts';
 import { runWorld } from './world.ts';
 
 /** A short list; `make sim` runs thousands. */
-const SEEDS = 120;
+const SEEDS = 80;
 const SEEDS_PER_TEST = 10;
 
 describe('the engine in simulated worlds', () => {

@@ -56,7 +56,7 @@ describe.each(FILES)('%s', (name) => {
 test('a compressed log with one byte changed is named, or every block that can be read is right', async () => {
   const compressed = await DamagedSample.make('lz4');
   const { length } = fileOf(compressed.files, 'log/00.log');
-  for (let at = 0; at < length; at += 7) expect(await compressed.flip('log/00.log', at)).toEqual([]);
+  for (let at = 0; at < length; at += 29) expect(await compressed.flip('log/00.log', at)).toEqual([]);
 });
 
 // Without a manifest there is no volume, which other tests hold.
