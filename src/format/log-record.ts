@@ -307,6 +307,7 @@ export function verifiedPayload(bytes: Uint8Array, view: DataView, record: Decod
   if (record.kind !== RECORD_KIND.WRITE) return NO_PAYLOAD;
   const payload = decodePayload(bytes.subarray(record.payloadOffset, record.payloadOffset + record.storedBytes), record, blockSizeBytes);
   if (payload === null) return null;
+  if (record.blockCount === 1) return checksum(payload) === recordChecksum(view, record, 0) ? payload : null;
   for (let i = 0; i < record.blockCount; i += 1) {
     if (checksum(payload.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes)) !== recordChecksum(view, record, i)) return null;
   }

@@ -9,10 +9,10 @@ import { MAX_COMPRESSED_BYTES } from '../format/log-record.ts';
 /** A compressed payload must save this part of its bytes: reading it back costs time, too. */
 const SAVING = 0.1;
 /** A sync is slow if it takes this long, and if the bytes it brought to the disk do not explain it. */
-const SLOW_SYNC_MS = 2;
-const FAST_BYTES_PER_MS = 100_000;
-/** So many more slow syncs than fast ones begin compression; it ends when the fast ones have caught up. */
-const SLOW_SYNCS_NEEDED = 4;
+const SLOW_SYNC_MS = 4;
+const FAST_BYTES_PER_MS = 50_000;
+/** So many more slow syncs than fast ones begin compression: a busy machine has some. It ends when the fast ones have caught up. */
+const SLOW_SYNCS_NEEDED = 8;
 const SLOW_SYNCS_MAX = 16;
 
 export class LogCompressor {

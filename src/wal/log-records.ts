@@ -84,12 +84,17 @@ export class LogRecords {
     record.storedChecksum = packed === null ? 0 : checksum(packed);
     const length = paddedBytes(stored.length);
     const prefix = this.#begin(RECORD_KIND.WRITE, durableLsn, blockNumber, blockCount);
-    const copy = length <= COPY_LIMIT_BYTES;
-    const { bytes, view, start } = this.#batch.reserve(prefix + (copy ? length : 0));
+    const copied = length <= COPY_LIMIT_BYTES ? length : 0;
+    const { bytes, view, start } = this.#batch.reserve(prefix + copied);
     encodeRecordPrefix(bytes, view, start, record, this.#context, checksums, first);
-    // Not `set`: from shared memory that copies word by word (see `Slab.put`).
-    if (copy) bytes.fill(stored, start + prefix, start + prefix + stored.length).fill(0, start + prefix + stored.length, start + prefix + length);
-    else this.#appendBorrowed(stored, length);
+    if (copied === 0) {
+      this.#appendBorrowed(stored, length);
+    } else {
+      const end = start + prefix + stored.length;
+      // Not `set`: from shared memory that copies word by word (see `Slab.put`).
+      bytes.fill(stored, start + prefix, end);
+      if (length > stored.length) bytes.fill(0, end, start + prefix + length);
+    }
     return this.#end(prefix + length, blockCount);
   }
 

@@ -89,9 +89,9 @@ describe('a compressor', () => {
     expect(active()).toBe(false);
     // Slow because they bring much to a fast disk.
     expect(after(20, 10, 8 * 1024 * 1024)).toBe(false);
-    expect(after(3, SLOW_MS, 64 * 4096)).toBe(false);
-    expect(after(1, SLOW_MS, 64 * 4096)).toBe(true);
-    expect(after(3, 0.1, 4096)).toBe(true);
+    expect(after(7, SLOW_MS, 32 * 4096)).toBe(false);
+    expect(after(1, SLOW_MS, 32 * 4096)).toBe(true);
+    expect(after(7, 0.1, 4096)).toBe(true);
     expect(after(1, 0.1, 4096)).toBe(false);
   });
 });
