@@ -7,7 +7,7 @@ import { type OpenedVolume, openForServing } from '../../src/volume/open-read-on
 import { ReadOnlyVolume } from '../../src/volume/read-only-volume.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { type VolumeFiles, digests, fileOf, filesAfter, flipped, machineWith, readContent, repair, sampleFiles, withFile } from '../support/damaged-volumes.ts';
-import { BLOCK_BYTES, type SimMachine, pattern, smallArena } from '../support/engine-harness.ts';
+import { BLOCK_BYTES, SimMachine, pattern, smallArena } from '../support/engine-harness.ts';
 import { SAMPLE_BYTES, SAMPLE_SETTINGS, sampleStates } from '../support/make-sample.ts';
 import { text } from '../support/text.ts';
 
@@ -146,6 +146,24 @@ test('with any byte of its chunks or its checkpoint changed a volume serves what
     }
   }
   for (const kind of ['read-only', 'writable', 'refused']) expect(kinds.get(kind), kind).toBeGreaterThan(5);
+});
+
+test('of a compressed record in the log that is rotten all blocks are lost, and no other', async () => {
+  const machine = new SimMachine({ ...SAMPLE_SETTINGS, logCompress: 'lz4' });
+  await machine.run(async () => {
+    await machine.create('/v');
+    const volume = await machine.open('/v');
+    for (const first of [0, 4, 8]) await volume.write(first * BLOCK_BYTES, Buffer.alloc(3 * BLOCK_BYTES, `block ${first}, `), true);
+    machine.restart();
+  });
+  const files = machine.snapshot('/v');
+  const log = fileOf(files, LOG);
+  expect(log.length, 'it is compressed').toBeLessThan(5 * BLOCK_BYTES);
+  const second = log.indexOf('BLR1', log.indexOf('BLR1') + 4);
+  const content = Buffer.alloc(4 * 1024 * 1024);
+  for (const first of [0, 4, 8]) content.fill(`block ${first}, `, first * BLOCK_BYTES, (first + 3) * BLOCK_BYTES);
+  const { kind, unreadable, isNewest } = await served(damaged(LOG, second + 100, files), [content]);
+  expect({ kind, unreadable, isNewest }).toEqual({ kind: 'read-only', unreadable: [4, 5, 6], isNewest: true });
 });
 
 test('a read of any bytes takes each block from where it stands: chunk, log, or nowhere', async () => {
