@@ -19,7 +19,7 @@ import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
 import { loadStored } from './load-stored.ts';
 import type { VolumeCore } from './volume-core.ts';
-import { OBJECT_FOLDERS, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
+import { OBJECT_FOLDERS, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -107,6 +107,7 @@ class Opening {
     await this.#cutLog(core, flusher, recovery.lastLsn);
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
     for (const key of [...oldCheckpoints, ...chunks.unused]) await this.#store.remove(key);
+    await this.#keepReserve();
     const log = this.#makeLog(core, flusher, recovery);
     core.log = log;
     flusher.poke();
@@ -134,6 +135,15 @@ class Opening {
     await this.#env.files.syncDirectory(parentPath(this.#options.directory));
     await writeManifest(this.#env.files, this.#options.directory, manifest);
     this.#epochTaken = true;
+  }
+
+  /** Without it the next opening may be for reading alone, should the disk be full then: no reason not to open now. */
+  async #keepReserve(): Promise<void> {
+    const hasReserve = await keepReserve(this.#env.files, this.#options.directory).catch((error: unknown) => {
+      this.#env.logger.log('warn', 'no-reserve', { volume: this.#name, error: toVolumeError(error, 'laying the reserve by') });
+      return true;
+    });
+    if (!hasReserve) this.#env.logger.log('warn', 'no-reserve', { volume: this.#name });
   }
 
   /** After a failure: lets go of everything. What was written stays: the next opening goes on from there. */

@@ -9,6 +9,9 @@ export const LOG_FOLDER = 'log';
 export const OBJECT_FOLDERS = [CHUNK_FOLDER, CHECKPOINT_FOLDER] as const;
 const MANIFEST_NAME = 'manifest';
 const NEW_MANIFEST_NAME = '.manifest-new';
+/** Gives way to a manifest on a full disk, so that a volume can be opened there: its trims are what makes room. */
+const RESERVE_NAME = '.reserve';
+const RESERVE_BYTES = 64 * 1024;
 /** Somebody who only looks whether a volume is open holds its lock for a moment. */
 const LOCK_ATTEMPTS = 4;
 const LOCK_PAUSE_MS = 50;
@@ -113,6 +116,50 @@ export async function readManifest(files: FileSystem, directory: string): Promis
 
 /** Replaces the manifest; durable on return. After an error the old or the new one stands, whole. Errors: `no-space`, `io-error`; `failed` when its name could not be synced. */
 export async function writeManifest(files: FileSystem, directory: string, manifest: Manifest): Promise<void> {
+  try {
+    await replaceManifest(files, directory, manifest);
+  } catch (error) {
+    if (!(error instanceof VolumeError) || error.code !== 'no-space' || !(await useReserve(files, directory))) throw error;
+    await replaceManifest(files, directory, manifest);
+  }
+}
+
+/** False if there is no reserve (any more). Errors: as `writeManifest`. */
+async function useReserve(files: FileSystem, directory: string): Promise<boolean> {
+  const path = `${directory}/${RESERVE_NAME}`;
+  try {
+    if (!(await files.exists(path))) return false;
+    await files.remove(path);
+    // A file system with a journal has the space only when the removal is on the disk.
+    await files.syncDirectory(directory);
+    return true;
+  } catch (error) {
+    throw toVolumeError(error, `freeing ${path}`);
+  }
+}
+
+/** Lays the reserve by, if it is not there; false if there is no space for it. Errors: `io-error`. */
+export async function keepReserve(files: FileSystem, directory: string): Promise<boolean> {
+  const path = `${directory}/${RESERVE_NAME}`;
+  try {
+    if (await files.exists(path)) return true;
+    const file = await files.open(path, 'create');
+    try {
+      await file.write([new Uint8Array(RESERVE_BYTES)], 0);
+    } finally {
+      await file.close();
+    }
+    return true;
+  } catch (cause) {
+    const error = toVolumeError(cause, `writing ${path}`);
+    if (error.code !== 'no-space') throw error;
+    // Half of it would be taken for all of it.
+    if (await files.exists(path)) await files.remove(path);
+    return false;
+  }
+}
+
+async function replaceManifest(files: FileSystem, directory: string, manifest: Manifest): Promise<void> {
   const staged = `${directory}/${NEW_MANIFEST_NAME}`;
   try {
     // What an interrupted attempt left was never the manifest.

@@ -15,6 +15,7 @@ import { createVolume } from './create-volume.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { damageOf } from './probe-volume.ts';
+import { ReadOnlyVolume } from './read-only-volume.ts';
 import { interruptedRepair, lockPath, lockVolume, manifestPath, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
@@ -235,10 +236,11 @@ export class VolumeSet implements DeviceDirectory {
    * `acquire`; `in-use` while another scrub of it runs; `closed` when it was ended early.
    */
   async scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport> {
-    if (!(await this.#env.files.exists(manifestPath(this.#pathOf(name))))) throw await this.#notFound(name);
+    const directory = this.#pathOf(name);
     if (this.#scrubbed.has(name)) throw new VolumeError('in-use', `volume ${name} is being scrubbed already; one scrub at a time is enough`);
     this.#scrubbed.add(name);
     try {
+      if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
       const volume = await this.acquireVolume(name);
       try {
         return await volume.scrub({ ...options, bytesPerSecond: options.bytesPerSecond ?? this.#settings.scrubBytesPerSecond });
@@ -298,6 +300,7 @@ export class VolumeSet implements DeviceDirectory {
   /** `acquire`, for who needs more than a BlockDevice. */
   async acquireVolume(name: string): Promise<OpenedVolume> {
     const directory = this.#pathOf(name);
+    await this.#closeIfSpaceMayBeBack(name);
     while (this.#busy.has(name)) await this.#busy.get(name);
     if (this.#closed) throw new VolumeError('closed', 'the server is shutting down');
     const entry = this.#open.get(name) ?? this.#startOpening(name, directory);
@@ -305,6 +308,14 @@ export class VolumeSet implements DeviceDirectory {
     entry.idleTimer?.cancel();
     entry.idleTimer = null;
     return entry.opening;
+  }
+
+  /** A volume that nobody uses, and that a full disk kept from being opened for writing, gets another chance. */
+  async #closeIfSpaceMayBeBack(name: string): Promise<void> {
+    const entry = this.#open.get(name);
+    if (entry === undefined || entry.users > 0 || !(entry.volume instanceof ReadOnlyVolume) || entry.volume.reason.code !== 'no-space') return;
+    entry.idleTimer?.cancel();
+    await this.#closeEntry(name, entry);
   }
 
   #startOpening(name: string, directory: string): OpenEntry {

@@ -19,6 +19,7 @@ export interface FullDiskOptions {
 }
 
 const VOLUME = 'full';
+const EPERM = 1;
 const ENOSPC = 28;
 const WRITE_BYTES = 128 * 1024;
 const RETRY_TIMEOUT_MS = 120_000;
@@ -68,6 +69,11 @@ export class FullDisk {
   async stop(): Promise<number | string | undefined> {
     this.#server?.terminate();
     return this.#server?.exit;
+  }
+
+  /** Whether a client has the volume for reading alone: then its writes are not permitted. */
+  async isReadOnly(client: NbdClient): Promise<boolean> {
+    return (await this.#write(client, this.#nextWrite(0))) === EPERM;
   }
 
   /** Everything that the volume holds and should not, or the other way round. */

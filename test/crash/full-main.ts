@@ -75,7 +75,9 @@ async function crashWhileFull(full: FullDisk, random: SeededRandom): Promise<str
     await verify(full, stillFull, 'after a kill, the disk still full');
     if (random.chance(0.5)) await full.fill(stillFull); // whatever it answers: nothing may get lost by it
   }
-  const hadRoomWhileServing = stillFull !== null && random.chance(0.5);
+  // A client that got it for reading keeps it so; whoever comes when there is room gets it for writing.
+  const isReadOnly = stillFull !== null && (await full.isReadOnly(stillFull));
+  const hadRoomWhileServing = stillFull !== null && !isReadOnly && random.chance(0.5);
   if (hadRoomWhileServing) {
     await full.makeRoom();
     client = stillFull;
@@ -95,7 +97,7 @@ async function crashWhileFull(full: FullDisk, random: SeededRandom): Promise<str
   await client.close();
   const how = await full.stop();
   if (how !== 0) throw new Error(`the server ended with ${how} after SIGTERM`);
-  return `full after ${(offsetBytes / MIB).toFixed(1)} MiB, ${stillFull === null ? 'not opened while full' : 'opened while full'}, room ${hadRoomWhileServing ? 'while serving' : 'after a kill'}`;
+  return `full after ${(offsetBytes / MIB).toFixed(1)} MiB, ${stillFull === null ? 'not opened while full' : `opened${isReadOnly ? ' for reading' : ''} while full`}, room ${hadRoomWhileServing ? 'while serving' : 'after a kill'}`;
 }
 
 /** A full disk may keep a volume from being opened (an epoch is written), but only by saying so. */

@@ -22,7 +22,8 @@ beforeAll(async () => {
 afterAll(() => console.log(`byte-flip: ${JSON.stringify(sample.counts)}`));
 
 test('no file of the volume is left out', () => {
-  const filled = [...mine].filter(([, bytes]) => bytes.length > 0).map(([name]) => name);
+  // The reserve holds nothing: it is there to give way.
+  const filled = [...mine].filter(([name, bytes]) => bytes.length > 0 && name !== '.reserve').map(([name]) => name);
   expect(filled.toSorted()).toEqual(FILES.toSorted());
 });
 

@@ -224,6 +224,43 @@ describe('a full disk', () => {
     });
   });
 
+  test('is no hindrance to writing while the volume has its reserve: the manifest takes its place', async () => {
+    const machine = machineWith(sample);
+    await machine.run(async () => {
+      await (await serve(machine)).close();
+      expect(machine.names('/v')).toContain('.reserve');
+      // Full but for what the reserve takes.
+      machine.fault = (call) => (['create', 'write'].includes(call.kind) && machine.names('/v').includes('.reserve') ? { kind: 'error', code: 'ENOSPC' } : null);
+      const volume = await serve(machine);
+      expect(volume.readOnly).toBe(false);
+      machine.fault = () => null;
+      await volume.close();
+      const hidden = (): string[] => machine.names('/v').filter((name) => name.startsWith('.'));
+      expect(hidden(), 'no half of a reserve is left').toEqual([]);
+      await (await serve(machine)).close();
+      expect(hidden()).toEqual(['.reserve']);
+    });
+  });
+
+  test('that has room again is found so by the next client, though the volume was just in use', async () => {
+    const machine = machineWith(sample);
+    await machine.run(async () => {
+      const set = setOn(machine);
+      fill(machine);
+      const first = await set.acquire('v');
+      expect(first.readOnly).toBe(true);
+      const second = await set.acquire('v');
+      expect(second).toBe(first);
+      machine.fault = () => null;
+      set.release(first);
+      expect(await set.acquire('v')).toBe(first);
+      set.release(first);
+      set.release(first);
+      expect((await set.acquire('v')).readOnly).toBe(false);
+      await set.close();
+    });
+  });
+
   test('of a volume that is damaged as well serves what is known', async () => {
     const machine = machineWith(withFile(sample, FIRST_CHUNK, null));
     await machine.run(async () => {
