@@ -48,4 +48,4 @@ export function checkFiles(disk: SimDisk, directory: string, settings: { readonl
   if (logFiles !== settings.logFileCount) throw new SimulationFailure(`there are ${logFiles} log files, not the ${settings.logFileCount} of the settings`);
 }
 
-const EXPECTED = /^(?:lock|manifest|log\/\d\d\.log|chunks\/[^./]+|checkpoints\/[^./]+)$/;
+const EXPECTED = /^(?:lock|manifest|\.reserve|log\/\d\d\.log|chunks\/[^./]+|checkpoints\/[^./]+)$/;
