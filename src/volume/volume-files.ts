@@ -138,14 +138,13 @@ async function useReserve(files: FileSystem, directory: string): Promise<boolean
   }
 }
 
-/** Lays the reserve by, if it is not there; false if there is no space for it. Errors: `io-error`. */
+/** Lays the reserve by, if it is not there whole; false if there is no space for it. Errors: `io-error`. */
 export async function keepReserve(files: FileSystem, directory: string): Promise<boolean> {
   const path = `${directory}/${RESERVE_NAME}`;
   try {
-    if (await files.exists(path)) return true;
-    const file = await files.open(path, 'create');
+    const file = await files.open(path, (await files.exists(path)) ? 'write' : 'create');
     try {
-      await file.write([new Uint8Array(RESERVE_BYTES)], 0);
+      if ((await file.sizeBytes()) < RESERVE_BYTES) await file.write([new Uint8Array(RESERVE_BYTES)], 0);
     } finally {
       await file.close();
     }
@@ -153,7 +152,7 @@ export async function keepReserve(files: FileSystem, directory: string): Promise
   } catch (cause) {
     const error = toVolumeError(cause, `writing ${path}`);
     if (error.code !== 'no-space') throw error;
-    // Half of it would be taken for all of it.
+    // Half of it is of little use.
     if (await files.exists(path)) await files.remove(path);
     return false;
   }

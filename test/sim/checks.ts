@@ -38,6 +38,7 @@ export function checkFiles(disk: SimDisk, directory: string, settings: { readonl
         continue;
       }
       if (!EXPECTED.test(full)) unexpected.push(full);
+      if (full === RESERVE && entry.sizeBytes !== RESERVE_BYTES) throw new SimulationFailure(`the reserve has ${entry.sizeBytes} bytes, not ${RESERVE_BYTES}`);
       if (!full.startsWith('log/')) continue;
       logFiles += 1;
       if (entry.sizeBytes > settings.logFileBytes) throw new SimulationFailure(`${full} has ${entry.sizeBytes} bytes, more than the ${settings.logFileBytes} of the settings`);
@@ -48,4 +49,7 @@ export function checkFiles(disk: SimDisk, directory: string, settings: { readonl
   if (logFiles !== settings.logFileCount) throw new SimulationFailure(`there are ${logFiles} log files, not the ${settings.logFileCount} of the settings`);
 }
 
+/** Space that gives way to a manifest when the disk is full. */
+const RESERVE = '.reserve';
+const RESERVE_BYTES = 64 * 1024;
 const EXPECTED = /^(?:lock|manifest|\.reserve|log\/\d\d\.log|chunks\/[^./]+|checkpoints\/[^./]+)$/;
