@@ -91,7 +91,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'a merged slab does not say what has overwritten the rest of it',
     invariant: 'I2',
-    taste: 'usual',
+    taste: 'rewriting',
     edits: [{ file: 'volume/slab-merge.js', find: 'logBytes: first.logBytes, coverLsn };', replace: 'logBytes: first.logBytes, coverLsn: 0 };' }],
   },
 ];

@@ -99,8 +99,9 @@ export interface WorldPlan {
  * - `idle`: clients that never flush and then are quiet: nothing but age makes their data durable.
  * - `failing`: a disk that fails at each life's turn, and a machine that lives on with what the page cache has.
  * - `merging`: parts of few blocks are written, with next to no memory and slow reads.
+ * - `rewriting`: a few blocks are written again and again, so that slabs are merged; what overwrote their blocks is lost with the power.
  */
-export const TASTES = ['usual', 'uniform', 'eager', 'seam', 'idle', 'merging', 'failing'] as const;
+export const TASTES = ['usual', 'uniform', 'eager', 'seam', 'idle', 'merging', 'failing', 'rewriting'] as const;
 export type Taste = (typeof TASTES)[number];
 const TASTE_WEIGHTS: ReadonlyMap<Taste, number> = new Map([
   ['usual', 50],
@@ -110,6 +111,7 @@ const TASTE_WEIGHTS: ReadonlyMap<Taste, number> = new Map([
   ['idle', 8],
   ['merging', 10],
   ['failing', 10],
+  ['rewriting', 10],
 ]);
 
 /** `wanted`: the taste, where it is not to be left to chance. */
@@ -194,6 +196,8 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         quietMs: 200,
         faults: { errorChance: 0.5, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0 },
       };
+    case 'rewriting':
+      return { ...eager, ...rewriting(plan, random) };
     case 'merging':
       return {
         settings: { ...settings, arenaBytes: 4 * plan.slabBytes, dirtyBytes: 3 * plan.slabBytes, flushBytes: 0, flushIntervalMs: 20 },
@@ -208,6 +212,37 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         faults: { errorChance: 0, rotChance: 0, slowChance: 0.9, slowMs: random.pick([20, 200]), slowReads: true },
       };
   }
+}
+
+/** More memory than the blocks take that are written, and no syncs: chunks are made of merged slabs when they come of age. */
+function rewriting(plan: WorldPlan, random: SeededRandom): Partial<WorldPlan> {
+  const { slabBytes, settings } = plan;
+  const slots = slabBytes / Math.max(...plan.volumes.map(({ create }) => create.blockSizeBytes));
+  return {
+    settings: {
+      ...settings,
+      arenaBytes: 16 * slabBytes,
+      dirtyBytes: 12 * slabBytes,
+      flushBytes: 2 * slabBytes,
+      flushIntervalMs: random.pick([5, 20, 100]),
+      logFileBytes: Math.max(settings.logFileBytes, 8 * slabBytes),
+      batchBlocks: 65_536,
+      batchMs: 5000,
+      asyncIntervalMs: 5000,
+    },
+    weights: new Map<Operation, number>([['write blocks', 60], ['write bytes', 5], ['read now', 5], ['trim', 1]]),
+    maxRequestBlocks: random.pick([1, 1, 3]),
+    hotChance: random.pick([0.8, 0.98]),
+    hotBlocks: Math.max(2, Math.floor(slots * random.pick([0.5, 1, 1.5]))),
+    fuaChance: 0,
+    thinkMs: random.pick([0, 0.1]),
+    exitChance: 0.1,
+    powerCutChance: 0.9,
+    quietCrashChance: 0.5,
+    quietMs: 200,
+    diskFullChance: 0,
+    faults: NO_FAULT_PLAN,
+  };
 }
 
 /** Few records in a log file; bursts that a crash cuts, and then a few records more, whose chunks outlive them. */
@@ -248,7 +283,7 @@ function drawVolume(random: SeededRandom, taste: Taste): VolumePlan {
   const usualBytes = random.chance(0.75) ? 4 * KIB : random.pick([8 * KIB, 16 * KIB, 64 * KIB]);
   const blockSizeBytes = taste === 'seam' ? random.pick([8 * KIB, 16 * KIB]) : usualBytes;
   const blockCount = drawBlockCount(random, blockSizeBytes);
-  const modes = taste === 'eager' || taste === 'seam' ? LAZY_MODES : taste === 'idle' ? AGE_MODES : DURABILITY_MODES;
+  const modes = taste === 'eager' || taste === 'seam' || taste === 'rewriting' ? LAZY_MODES : taste === 'idle' ? AGE_MODES : DURABILITY_MODES;
   return { create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick<Durability>(modes) }, regions: drawRegions(random, blockCount) };
 }
 
