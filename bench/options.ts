@@ -29,8 +29,8 @@ export interface BenchOptions {
 
 export const USAGE = `usage: make bench ARGS="..."
 
-  --rounds N      rounds of all jobs against all servers, medians are reported (3)
-  --seconds S     length of one job (3)
+  --rounds N      rounds of all jobs against all servers, medians are reported (5)
+  --seconds S     length of one job (2)
   --quick         one round of one second, and less data in "bytes" and "rss"
   --only NAMES    comma-separated: ${[...JOBS.map((job) => job.name), ...SCENARIOS].join(', ')}
                   a prefix names all that begin with it
@@ -70,8 +70,8 @@ export function parseOptions(args: readonly string[]): BenchOptions | null {
   if (unknown !== undefined) throw new VolumeError('invalid-argument', `--only ${unknown}: one of ${known.join(', ')}`);
   const isWanted = (name: string): boolean => wanted.some((prefix) => name.startsWith(prefix));
   return {
-    rounds: positive('rounds', values.rounds, values.quick ? 1 : 3),
-    seconds: positive('seconds', values.seconds, values.quick ? 1 : 3),
+    rounds: positive('rounds', values.rounds, values.quick ? 1 : 5),
+    seconds: positive('seconds', values.seconds, values.quick ? 1 : 2),
     mode: values.mode,
     peers: parsePeers(values.peers),
     jobs: JOBS.filter((job) => isWanted(job.name)),

@@ -1,7 +1,7 @@
 /** Turns the measurements into a table for people and an object for machines. */
 import type { Durability } from '../src/base/durability.ts';
 import { formatSize, MIB } from '../src/base/units.ts';
-import type { Measurement } from './compare.ts';
+import { median, type Measurement } from './compare.ts';
 import { GUARANTEE_MARKS, SERVER_TITLES, type Job, type Peer, type ServerName } from './jobs.ts';
 import type { BytesResult, MemoryResult } from './scenarios.ts';
 
@@ -12,20 +12,28 @@ export interface BenchReport {
   readonly memory: MemoryResult | null;
 }
 
-/** basalt's IOPS over a peer's in one job; null when one of them was not measured. */
-export function ratio(comparison: readonly Measurement[], job: Job, peer: Peer): number | null {
-  const mine = find(comparison, job, 'basalt');
-  const theirs = find(comparison, job, peer);
-  return mine === undefined || theirs === undefined ? null : mine.iops / theirs.iops;
+/** basalt's IOPS over a peer's in one job, round by round: what is measured seconds apart meets the same load of the machine. */
+function roundRatios(comparison: readonly Measurement[], job: Job, peer: Peer): number[] {
+  const mine = find(comparison, job, 'basalt')?.runs ?? [];
+  const theirs = find(comparison, job, peer)?.runs ?? [];
+  return mine.slice(0, theirs.length).map((run, round) => run.iops / theirs[round].iops);
 }
 
-/** `ok 1.31 (>= 1.2 x nbdkit file)`, `BELOW 0.70 (...)`, or nothing where there is no floor or no figure. */
+/** The median of the rounds' ratios; null when one of the two was not measured. */
+export function ratio(comparison: readonly Measurement[], job: Job, peer: Peer): number | null {
+  const ratios = roundRatios(comparison, job, peer);
+  return ratios.length === 0 ? null : median(ratios);
+}
+
+/** `ok 1.31, 1.10 to 1.40 (>= 1.2 x nbdkit file)`, `BELOW 0.70, ...`, or nothing where there is no floor or no figure. */
 export function floorMark(comparison: readonly Measurement[], job: Job): string {
   if (job.floor === null) return '';
   const reached = ratio(comparison, job, job.floor.peer);
   if (reached === null) return '';
+  const ratios = roundRatios(comparison, job, job.floor.peer);
+  const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
   const floor = `(>= ${job.floor.ratio} x ${SERVER_TITLES[job.floor.peer]})`;
-  return `${reached >= job.floor.ratio ? 'ok' : 'BELOW'} ${reached.toFixed(2)} ${floor}`;
+  return `${reached >= job.floor.ratio ? 'ok' : 'BELOW'} ${reached.toFixed(2)}, ${range} ${floor}`;
 }
 
 export function renderReport(report: BenchReport): string {
@@ -61,7 +69,8 @@ function renderComparison({ mode, comparison }: BenchReport): string {
   });
   const legend =
     's: synced to disk before the answer; u: handed to the kernel, unsynced (a power cut may take it);\n' +
-    "v: volatile, in the process's memory; no mark: a read. cpu us: basalt's processor time for a request.";
+    "v: volatile, in the process's memory; no mark: a read. cpu us: basalt's processor time for a request.\n" +
+    'Ratios are medians of the rounds, each of which is measured side by side; behind a floor stand the lowest and the highest.';
   return `${renderTable([head, ...rows])}\n${legend}`;
 }
 

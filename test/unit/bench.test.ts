@@ -13,8 +13,9 @@ function jobNamed(name: string): Job {
   return job;
 }
 
-function measurement(job: Job, server: ServerName, iops: number): Measurement {
-  return { job, server, guarantee: guaranteeOf(job, server, 'batched'), runs: [], iops, latencyUs: 1, latencyUs99: 2, processorUs: 3 };
+function measurement(job: Job, server: ServerName, iops: number, rounds: readonly number[] = [iops]): Measurement {
+  const runs = rounds.map((found) => ({ iops: found, latencyUs: 1, latencyUs99: 2, seconds: 1 }));
+  return { job, server, guarantee: guaranteeOf(job, server, 'batched'), runs, iops, latencyUs: 1, latencyUs99: 2, processorUs: 3 };
 }
 
 function frame(functionName: string, url: string) {
@@ -45,10 +46,17 @@ describe('the report', () => {
   test('a floor is met at its ratio and missed below it', () => {
     const job = jobNamed('fsync-4k-q32');
     const peer = measurement(job, 'file', 1000);
-    expect(floorMark([measurement(job, 'basalt', 1200), peer], job)).toBe('ok 1.20 (>= 1.2 x nbdkit file)');
+    expect(floorMark([measurement(job, 'basalt', 1200), peer], job)).toBe('ok 1.20, 1.20 to 1.20 (>= 1.2 x nbdkit file)');
     expect(floorMark([measurement(job, 'basalt', 1190), peer], job)).toMatch(/^BELOW 1\.19/);
     expect(floorMark([measurement(job, 'basalt', 1200)], job)).toBe('');
     expect(ratio([measurement(job, 'basalt', 1200)], job, 'file')).toBeNull();
+  });
+
+  test('a ratio is of rounds measured side by side, not of figures from a quiet and a busy minute', () => {
+    const job = jobNamed('fsync-4k-q32');
+    const [mine, theirs] = [measurement(job, 'basalt', 500, [500, 1300, 240]), measurement(job, 'file', 1000, [400, 1000, 200])];
+    expect(ratio([mine, theirs], job, 'file')).toBe(1.25);
+    expect(floorMark([mine, theirs], job)).toBe('ok 1.25, 1.20 to 1.30 (>= 1.2 x nbdkit file)');
   });
 
   test('the table names the mode and marks each figure with its guarantee', () => {
