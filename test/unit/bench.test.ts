@@ -14,7 +14,7 @@ function jobNamed(name: string): Job {
 }
 
 function measurement(job: Job, server: ServerName, iops: number, rounds: readonly number[] = [iops]): Measurement {
-  const runs = rounds.map((found) => ({ iops: found, latencyUs: 1, latencyUs99: 2, seconds: 1 }));
+  const runs = rounds.map((found) => ({ iops: found, bytes: 1, requests: 1, latencyUs: 1, latencyUs99: 2, seconds: 1 }));
   return { job, server, guarantee: guaranteeOf(job, server, 'batched'), runs, iops, latencyUs: 1, latencyUs99: 2, processorUs: 3 };
 }
 
@@ -88,7 +88,7 @@ describe('the report', () => {
 describe('the options', () => {
   test('a prefix chooses jobs and scenarios', () => {
     expect(parseOptions(['--only', 'fsync,rss'])).toMatchObject({ jobs: [{ name: 'fsync-4k-q1' }, { name: 'fsync-4k-q32' }], scenarios: ['rss'] });
-    expect(parseOptions([])).toMatchObject({ rounds: 3, seconds: 3, mode: 'batched', peers: ['memory', 'file', 'qemu'], scenarios: ['bytes', 'rss'] });
+    expect(parseOptions([])).toMatchObject({ rounds: 5, seconds: 2, mode: 'batched', peers: ['memory', 'file', 'qemu'], scenarios: ['bytes', 'rss'] });
     expect(parseOptions(['--quick', '--seconds', '0.5', '--peers', 'none'])).toMatchObject({ rounds: 1, seconds: 0.5, peers: [] });
     expect(parseOptions(['--help'])).toBeNull();
   });
