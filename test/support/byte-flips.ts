@@ -6,25 +6,15 @@ import { VolumeError } from '../../src/base/errors.ts';
 import type { LogCompression } from '../../src/base/settings-types.ts';
 import type { CheckReport } from '../../src/volume/check.ts';
 import { type Content, type VolumeFiles, check, fileOf, flipped, machineWith, readContent, repair, sampleFiles, tryOpen, withFile } from './damaged-volumes.ts';
-import { sampleStates } from './make-sample.ts';
+import { SAMPLE_FILES, sampleStates } from './make-sample.ts';
 
 /** Log records that were synced must be there, or their loss must be told; what was not may end anywhere. */
 export const STATES = sampleStates('synced');
 /** A log of which nothing is left, not even the records that say what had been synced. */
 export const OLDER_STATES = sampleStates('chunked');
 
-/** All files of the sample that hold anything. */
-export const FILES = [
-  'manifest',
-  'checkpoints/k0000000001-e000001',
-  'chunks/c0000000001-e000001',
-  'chunks/c0000000002-e000002',
-  'chunks/c0000000003-e000002',
-  'log/00.log',
-] as const;
-
 /** What each byte of is changed: with a compressed log all other files are the same. */
-export const SUBJECTS: readonly { readonly name: string; readonly logCompress: LogCompression }[] = [...FILES.map((name) => ({ name, logCompress: 'off' as const })), { name: 'log/00.log', logCompress: 'lz4' }];
+export const SUBJECTS: readonly { readonly name: string; readonly logCompress: LogCompression }[] = [...SAMPLE_FILES.map((name) => ({ name, logCompress: 'off' as const })), { name: 'log/00.log', logCompress: 'lz4' }];
 
 /** Of this one all records are still in the log. */
 export const NEWEST_CHUNK = 'chunks/c0000000003-e000002';

@@ -18,6 +18,16 @@ import { SeededRandom } from '../sim/random.ts';
 import { BLOCK_BYTES, Scratch, smallArena, smallSettings } from './engine-harness.ts';
 import { ManualClock, MemoryLogger, inlineWorkers } from './fake-world.ts';
 
+/** All files of the sample that hold anything. */
+export const SAMPLE_FILES = [
+  'manifest',
+  'checkpoints/k0000000001-e000001',
+  'chunks/c0000000001-e000001',
+  'chunks/c0000000002-e000002',
+  'chunks/c0000000003-e000002',
+  'log/00.log',
+] as const;
+
 export const SAMPLE_BYTES = MIB;
 const AGE_MS = 1000;
 

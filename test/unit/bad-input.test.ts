@@ -12,7 +12,7 @@ import { openVolume } from '../../src/volume/open-volume.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { BLOCK_BYTES, Scratch, SimMachine, nodeEnv, pattern, readAll, smallArena, smallSettings, snapshot } from '../support/engine-harness.ts';
-import { SAMPLE_BYTES, SAMPLE_SETTINGS, makeSample, sampleStates } from '../support/make-sample.ts';
+import { SAMPLE_BYTES, SAMPLE_FILES, SAMPLE_SETTINGS, makeSample, sampleStates } from '../support/make-sample.ts';
 import { text } from '../support/text.ts';
 
 let scratch: Scratch;
@@ -117,22 +117,13 @@ function openDamaged(name: string, bytes: Buffer | null, states = sampleStates()
   });
 }
 
-const FILES = [
-  'manifest',
-  'checkpoints/k0000000001-e000001',
-  'chunks/c0000000001-e000001',
-  'chunks/c0000000002-e000002',
-  'chunks/c0000000003-e000002',
-  'log/00.log',
-];
-
 function whole(name: string): Buffer {
   const bytes = mine.get(name);
   if (bytes === undefined) throw new Error(`the sample has no ${name}`);
   return bytes;
 }
 
-describe.each(FILES)('a damaged %s', (name) => {
+describe.each(SAMPLE_FILES)('a damaged %s', (name) => {
   test('with one bit flipped anywhere is named, or every block that can be read is right', async () => {
     const bytes = whole(name);
     const { length } = bytes;
@@ -167,7 +158,7 @@ describe.each(FILES)('a damaged %s', (name) => {
 });
 
 describe('a missing file', () => {
-  test.each(FILES.filter((name) => name !== 'manifest' && !name.startsWith('chunks/c0000000003')))('%s is named', async (name) => {
+  test.each(SAMPLE_FILES.filter((name) => name !== 'manifest' && !name.startsWith('chunks/c0000000003')))('%s is named', async (name) => {
     const { refused } = await openDamaged(name, null);
     expect(refused).toMatchObject({ code: 'corrupt', message: text(/missing/) });
   });

@@ -3,7 +3,8 @@
  * the rules). Here a sample of the bytes; all of them with `make byte-flip`.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { DamagedSample, FILES, NEWEST_CHUNK, OLDER_STATES, STATES, problemsOf } from '../support/byte-flips.ts';
+import { DamagedSample, NEWEST_CHUNK, OLDER_STATES, STATES, problemsOf } from '../support/byte-flips.ts';
+import { SAMPLE_FILES } from '../support/make-sample.ts';
 import { type VolumeFiles, fileOf, sampleFiles, withFile } from '../support/damaged-volumes.ts';
 
 /** Of how many bytes one is changed, but for the first and last of a file, where the structures stand. */
@@ -24,10 +25,10 @@ afterAll(() => console.log(`byte-flip: ${JSON.stringify(sample.counts)}`));
 test('no file of the volume is left out', () => {
   // The reserve holds nothing: it is there to give way.
   const filled = [...mine].filter(([name, bytes]) => bytes.length > 0 && name !== '.reserve').map(([name]) => name);
-  expect(filled.toSorted()).toEqual(FILES.toSorted());
+  expect(filled.toSorted()).toEqual(SAMPLE_FILES.toSorted());
 });
 
-describe.each(FILES)('%s', (name) => {
+describe.each(SAMPLE_FILES)('%s', (name) => {
   test('with one byte changed is named, or every block that can be read is right', async () => {
     const { length } = fileOf(mine, name);
     const places = Array.from({ length }, (_, at) => at).filter((at) => at % STEP === 0 || at < EDGE_BYTES || at >= length - EDGE_BYTES);
@@ -61,7 +62,7 @@ test('a compressed log with one byte changed is named, or every block that can b
 });
 
 // Without a manifest there is no volume, which other tests hold.
-test.each(FILES.slice(1))('%s missing is named', async (name) => {
+test.each(SAMPLE_FILES.slice(1))('%s missing is named', async (name) => {
   const outcome = await sample.examine(withFile(mine, name, null), STATES);
   expect(problemsOf(name, outcome)).toEqual([]);
   // Of the newest chunk all records are still in the log: it is as if it had never been published.
