@@ -177,14 +177,20 @@ export class DirectoryStore implements ObjectStore {
     });
     for (const object of staged) await object.rename();
     const directories = new Set(staged.map((object) => object.directory));
-    for (const directory of directories) {
-      const synced = this.#spares.syncing(directory);
-      await this.#files.syncDirectory(directory).catch((error: unknown) => {
-        // Not `no-space`, whatever the system says: a failed sync is never tried again.
-        throw new VolumeError('failed', `syncing ${directory} failed (${error instanceof Error ? error.message : String(error)})`, { cause: error });
-      });
-      synced();
-    }
+    for (const directory of directories) await this.#syncDirectory(directory);
+  }
+
+  async settle(): Promise<void> {
+    for (const directory of this.#spares.unsettled) await this.#syncDirectory(directory);
+  }
+
+  async #syncDirectory(directory: string): Promise<void> {
+    const synced = this.#spares.syncing(directory);
+    await this.#files.syncDirectory(directory).catch((error: unknown) => {
+      // Not `no-space`, whatever the system says: a failed sync is never tried again.
+      throw new VolumeError('failed', `syncing ${directory} failed (${error instanceof Error ? error.message : String(error)})`, { cause: error });
+    });
+    synced();
   }
 
   async open(key: string): Promise<StoredObject> {

@@ -31,6 +31,8 @@ export interface ObjectStore {
    * be kept for an object that is staged later.
    */
   remove(key: string, sizeBytes?: number): Promise<void>;
+  /** Makes removals whose space is kept durable: only then is it used again. Rejects with `failed`. */
+  settle(): Promise<void>;
   /** Bytes that are kept for objects to come. */
   readonly spareBytes: number;
   /** Gives back what is kept for objects to come, but for `keepBytes` (0): the disk is full, or the volume is closed. */

@@ -34,6 +34,11 @@ export class SpareFiles {
     return this.#bytes;
   }
 
+  /** Directories of files whose new names are not durable yet. */
+  get unsettled(): ReadonlySet<string> {
+    return new Set(this.#renamed.map((spare) => spare.directory));
+  }
+
   hasRoomFor(sizeBytes: number): boolean {
     return sizeBytes > 0 && this.#bytes + sizeBytes <= this.#limitBytes;
   }

@@ -44,7 +44,7 @@ const REMOVED_AT_ONCE = 256;
 const REMOVAL_PAUSE_MS = 10;
 /** Dead chunks, and the files of removed ones that are kept, may each take this part of the live bytes, or so many slabs. */
 const UNUSED_PART = 1 / 16;
-const UNUSED_SLABS = 16;
+const UNUSED_SLABS = 17;
 /** Leaves that one checkpoint moves out of an old object, so that their memory stays bounded. */
 const MOVED_LEAVES_MAX = 4096;
 
@@ -382,6 +382,7 @@ export class Checkpointer {
     for (const object of this.#unused.splice(0)) await store.remove(checkpointKey(object.epoch, object.number));
     // What lives may have become less.
     await store.releaseSpace(this.#unusedLimit);
+    await store.settle(); // so that the next set need not make new files
     if (this.#removable.length === 0 || this.#stopped) return;
     this.#removalTimer ??= env.clock.setTimer(REMOVAL_PAUSE_MS, () => {
       this.#removalTimer = null;

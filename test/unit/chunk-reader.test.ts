@@ -51,6 +51,7 @@ class CountingStore implements ObjectStore {
 
   stage: ObjectStore['stage'] = (key) => this.#inner.stage(key);
   releaseSpace: ObjectStore['releaseSpace'] = () => this.#inner.releaseSpace();
+  settle: ObjectStore['settle'] = () => this.#inner.settle();
 
   get spareBytes(): number {
     return this.#inner.spareBytes;

@@ -145,6 +145,30 @@ describe('the space of a removed object', () => {
     expect(await content('chunks/c')).toBe('and the third');
   });
 
+  test('is used for the next object once removals were settled', async () => {
+    await put('chunks/a', 'the first');
+    await keeping.remove('chunks/a', 9);
+    await keeping.settle();
+    await put('chunks/b', 'the second');
+    expect(names()).toEqual(['chunks/b']);
+    expect(await content('chunks/b')).toBe('the second');
+  });
+
+  test('is not used when settling failed', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.env.files.makeDirectory('/s');
+      await machine.env.files.makeDirectory('/s/chunks');
+      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
+      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+      await simulated.remove('chunks/a', 9);
+      machine.fault = (call) => (call.kind === 'sync-directory' ? { kind: 'error', code: 'EIO' } : null);
+      await expect(simulated.settle()).rejects.toMatchObject({ code: 'failed' });
+      await simulated.stage('chunks/b', 9);
+      expect(await machine.env.files.list('/s/chunks')).toEqual(['.spare-1', '.stage-b']);
+    });
+  });
+
   test('is not used for an object that is shorter, or of unknown length', async () => {
     await put('chunks/a', 'the first');
     await keeping.remove('chunks/a', 9);
