@@ -39,8 +39,9 @@ export class Slab {
   /** Slots in use, front to back. */
   slotCount = 0;
   liveCount = 0;
-  /** While dirty: slots that are the newest version of their block, and the LSN that took the last one's place. */
+  /** Slots that are the newest version of their block in memory. */
   currentCount = 0;
+  /** While dirty: LSN of the record that last took such a slot's place. */
   coverLsn = 0;
   state: SlabState = 'free';
   /** While dirty: its volume failed, so it stays as it is until that is closed, or it is lent (`Arena.lend`). */
@@ -93,6 +94,9 @@ export interface ArenaOptions {
   readonly dirtyBytes: number;
   readonly slabBytes?: number;
 }
+
+/** A cached slab of which only this part is current goes first, however often that little is used: what it takes up is worth more. */
+const EMPTY_PART = 8;
 
 const WASM_PAGE_BYTES = 65536;
 /** WebAssembly ends at 4 GiB; and each memory of it reserves gigabytes of addresses: not for a small one. */
@@ -255,6 +259,7 @@ export class Arena {
     const slab = this.#takeAny();
     slab.state = 'clean';
     slab.owner = owner;
+    slab.currentCount = 0;
     slab.lastUse = ++this.#tick;
     this.#clean += 1;
     return slab;
@@ -282,6 +287,20 @@ export class Arena {
     if (slab.pins > 0) return; // its last reader gives it back
     this.#free.push(slab);
     this.#announceRoom();
+  }
+
+  /**
+   * Of the clean slabs of `owner` that nobody reads the one with the fewest current slots, if these are no more than `most`: its owner may
+   * move them together and fill up the rest. Null also while there are slabs that nobody has to give up.
+   */
+  sparsest(owner: SlabOwner, most: number): Slab | null {
+    if (this.#free.length > 0 || this.slabs.length < this.maxSlabs) return null;
+    let found: Slab | null = null;
+    for (const slab of this.slabs) {
+      if (slab.state !== 'clean' || slab.owner !== owner || slab.pins > 0 || slab.currentCount > most) continue;
+      if (found === null || slab.currentCount < found.currentCount) found = slab;
+    }
+    return found;
   }
 
   /** Marks a clean slab as used just now. */
@@ -318,7 +337,7 @@ export class Arena {
     const free = this.#free.pop();
     if (free !== undefined) return free;
     if (this.slabs.length < this.maxSlabs) return this.#addSlab();
-    const victim = this.#leastRecentlyUsed();
+    const victim = this.#victim();
     assert(victim !== null && victim.owner !== null, 'no slab is free and none is clean');
     victim.owner.evict(victim);
     this.#evictions += 1;
@@ -336,11 +355,15 @@ export class Arena {
     return slab;
   }
 
-  #leastRecentlyUsed(): Slab | null {
+  /** The clean slab that is taken back: one that is almost empty, else the least recently used. */
+  #victim(): Slab | null {
     let oldest: Slab | null = null;
+    let emptiest: Slab | null = null;
     for (const slab of this.slabs) {
-      if (slab.state === 'clean' && slab.pins === 0 && (oldest === null || slab.lastUse < oldest.lastUse)) oldest = slab;
+      if (slab.state !== 'clean' || slab.pins > 0) continue;
+      if (oldest === null || slab.lastUse < oldest.lastUse) oldest = slab;
+      if (slab.currentCount * EMPTY_PART <= slab.slotCount && (emptiest === null || slab.currentCount < emptiest.currentCount)) emptiest = slab;
     }
-    return oldest;
+    return emptiest ?? oldest;
   }
 }

@@ -18,6 +18,9 @@ import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { VolumeObserver } from './volume-info.ts';
 
+/** A cached slab is filled up again when no more than this part of it is current. */
+const SPARSE_PART = 4;
+
 /** Counters of an open volume; `volume-info.ts` says what they mean. */
 export interface Counters {
   readBytes: number;
@@ -207,7 +210,7 @@ export class VolumeCore implements SlabOwner {
   #putInCache(blockNumber: number, bytes: Uint8Array, start: number, checksum: number): void {
     let slab = this.#fill;
     if (slab === null || slab.slotCount === this.slotsPerSlab) {
-      slab = this.arena.takeClean(this);
+      slab = this.#compactedSlab() ?? this.arena.takeClean(this);
       this.#fill = slab;
     }
     const slot = slab.slotCount;
@@ -215,7 +218,35 @@ export class VolumeCore implements SlabOwner {
     slab.blockNumbers[slot] = blockNumber;
     slab.checksums[slot] = checksum;
     slab.slotCount += 1;
-    this.resident.set(blockNumber, this.locationOf(slab, slot));
+    slab.currentCount += 1;
+    const before = this.resident.set(blockNumber, this.locationOf(slab, slot));
+    if (before !== NO_LOCATION) this.slabAt(before).currentCount -= 1;
+  }
+
+  /**
+   * A cached slab of which most was overwritten or has moved, with the rest at its front: room without giving up what is in use. The few
+   * current blocks of such slabs may be asked for all the time, so that by use alone full slabs would go before them.
+   */
+  #compactedSlab(): Slab | null {
+    const slab = this.arena.sparsest(this, Math.floor(this.slotsPerSlab / SPARSE_PART));
+    if (slab === null) return null;
+    const { blockSizeBytes, resident } = this;
+    let kept = 0;
+    for (let slot = 0; slot < slab.slotCount; slot += 1) {
+      const blockNumber = slab.blockNumbers[slot];
+      if (resident.get(blockNumber) !== this.locationOf(slab, slot)) continue;
+      if (slot !== kept) {
+        slab.bytes.copyWithin(kept * blockSizeBytes, slot * blockSizeBytes, (slot + 1) * blockSizeBytes);
+        slab.blockNumbers[kept] = blockNumber;
+        slab.checksums[kept] = slab.checksums[slot];
+        resident.set(blockNumber, this.locationOf(slab, kept));
+      }
+      kept += 1;
+    }
+    assert(kept === slab.currentCount, `slab ${slab.index} holds ${kept} current blocks, not ${slab.currentCount}`);
+    slab.slotCount = kept;
+    this.arena.touch(slab);
+    return slab;
   }
 
   /** Forgets the cached blocks of a clean slab that is taken back. */

@@ -316,8 +316,8 @@ export class WritePath {
   #superseded(open: Slab, location: number, lsn: number): void {
     if (location === NO_LOCATION || isZeroLocation(location)) return;
     const slab = this.#core.slabAt(location);
-    if (slab.state !== 'dirty') return;
     slab.currentCount -= 1;
+    if (slab.state !== 'dirty') return;
     slab.coverLsn = lsn;
     if (slab !== open) {
       if (slab.currentCount === 0) this.#someSuperseded = true;

@@ -16,6 +16,14 @@ function arena(slabs: number, dirty: number): Arena {
   return new Arena({ arenaBytes: slabs * SLAB, dirtyBytes: dirty * SLAB, slabBytes: SLAB });
 }
 
+/** A clean slab of which everything is current. */
+function full(memory: Arena, owner: Owner): Slab {
+  const slab = memory.takeClean(owner);
+  slab.slotCount = 4;
+  slab.currentCount = 4;
+  return slab;
+}
+
 describe('the arena', () => {
   test('gives no more dirty slabs than allowed, and always has one for the cache', () => {
     const memory = arena(4, 4);
@@ -31,12 +39,47 @@ describe('the arena', () => {
   test('takes back the clean slab that was used least recently, and tells its owner first', () => {
     const memory = arena(4, 3);
     const owner = new Owner();
-    const slabs = [memory.takeClean(owner), memory.takeClean(owner), memory.takeClean(owner), memory.takeClean(owner)];
+    const slabs = [full(memory, owner), full(memory, owner), full(memory, owner), full(memory, owner)];
     memory.touch(slabs[0]);
     const next = memory.takeClean(owner);
     expect(owner.evicted).toEqual([slabs[1].index]);
     expect(next.index).toBe(slabs[1].index);
     expect([next.slotCount, next.liveCount]).toEqual([0, 0]);
+  });
+
+  test('takes back what is almost empty first, the emptiest before all, however recently it was used', () => {
+    const memory = arena(4, 3);
+    const owner = new Owner();
+    const slabs = [full(memory, owner), full(memory, owner), full(memory, owner), full(memory, owner)];
+    for (const slab of slabs) slab.slotCount = 16;
+    for (const [slab, count] of [[slabs[0], 3], [slabs[1], 2], [slabs[2], 1], [slabs[3], 16]] as const) slab.currentCount = count;
+    memory.touch(slabs[1]);
+    memory.touch(slabs[2]);
+    for (const index of [2, 1, 0, 3]) {
+      const taken = memory.takeClean(owner);
+      expect([taken.index, taken.currentCount]).toEqual([index, 0]);
+      taken.slotCount = 16;
+      taken.currentCount = 16;
+      memory.touch(taken);
+    }
+  });
+
+  test('names the sparsest clean slab of an owner when there is no other room, but none that is read', () => {
+    const memory = arena(6, 3);
+    const owner = new Owner();
+    const other = new Owner();
+    const slabs = [full(memory, owner), full(memory, other), full(memory, owner), full(memory, other), full(memory, other)];
+    for (const [i, slab] of slabs.entries()) slab.currentCount = i + 1;
+    expect(memory.sparsest(owner, 4)).toBeNull(); // one was never used
+    memory.takeDirty(owner);
+    expect(memory.sparsest(owner, 4)).toBe(slabs[0]);
+    expect(memory.sparsest(owner, 0)).toBeNull();
+    expect(memory.pin(slabs[0])).toBe(true);
+    expect(memory.sparsest(owner, 4)).toBe(slabs[2]);
+    expect(memory.sparsest(owner, 2)).toBeNull();
+    memory.unpin(slabs[0]);
+    memory.free(slabs[1]);
+    expect(memory.sparsest(owner, 4)).toBeNull();
   });
 
   test('never takes back a dirty slab', () => {
