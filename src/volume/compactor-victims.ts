@@ -30,10 +30,15 @@ export function isOverSpace(catalogue: ChunkCatalogue, limits: SpaceLimits): boo
   return takenBytes > (liveBytes * limits.compactSpacePercent) / 100 + SLACK_SLABS * limits.slabBytes;
 }
 
-/** Largest part of a chunk that may be live if it is to be rewritten now. */
+/**
+ * A chunk is rewritten now if less than this part of it is live. A full chunk of copies never is: where slabs are small, header and tables
+ * are so much of it that copies of copies would be made for ever.
+ */
 export function livePartLimit(catalogue: ChunkCatalogue, limits: SpaceLimits): number {
   const threshold = limits.compactLivePercent / 100;
-  return isOverSpace(catalogue, limits) ? Math.max(threshold, WORTH_PART) : threshold;
+  const blocks = Math.floor(limits.slabBytes / limits.blockSizeBytes);
+  const fullPart = (blocks * limits.blockSizeBytes) / copyBytes(blocks, limits.blockSizeBytes);
+  return Math.min(fullPart, isOverSpace(catalogue, limits) ? Math.max(threshold, WORTH_PART) : threshold);
 }
 
 /** Live part of a chunk's bytes; 0 if there is no such chunk, or nothing lives in it. */

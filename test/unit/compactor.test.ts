@@ -4,7 +4,7 @@ import { checksum } from '../../src/base/checksum.ts';
 import { MIB } from '../../src/base/units.ts';
 import { encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
 import { ChunkCatalogue } from '../../src/index/chunk-catalogue.ts';
-import { findCandidates, isOverSpace, isWorth, livePartLimit } from '../../src/volume/compactor-victims.ts';
+import { copyBytes, findCandidates, isOverSpace, isWorth, livePartLimit } from '../../src/volume/compactor-victims.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -115,6 +115,15 @@ describe('the choice of chunks', () => {
     expect([livePartLimit(roomy, LIMITS), livePartLimit(tight, LIMITS)]).toEqual([0.85, 0.5]);
     // A dead chunk waits for its checkpoint: rewriting others would not help.
     expect(isOverSpace(catalogueOf([{ chunk: 1, blocks: 1000, live: 1000 }, { chunk: 2, blocks: 1000, live: 0 }]), LIMITS)).toBe(false);
+  });
+
+  test('never takes a full chunk, however small slabs are: copies of copies would be made for ever', () => {
+    const small = { ...LIMITS, slabBytes: 4 * BLOCK_BYTES };
+    const full = copyBytes(4, BLOCK_BYTES);
+    expect((4 * BLOCK_BYTES) / full).toBeLessThan(0.85);
+    const crowded = catalogueOf(Array.from({ length: 20 }, (_, index) => ({ chunk: index + 1, blocks: 8, live: 1 })));
+    expect(isOverSpace(crowded, small)).toBe(true);
+    expect(livePartLimit(crowded, small)).toBe((4 * BLOCK_BYTES) / full);
   });
 
   test('rewrites nothing that gives back next to nothing: it comes to an end', () => {
