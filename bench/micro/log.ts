@@ -39,6 +39,7 @@ function newWriter(files: readonly File[], epoch: number): LogWriter {
   return new LogWriter({
     clock: new NodeClock(),
     files,
+    direct: null,
     ring: new LogRing({ fileCount: files.length, fileBytes: FILE_BYTES, epoch, lives: [], chunkedLsn: 0 }),
     volumeId: VOLUME_ID,
     blockSizeBytes: BLOCK_BYTES,

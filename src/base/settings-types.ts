@@ -7,6 +7,10 @@
 export const LOG_COMPRESSIONS = ['off', 'lz4', 'auto'] as const;
 export type LogCompression = (typeof LOG_COMPRESSIONS)[number];
 
+/** How the log of a strict volume reaches the disk: a plain write and a sync, or a write past the page cache that is both. */
+export const LOG_IO_MODES = ['buffered', 'direct'] as const;
+export type LogIo = (typeof LOG_IO_MODES)[number];
+
 /** Limits and policies of the volume engine. Bytes, milliseconds and counts as the names say. */
 export interface EngineSettings {
   /** Memory for block data in all volumes together: dirty slabs and clean (cached) ones. */
@@ -22,6 +26,7 @@ export interface EngineSettings {
   readonly logFileBytes: number;
   readonly logFileCount: number;
   readonly logCompress: LogCompression;
+  readonly logIo: LogIo;
   /** Largest log write done within the turn; a larger one goes through the thread pool. */
   readonly logInlineBytes: number;
   /** A log write in the turn that takes longer than this sends the next ones to the thread pool for a while. */

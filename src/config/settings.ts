@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import { type EngineSettings, LOG_COMPRESSIONS, type ServerSettings, type Settings } from '../base/settings-types.ts';
+import { type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ServerSettings, type Settings } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -87,6 +87,7 @@ const ENGINE: Table<EngineSettings> = {
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
   logCompress: { type: 'choice', default: 'auto', values: LOG_COMPRESSIONS, description: 'Compress the log, where that saves a tenth or more: auto does while its syncs are slow, as on a card. Not read by versions before this setting.' },
+  logIo: { type: 'choice', default: 'buffered', values: LOG_IO_MODES, description: 'Log writes in strict mode: buffered, a write and a sync; direct, one write past the page cache (O_DIRECT), where the file system can.' },
   logInlineBytes: size([192 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
   logInlineSyncLatencyMs: milliseconds([0.5, 0, 1000], 'Log syncs as fast as this are done on the main thread; 0: never.'),
@@ -172,9 +173,9 @@ export function buildSettings(values: SettingValues = new Map()): ProgramSetting
   };
   const choiceAt = <T extends string>(key: string, setting: ChoiceSetting<T>): T => setting.values.find((choice) => choice === values.get(key)) ?? setting.default;
   const { defaultExport, ...serverNumbers } = SERVER;
-  const { logCompress, ...engineNumbers } = ENGINE;
+  const { logCompress, logIo, ...engineNumbers } = ENGINE;
   return {
-    engine: { ...numbersOf('engine', engineNumbers, numberAt), logCompress: choiceAt('engine.log_compress', logCompress) },
+    engine: { ...numbersOf('engine', engineNumbers, numberAt), logCompress: choiceAt('engine.log_compress', logCompress), logIo: choiceAt('engine.log_io', logIo) },
     server: { ...numbersOf('server', serverNumbers, numberAt), defaultExport: textAt('server.default_export', defaultExport) },
     control: numbersOf('control', CONTROL, numberAt),
     process: numbersOf('process', PROCESS, numberAt),

@@ -25,7 +25,7 @@ export interface Clock {
 /** One open file. Its reads and writes are whole: short ones are continued inside, or fail. */
 export interface File {
   /**
-   * Writes all parts, back to back, at `offsetBytes`. On return the bytes are with the kernel, not on the disk.
+   * Writes all parts, back to back, at `offsetBytes`. On return the bytes are with the kernel, not on the disk (mode `direct`: durable).
    * On an error an unknown part of them is written.
    */
   write(parts: readonly Uint8Array[], offsetBytes: number): Promise<void>;
@@ -41,8 +41,15 @@ export interface File {
   close(): Promise<void>;
 }
 
-/** `create` makes a new file and fails with EEXIST; `write` opens one for reading and writing; `read` for reading. */
-export type OpenMode = 'create' | 'write' | 'read';
+/**
+ * `create` makes a new file and fails with EEXIST; `write` opens one for reading and writing; `read` for reading. `direct`: past the page
+ * cache, and a write is durable when it returns (O_DIRECT and O_DSYNC): one part of whole pages in page-aligned memory, at an offset of
+ * whole pages. A file system that cannot do that answers EINVAL, here or at a write.
+ */
+export type OpenMode = 'create' | 'write' | 'read' | 'direct';
+
+/** Length, offset and memory of a direct write are multiples of this: no disk has larger sectors. */
+export const DIRECT_ALIGNMENT_BYTES = 4096;
 
 /** A lock that ends with its process, however that ends. */
 export interface FileLock {

@@ -14,6 +14,7 @@ const OPEN_FLAGS: Readonly<Record<OpenMode, number>> = {
   create: fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL,
   write: fs.constants.O_RDWR,
   read: fs.constants.O_RDONLY,
+  direct: fs.constants.O_RDWR | fs.constants.O_DIRECT | fs.constants.O_DSYNC,
 };
 
 /** What is left of `parts` after their first `written` bytes. */

@@ -10,6 +10,7 @@ import type { Env, File, FileLock } from '../env/env.ts';
 import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
+import { DirectLog } from '../wal/direct-log.ts';
 import { type LogRecovery, type LogRecoveryOptions, type ReplayedRecord, recoverLog } from '../wal/log-recovery.ts';
 import { LogRewrite } from '../wal/log-rewrite.ts';
 import { LogRing } from '../wal/log-ring.ts';
@@ -73,6 +74,7 @@ class Opening {
   readonly #lock: FileLock;
   readonly #store: DirectoryStore;
   readonly #logFiles: File[] = [];
+  #directLog: DirectLog | null = null;
   #core: VolumeCore | null = null;
   #flusher: Flusher | null = null;
   #checkpointer: Checkpointer | null = null;
@@ -108,6 +110,7 @@ class Opening {
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
     for (const key of [...oldCheckpoints, ...chunks.unused]) await this.#store.remove(key);
     await this.#keepReserve();
+    await this.#openDirectLog(manifest);
     const log = this.#makeLog(core, flusher, recovery);
     core.log = log;
     flusher.poke();
@@ -161,7 +164,8 @@ class Opening {
 
   /** Closes all, also behind one that fails. */
   async #closeLogFiles(): Promise<void> {
-    const results = await Promise.allSettled(this.#logFiles.map((file) => file.close()));
+    const files = this.#directLog === null ? this.#logFiles : [...this.#logFiles, this.#directLog];
+    const results = await Promise.allSettled(files.map((file) => file.close()));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
@@ -188,6 +192,14 @@ class Opening {
       if (!(await this.#env.files.exists(path))) throw new VolumeError('corrupt', `log file ${path} is missing; nothing was deleted`);
       this.#logFiles.push(await this.#env.files.open(path, 'write'));
     }
+  }
+
+  /** In every mode: the volume may be changed to strict while it is open. */
+  async #openDirectLog({ logFileCount, logFileBytes }: Manifest): Promise<void> {
+    if (this.#options.settings.logIo !== 'direct') return;
+    const paths = Array.from({ length: logFileCount }, (_, index) => logPath(this.#options.directory, index));
+    const { files, logger } = this.#env;
+    this.#directLog = await DirectLog.open({ files, logger, volume: this.#name, paths, plainFiles: this.#logFiles, fileBytes: logFileBytes });
   }
 
   async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher, rewrite: LogRewrite): Promise<LogRecovery> {
@@ -266,6 +278,7 @@ class Opening {
     return new LogWriter({
       clock: this.#env.clock,
       files: this.#logFiles,
+      direct: this.#directLog,
       ring,
       volumeId: manifest.volumeId,
       blockSizeBytes: manifest.blockSizeBytes,

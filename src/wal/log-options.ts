@@ -3,6 +3,7 @@ import type { Durability } from '../base/durability.ts';
 import type { VolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Clock, File } from '../env/env.ts';
+import type { DirectLog } from './direct-log.ts';
 import type { LogRing } from './log-ring.ts';
 
 export interface LogEvents {
@@ -19,6 +20,8 @@ export interface LogEvents {
 export interface LogWriterOptions {
   readonly clock: Clock;
   readonly files: readonly File[];
+  /** The same files for direct writes; null: every write is plain. */
+  readonly direct: DirectLog | null;
   readonly ring: LogRing;
   readonly volumeId: Uint8Array;
   readonly blockSizeBytes: number;

@@ -5,6 +5,8 @@
  * Three marks move up: `lastLsn` (a record has its place) >= `writtenLsn` (handed to the kernel: survives the process)
  * >= `durableLsn` (synced: survives a power cut). A full disk stalls the log: its records are kept and tried again, nothing
  * new is taken meanwhile. A failed sync, or a write that fails for any other reason, ends it for good (I4).
+ *
+ * In strict mode write and sync may be one call (`direct-log.ts`); then a batch is durable when it is written.
  */
 import { assert } from '../base/assert.ts';
 import type { Durability } from '../base/durability.ts';
@@ -12,7 +14,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Timer } from '../env/env.ts';
 import { FlushHabit } from './flush-habit.ts';
 import { LatencyPolicy } from './latency-policy.ts';
-import { LogBatch } from './log-batch.ts';
+import { LogBatch, type Segment } from './log-batch.ts';
 import { LogCompressor } from './log-compressor.ts';
 import type { LogStats, LogWriterOptions, UnsyncedData } from './log-options.ts';
 import { LogRecords } from './log-records.ts';
@@ -99,7 +101,7 @@ export class LogWriter {
   }
 
   get stats(): LogStats {
-    return { logBytes: this.#logBytes, logWrites: this.#logWrites, logSyncs: this.#logSyncs };
+    return { logBytes: this.#logBytes + (this.#options.direct?.extraBytes ?? 0), logWrites: this.#logWrites, logSyncs: this.#logSyncs };
   }
 
   /** What a power cut would take now. */
@@ -213,31 +215,55 @@ export class LogWriter {
 
   #pump(): void {
     if (this.#failure !== null) return;
-    if (!this.#records.batch.isEmpty && this.#writing === null && this.#stall === null) this.#writeBatch();
+    if (!this.#records.batch.isEmpty && this.#writing === null && this.#stall === null && !this.#directWaits()) this.#writeBatch();
     this.#pumpSync();
   }
 
+  /** Where every write is synced the two are one call; in the other modes a plain write is enough for an answer, and far quicker. */
+  #isDirect(segment: Segment): boolean {
+    return this.#durability === 'strict' && this.#options.direct?.takes(segment) === true;
+  }
+
+  /** A direct write is a sync as well: it waits for company as one. */
+  #directWaits(): boolean {
+    return this.#durability === 'strict' && this.#options.direct !== null && this.#waitsForCompany();
+  }
+
   #writeBatch(): void {
-    const { clock, settings, files } = this.#options;
+    const { clock, settings } = this.#options;
     const batch = this.#records.takeBatch(this.#spare);
     this.#spare = batch;
     const startMs = clock.nowMs();
-    if (batch.bytes > settings.logInlineBytes || !this.#policy.mayWriteNow(startMs)) {
+    if (batch.bytes > settings.logInlineBytes || !this.#mayWriteNow(batch, startMs)) {
       this.#writeInBackground(batch);
       return;
     }
     try {
-      for (const segment of batch.segments) {
-        this.#dirtyFiles.add(segment.fileIndex);
-        files[segment.fileIndex].writeNow(segment.parts, segment.offsetBytes);
-      }
+      for (const segment of batch.segments) this.#writeSegmentNow(segment);
     } catch (error) {
       this.#writeFailed(batch, error);
       return;
     }
-    const endMs = clock.nowMs();
-    this.#policy.wrote(endMs, endMs - startMs);
-    this.#wrote(batch);
+    this.#wrote(batch, startMs, true);
+  }
+
+  #mayWriteNow(batch: LogBatch, nowMs: number): boolean {
+    const direct = batch.segments.filter((segment) => this.#isDirect(segment));
+    if (direct.length < batch.segments.length && !this.#policy.mayWriteNow(nowMs)) return false;
+    return direct.every((segment) => this.#policy.maySyncNow() && this.#options.direct?.isReady(segment) === true);
+  }
+
+  #writeSegmentNow(segment: Segment): void {
+    const { direct, files } = this.#options;
+    const { fileIndex, parts, offsetBytes } = segment;
+    if (direct !== null && this.#isDirect(segment) && direct.writeNow(segment)) return;
+    this.#beginPlainWrite(fileIndex);
+    files[fileIndex].writeNow(parts, offsetBytes);
+  }
+
+  #beginPlainWrite(fileIndex: number): void {
+    this.#dirtyFiles.add(fileIndex);
+    this.#options.direct?.plainWrite(fileIndex);
   }
 
   #writeInBackground(batch: LogBatch): void {
@@ -246,10 +272,7 @@ export class LogWriter {
     this.#writing = this.#writeSegments(batch).then(
       () => {
         this.#writing = null;
-        const endMs = clock.nowMs();
-        // Bulk batches are slow because they are large: only small ones say something about the device.
-        if (batch.bytes <= this.#options.settings.logInlineBytes) this.#policy.wrote(endMs, endMs - startMs);
-        this.#wrote(batch);
+        this.#wrote(batch, startMs, false);
         this.#pump();
         events.room();
       },
@@ -261,20 +284,32 @@ export class LogWriter {
   }
 
   async #writeSegments(batch: LogBatch): Promise<void> {
+    const { direct, files } = this.#options;
     for (const segment of batch.segments) {
-      this.#dirtyFiles.add(segment.fileIndex);
-      await this.#options.files[segment.fileIndex].write(segment.parts, segment.offsetBytes);
+      if (direct !== null && this.#isDirect(segment) && (await direct.write(segment))) continue;
+      this.#beginPlainWrite(segment.fileIndex);
+      await files[segment.fileIndex].write(segment.parts, segment.offsetBytes);
     }
   }
 
-  #wrote(batch: LogBatch): void {
+  #wrote(batch: LogBatch, startMs: number, withinTurn: boolean): void {
+    const { clock, settings, events } = this.#options;
+    const { bytes } = batch;
+    // No file has a plain write that is not synced: everything is durable, this batch by its own write.
+    const isDurable = this.#dirtyFiles.size === 0 && this.#syncing === null;
+    // Bulk batches are slow because they are large: only small ones say something about the device.
+    if (!isDurable && bytes <= settings.logInlineBytes) this.#policy.wrote(clock.nowMs(), clock.nowMs() - startMs);
     this.#writtenLsn = batch.lastLsn;
     this.#unsynced.add(batch.lastLsn, batch.blockCount, batch.sinceMs);
-    this.#logBytes += batch.bytes;
+    this.#logBytes += bytes;
     this.#logWrites += 1;
     batch.reset();
     this.#written.settleTo(this.#writtenLsn);
-    this.#options.events.written();
+    if (isDurable) {
+      this.#syncedBytes = this.#logBytes;
+      this.#synced({ target: this.#writtenLsn, startMs, bytes }, withinTurn);
+    }
+    events.written();
     this.#limitUnsynced();
     if (this.#habit.wrote() && this.#durable.isEmpty && this.#durability !== 'async') queueMicrotask(() => this.#anticipate());
   }
@@ -327,12 +362,13 @@ export class LogWriter {
   #retry(): void {
     const batch = this.#stalledBatch;
     if (batch === null || this.#failure !== null) return;
+    const startMs = this.#options.clock.nowMs();
     this.#writing = this.#writeSegments(batch).then(
       () => {
         this.#writing = null;
         this.#stall = null;
         this.#stalledBatch = null;
-        this.#wrote(batch);
+        this.#wrote(batch, startMs, false);
         this.#pump();
         this.#options.events.room();
       },
@@ -352,9 +388,14 @@ export class LogWriter {
     // Strict: the written are waited for by their writers. Else only who asked for durability, or the batch limits.
     const wanted = this.#durable.firstLsn <= this.#writtenLsn;
     if (!wanted && !this.#syncRequested) return;
-    const waitMs = this.#syncRequested ? 0 : this.#company.waitMs(this.#options.clock.nowMs(), this.#durable.length);
-    if (waitMs === 0) this.#startSync(wanted);
-    else this.#companyTimer ??= this.#options.clock.setTimer(waitMs, () => this.#companyIsLate());
+    if (this.#syncRequested || !this.#waitsForCompany()) this.#startSync(wanted);
+  }
+
+  /** Whether it is too early for a sync; then it is looked at again in time. */
+  #waitsForCompany(): boolean {
+    const waitMs = this.#company.waitMs(this.#options.clock.nowMs(), this.#durable.length);
+    if (waitMs > 0) this.#companyTimer ??= this.#options.clock.setTimer(waitMs, () => this.#companyIsLate());
+    return waitMs > 0;
   }
 
   #companyIsLate(): void {

@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Arena } from '../../src/base/arena.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
+import { LOG_IO_MODES } from '../../src/base/settings-types.ts';
 import { MIB } from '../../src/base/units.ts';
 import { workerEntry } from '../../src/chunk/worker-entry.ts';
 import { buildSettings } from '../../src/config/settings.ts';
@@ -98,9 +99,11 @@ export class TracedRun {
     const load = new TracedLoad({ mode, random: new SeededRandom(seed), sizeBytes: VOLUME_BYTES });
     const socketPath = join(directory, 'nbd.sock');
     const lives: TracedLife[] = [];
+    // The seed chooses how a strict log is written: even ones a write and a sync, odd ones O_DIRECT and O_DSYNC.
+    const logIo = LOG_IO_MODES[seed % LOG_IO_MODES.length];
     const trace = async (name: string, run: (command: ServerCommand) => Promise<void>): Promise<void> => {
       const file = join(directory, `${name}.strace`);
-      await run({ entry, dataDirectory, socketPath, settings: SETTINGS, wrapper: straceCommand(file) });
+      await run({ entry, dataDirectory, socketPath, settings: [...SETTINGS, `engine.log_io=${logIo}`], wrapper: straceCommand(file) });
       await whole(file);
       lives.push(await readTrace(file, dataDirectory, lives.at(-1)?.end.at ?? 0));
       await rm(file);

@@ -94,4 +94,10 @@ export const MUTANTS: readonly Mutant[] = [
     taste: 'rewriting',
     edits: [{ file: 'volume/slab-merge.js', find: 'logBytes: first.logBytes, coverLsn };', replace: 'logBytes: first.logBytes, coverLsn: 0 };' }],
   },
+  {
+    name: 'a direct write forgets the records of the page in which it begins',
+    invariant: 'I1',
+    taste: 'usual',
+    edits: [{ file: 'wal/direct-log.js', find: 'staging.copy(this.#tail, 0, used - rest, used);', replace: 'void rest;' }],
+  },
 ];

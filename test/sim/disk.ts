@@ -144,14 +144,14 @@ export class SimDisk {
   }
 
   /** Writes as much as there is room for; ENOSPC when that is not all. */
-  write(node: FileNode, bytes: Uint8Array, offsetBytes: number): void {
+  write(node: FileNode, bytes: Uint8Array, offsetBytes: number, isDirect = false): void {
     let fits = bytes.length;
     if (this.capacityBytes !== UNLIMITED && offsetBytes + bytes.length > node.sizeBytes) {
       const room = this.capacityBytes - this.usedBytes();
       if (offsetBytes + bytes.length - node.sizeBytes > room) fits = Math.max(0, node.sizeBytes + Math.max(0, room) - offsetBytes);
     }
     this.#sequence += 1;
-    node.write(bytes.subarray(0, fits), offsetBytes, this.#sequence);
+    node.write(bytes.subarray(0, fits), offsetBytes, this.#sequence, isDirect);
     if (fits < bytes.length) throw new SystemError('ENOSPC', 'no space left on the simulated disk');
   }
 

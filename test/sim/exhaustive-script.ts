@@ -4,7 +4,7 @@
  */
 import { Arena } from '../../src/base/arena.ts';
 import type { Durability } from '../../src/base/durability.ts';
-import type { EngineSettings } from '../../src/base/settings-types.ts';
+import type { EngineSettings, LogIo } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { buildSettings } from '../../src/config/settings.ts';
 import { SimDisk } from './disk.ts';
@@ -16,7 +16,7 @@ import { Life, noCounts, type VolumeState } from './life.ts';
 import { Model, type ChangeRequest } from './model.ts';
 import { Obligations } from './obligations.ts';
 import { makePayload } from './payload.ts';
-import { drawPlan } from './plan.ts';
+import { type WorldPlan, drawPlan } from './plan.ts';
 import { SimProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
 import { Scheduler } from './scheduler.ts';
@@ -89,8 +89,8 @@ export function bootOn(disk: SimDisk, engine: SimEngine, options: { readonly sch
   return { env, arena: new Arena({ arenaBytes: SCRIPT_SETTINGS.arenaBytes, dirtyBytes: SCRIPT_SETTINGS.dirtyBytes, slabBytes: SLAB_BYTES }) };
 }
 
-export function optionsOf({ env, arena }: Booted): EngineOptions {
-  return { env, directory: DIRECTORY, settings: SCRIPT_SETTINGS, arena };
+export function optionsOf({ env, arena }: Booted, { settings }: WorldPlan): EngineOptions {
+  return { env, directory: DIRECTORY, settings, arena };
 }
 
 /** What a crash leaves: the disk with what was not synced, what the volume had taken, and what it owes. */
@@ -105,8 +105,8 @@ export interface CrashState {
 }
 
 /** Runs the script up to its `target`-th call of the file system. */
-export async function runScript(engine: SimEngine, durability: Durability, target: number, moment: CrashMoment): Promise<CrashState> {
-  const script = new Script(engine, durability, new Countdown(target, moment));
+export async function runScript(engine: SimEngine, durability: Durability, target: number, moment: CrashMoment, logIo: LogIo = 'buffered'): Promise<CrashState> {
+  const script = new Script(engine, durability, logIo, new Countdown(target, moment));
   return script.run();
 }
 
@@ -121,12 +121,12 @@ class Script {
   #boots = 0;
   #isCreated = false;
 
-  constructor(engine: SimEngine, durability: Durability, countdown: Countdown) {
+  constructor(engine: SimEngine, durability: Durability, logIo: LogIo, countdown: Countdown) {
     this.#engine = engine;
     this.#countdown = countdown;
     const create = { sizeBytes: BLOCKS * BLOCK_BYTES, blockSizeBytes: BLOCK_BYTES, durability };
     this.#state = {
-      plan: { ...drawPlan(new SeededRandom(1)), settings: SCRIPT_SETTINGS, profile: INSTANT },
+      plan: { ...drawPlan(new SeededRandom(1)), settings: { ...SCRIPT_SETTINGS, logIo }, profile: INSTANT },
       volume: { create, regions: [] },
       directory: DIRECTORY,
       model: new Model({ blockCount: BLOCKS, blockSizeBytes: BLOCK_BYTES }),
@@ -161,7 +161,7 @@ class Script {
   async #create(): Promise<void> {
     const booted = this.#boot();
     const create = async (): Promise<void> => {
-      await this.#engine.create(optionsOf(booted), this.#state.volume.create);
+      await this.#engine.create(optionsOf(booted, this.#state.plan), this.#state.volume.create);
       this.#isCreated = true;
     };
     await Promise.race([create(), booted.env.process.death]);
@@ -182,7 +182,7 @@ class Script {
 
   async #work(life: Life, booted: Booted, rounds: number, isClosed: boolean): Promise<void> {
     const { model, obligations } = this.#state;
-    const volume = await this.#engine.open(optionsOf(booted), { accepted: (record) => life.accepted(record) });
+    const volume = await this.#engine.open(optionsOf(booted, this.#state.plan), { accepted: (record) => life.accepted(record) });
     obligations.recovered(volume.recoveredLsn, this.#state.lastDeath);
     model.forgetAfter(volume.recoveredLsn);
     life.opened(volume);

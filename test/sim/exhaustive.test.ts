@@ -6,8 +6,14 @@ import { realEngine } from './real-engine.ts';
 const STEP = 37;
 const DECIDED = 3;
 
-test.each(['relaxed', 'strict', 'batched', 'async'] as const)('a volume in %s mode survives a crash at any call of a long script', async (durability) => {
-  const report = await crashEverywhere({ engine: realEngine, durability, decided: DECIDED, step: STEP, first: 5 });
+test.each([
+  ['relaxed', 'buffered'],
+  ['strict', 'buffered'],
+  ['strict', 'direct'],
+  ['batched', 'buffered'],
+  ['async', 'buffered'],
+] as const)('a volume in %s mode with a %s log survives a crash at any call of a long script', async (durability, logIo) => {
+  const report = await crashEverywhere({ engine: realEngine, durability, logIo, decided: DECIDED, step: STEP, first: 5 });
   expect(report.calls).toBeGreaterThan(300);
   expect(report.crashes).toBe(3 * Math.ceil((report.calls - 4) / STEP));
   expect(report.distinct).toBeGreaterThan(100);

@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { Durability } from '../../src/base/durability.ts';
+import type { LogIo } from '../../src/base/settings-types.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { checkAll } from './checks.ts';
 import type { DirectoryNode, SimDisk } from './disk.ts';
@@ -21,6 +22,8 @@ import { Trace } from './trace.ts';
 export interface ExhaustiveOptions {
   readonly engine: SimEngine;
   readonly durability: Durability;
+  /** `buffered` if it is not given. */
+  readonly logIo?: LogIo;
   /** Changes, the youngest ones, of which every subset is tried; what is older is kept, or lost as a whole. */
   readonly decided: number;
   /** Only every n-th call, from the `first` on. */
@@ -48,12 +51,12 @@ const NO_CRASH_CALL = Number.MAX_SAFE_INTEGER;
 
 /** Rejects with a SimulationFailure that says after which crash what was wrong. */
 export async function crashEverywhere(options: ExhaustiveOptions): Promise<ExhaustiveReport> {
-  const { engine, durability, step = 1, first = 1 } = options;
-  const whole = await runScript(engine, durability, NO_CRASH_CALL, 'before');
+  const { engine, durability, logIo, step = 1, first = 1 } = options;
+  const whole = await runScript(engine, durability, NO_CRASH_CALL, 'before', logIo);
   const run = new Exhaustive(options, whole.calls);
   for (let call = first; call <= whole.calls; call += step) {
     for (const moment of CRASH_MOMENTS) {
-      const crash = await runScript(engine, durability, call, moment);
+      const crash = await runScript(engine, durability, call, moment, logIo);
       if (!crash.crashed) throw new SimulationFailure(`the script has ${whole.calls} calls, but came to its end without call ${call}`);
       await run.judge(crash, `call ${call} of ${whole.calls}, crash ${moment} it`);
     }
@@ -149,7 +152,7 @@ class Recovery {
     const booted = bootOn(this.#disk, this.#engine, { scheduler: this.#scheduler, trace: this.trace, faults: NO_FAULTS, seed: this.#boots });
     const { process } = booted.env;
     try {
-      const volume = await this.#engine.open(optionsOf(booted), { accepted: () => undefined });
+      const volume = await this.#engine.open(optionsOf(booted, state.plan), { accepted: () => undefined });
       const recovered = volume.recoveredLsn;
       if (recovered < owedLsn) throw new SimulationFailure(`recovery found only the records up to LSN ${recovered}, but ${owedLsn} must be there: ${reason}`);
       if (isSecond) await this.#checkSecond(volume.read.bind(volume));

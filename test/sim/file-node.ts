@@ -18,6 +18,8 @@ export const PAGE_BYTES = 4096;
 
 interface UnsyncedWrite {
   readonly sequence: number;
+  /** A direct write that was cut off: nothing of it is in the page cache. */
+  readonly isDirect: boolean;
   readonly offsetBytes: number;
   readonly bytes: Uint8Array;
 }
@@ -77,12 +79,23 @@ export class FileNode {
   }
 
   /** Takes a copy of `bytes`; on return they are with the kernel. */
-  write(bytes: Uint8Array, offsetBytes: number, sequence: number): void {
+  write(bytes: Uint8Array, offsetBytes: number, sequence: number, isDirect = false): void {
     if (bytes.length === 0) return;
     const copy = new Uint8Array(bytes);
     this.#current = put(this.#current, copy, offsetBytes);
     this.#sizeBytes = Math.max(this.#sizeBytes, offsetBytes + copy.length);
-    this.#unsynced.push({ sequence, offsetBytes, bytes: copy });
+    this.#unsynced.push({ sequence, isDirect, offsetBytes, bytes: copy });
+  }
+
+  /**
+   * Before a direct write. The kernel would write back what stands in the way and forget it, but nobody should have to trust that of every file
+   * system: there may be no unsynced plain write. Pages whose sync failed are dropped; the write covers them whole.
+   */
+  beginDirectWrite(bytes: Uint8Array, offsetBytes: number): void {
+    if (this.#unsynced.some(({ isDirect }) => !isDirect)) throw new Error('a file is written directly while plain writes to it are not synced');
+    const first = Math.floor(offsetBytes / PAGE_BYTES);
+    const end = Math.ceil((offsetBytes + bytes.length) / PAGE_BYTES);
+    this.dropForgotten((page) => page >= first && page < end);
   }
 
   /** Returns the bytes read; fewer than asked for at the end of the file. */

@@ -3,7 +3,7 @@
  * that their order varies. A write takes its bytes when it ends: a caller that changes them in between is found out.
  * A sync covers the writes that had ended when it began.
  */
-import type { File, FileLock, FileSystem, OpenMode } from '../../src/env/env.ts';
+import { DIRECT_ALIGNMENT_BYTES, type File, type FileLock, type FileSystem, type OpenMode } from '../../src/env/env.ts';
 import { SystemError, type FileNode, type SimDisk } from './disk.ts';
 import type { Fault, FaultPolicy, FileCall, FileCallKind } from './faults.ts';
 import { SECTOR_BYTES } from './file-node.ts';
@@ -19,6 +19,8 @@ interface Effect<T> {
   partly(random: SeededRandom): void;
   /** Done instead of `partly` when an injected error strikes, where that is something else. */
   fail?(random: SeededRandom, code: string): void;
+  /** Takes as long as a sync, whatever its kind. */
+  readonly syncs?: boolean;
   /** Done behind `perform` when bits are to turn on their way. */
   spoil?(random: SeededRandom): void;
 }
@@ -64,7 +66,7 @@ export class SimFileSystem implements FileSystem {
   open(path: string, mode: OpenMode): Promise<File> {
     const perform = (): SimFile => {
       const node = mode === 'create' ? this.#disk.createFile(path) : this.#disk.findFile(path);
-      const file = new SimFile({ owner: this, disk: this.#disk, node, path, writable: mode !== 'read' });
+      const file = new SimFile({ owner: this, disk: this.#disk, node, path, mode });
       this.#openPaths.set(file, path);
       return file;
     };
@@ -140,7 +142,7 @@ export class SimFileSystem implements FileSystem {
         process.die();
         return;
       }
-      const isSync = kind === 'sync' || kind === 'sync-directory';
+      const isSync = kind === 'sync' || kind === 'sync-directory' || effect.syncs === true;
       const extraMs = fault?.kind === 'slow' ? fault.delayMs : 0;
       process.after(extraMs + drawCallMs(process.random, profile, isSync ? 'sync' : 'call'), () => {
         process.end(inFlight);
@@ -156,7 +158,7 @@ export class SimFileSystem implements FileSystem {
     const call = { kind, path, offsetBytes, lengthBytes, inTurn: true };
     const fault = this.#announce(call);
     const extraMs = fault?.kind === 'slow' ? fault.delayMs : 0;
-    process.scheduler.spend(extraMs + drawCallMs(process.random, profile, kind === 'sync' ? 'sync' : 'in-turn'));
+    process.scheduler.spend(extraMs + drawCallMs(process.random, profile, kind === 'sync' || effect.syncs === true ? 'sync' : 'in-turn'));
     if (fault?.kind === 'error') {
       failEffect(effect, process.random, fault.code);
       faults.delivered?.(call, fault);
@@ -212,7 +214,7 @@ interface SimFileOptions {
   readonly disk: SimDisk;
   readonly node: FileNode;
   readonly path: string;
-  readonly writable: boolean;
+  readonly mode: OpenMode;
 }
 
 class SimFile implements File {
@@ -278,15 +280,26 @@ class SimFile implements File {
   }
 
   #writing(parts: readonly Uint8Array[], offsetBytes: number): Effect<void> {
-    const { disk, node } = this.#options;
+    const { disk, node, mode } = this.#options;
+    const isDirect = mode === 'direct';
+    if (isDirect) checkAlignment(parts, offsetBytes);
     return {
-      perform: () => disk.write(node, join(parts), offsetBytes),
+      syncs: isDirect,
+      perform: () => {
+        const bytes = join(parts);
+        if (isDirect) node.beginDirectWrite(bytes, offsetBytes);
+        disk.write(node, bytes, offsetBytes, isDirect);
+        // What is left of direct writes that were cut off is covered by this one, their repetition, or counts for nothing.
+        if (isDirect) node.makeDurable(disk.sequence);
+      },
+      // A direct write that is cut off is an unsynced one: the device may lose it, whole or in part.
       partly: (random) => {
         const bytes = join(parts);
         const sectors = Math.ceil((offsetBytes + bytes.length) / SECTOR_BYTES) - Math.floor(offsetBytes / SECTOR_BYTES);
         const endBytes = (Math.floor(offsetBytes / SECTOR_BYTES) + random.between(0, sectors)) * SECTOR_BYTES;
         const done = Math.min(bytes.length, Math.max(0, endBytes - offsetBytes));
-        attempt(() => disk.write(node, bytes.subarray(0, done), offsetBytes));
+        if (isDirect) node.beginDirectWrite(bytes, offsetBytes);
+        attempt(() => disk.write(node, bytes.subarray(0, done), offsetBytes, isDirect));
       },
     };
   }
@@ -306,8 +319,14 @@ class SimFile implements File {
 
   #checkOpen(forWriting: boolean): void {
     if (!this.#open) throw new SystemError('EBADF', `${this.#options.path} is closed`);
-    if (forWriting && !this.#options.writable) throw new SystemError('EBADF', `${this.#options.path} is open for reading only`);
+    if (forWriting && this.#options.mode === 'read') throw new SystemError('EBADF', `${this.#options.path} is open for reading only`);
   }
+}
+
+/** What a kernel answers to a direct write of anything but whole pages. Of memory only its place in its buffer can be seen. */
+function checkAlignment(parts: readonly Uint8Array[], offsetBytes: number): void {
+  const numbers = [offsetBytes, ...parts.flatMap((part) => [part.length, part.byteOffset])];
+  if (numbers.some((number) => number % DIRECT_ALIGNMENT_BYTES !== 0)) throw new SystemError('EINVAL', `a direct write of ${numbers.join(', ')} bytes`);
 }
 
 /** A call that leaves nothing behind when it is cut off. */

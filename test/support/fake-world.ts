@@ -127,6 +127,12 @@ export class FakeFile implements File {
     await end.promise;
   }
 
+  /** What a direct write does: to the medium, not only to the page cache. */
+  putDurably(parts: readonly Uint8Array[], offsetBytes: number): void {
+    this.#put(parts, offsetBytes);
+    this.#synced = Buffer.from(this.#bytes);
+  }
+
   async write(parts: readonly Uint8Array[], offsetBytes: number): Promise<void> {
     this.calls.push('write');
     await this.#whenLet('write');
@@ -176,6 +182,36 @@ export class FakeFile implements File {
     call?.end.resolve();
     await settleMicrotasks();
     return call?.kind ?? null;
+  }
+}
+
+/** The direct descriptor of a fake file: its writes are durable when they end, and EINVAL if they are no whole pages. */
+export class FakeDirectFile extends FakeFile {
+  readonly #plain: FakeFile;
+  /** Length of each write that ended. */
+  readonly lengths: number[] = [];
+
+  constructor(plain: FakeFile) {
+    super();
+    this.#plain = plain;
+  }
+
+  override async write(parts: readonly Uint8Array[], offsetBytes: number): Promise<void> {
+    this.#check(parts, offsetBytes);
+    await super.write(parts, offsetBytes);
+    this.#plain.putDurably(parts, offsetBytes);
+  }
+
+  override writeNow(parts: readonly Uint8Array[], offsetBytes: number): void {
+    this.#check(parts, offsetBytes);
+    super.writeNow(parts, offsetBytes);
+    this.#plain.putDurably(parts, offsetBytes);
+  }
+
+  #check(parts: readonly Uint8Array[], offsetBytes: number): void {
+    const [{ length, byteOffset }] = parts;
+    if (parts.length !== 1 || [length, byteOffset, offsetBytes].some((number) => number % 4096 !== 0)) throw systemError('EINVAL');
+    this.lengths.push(length);
   }
 }
 

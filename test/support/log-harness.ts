@@ -5,11 +5,12 @@ import type { VolumeError } from '../../src/base/errors.ts';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { RECORD_KIND } from '../../src/format/log-record.ts';
 import { type LogRecovery, recoverLog } from '../../src/wal/log-recovery.ts';
+import { DirectLog } from '../../src/wal/direct-log.ts';
 import { type LogLife, LogRing } from '../../src/wal/log-ring.ts';
 import { LogWriter } from '../../src/wal/log-writer.ts';
 import type { Waiter } from '../../src/wal/waiters.ts';
 import { BLOCK_BYTES, pattern, smallSettings } from './engine-harness.ts';
-import { FakeFile, ManualClock } from './fake-world.ts';
+import { FakeDirectFile, FakeFile, ManualClock, MemoryLogger } from './fake-world.ts';
 
 export const VOLUME_ID = Uint8Array.from({ length: 16 }, (_, index) => index + 1);
 export const VOLUME_BLOCKS = 4096;
@@ -39,6 +40,7 @@ export interface LogOptions {
   readonly lastLsn?: number;
   readonly lives?: readonly LogLife[];
   readonly chunkedLsn?: number;
+  readonly direct?: DirectLog;
   /** What the records' blocks hold; `pattern`, which is noise, if it is not given. */
   readonly content?: Content;
 }
@@ -72,6 +74,7 @@ export class LogHarness {
     this.log = new LogWriter({
       clock: this.clock,
       files: this.files,
+      direct: options.direct ?? null,
       ring: this.ring,
       volumeId: VOLUME_ID,
       blockSizeBytes: blockBytes,
@@ -124,6 +127,36 @@ export class LogHarness {
     this.log.force(ended);
     for (let i = 0; i < 100 && ended.state === 'waiting'; i += 1) await Promise.resolve();
     if (ended.state !== 'done') throw new Error(`the sync ended with ${ended.code}`);
+  }
+}
+
+/** A log with a second, direct descriptor of each file. */
+export class DirectHarness extends LogHarness {
+  readonly directFiles: readonly FakeDirectFile[];
+  readonly logger: MemoryLogger;
+
+  private constructor(options: LogOptions, files: readonly FakeFile[], directFiles: readonly FakeDirectFile[], logger: MemoryLogger, direct: DirectLog) {
+    super({ durability: 'strict', ...options, files, direct });
+    this.directFiles = directFiles;
+    this.logger = logger;
+  }
+
+  static async make(options: LogOptions = {}): Promise<DirectHarness> {
+    const files = Array.from({ length: options.fileCount ?? 3 }, () => new FakeFile());
+    const directFiles = files.map((file) => new FakeDirectFile(file));
+    const logger = new MemoryLogger();
+    const open = (path: string): Promise<FakeDirectFile> => Promise.resolve(directFiles[Number(path)]);
+    const direct = await DirectLog.open({ files: { open }, logger, volume: 'v', paths: files.map((_, index) => String(index)), plainFiles: files, fileBytes: options.fileBytes ?? 128 * 1024 });
+    if (direct === null) throw new Error('the fake file system refuses direct writes');
+    return new DirectHarness(options, files, directFiles, logger, direct);
+  }
+
+  /** Appends a record of so many blocks, and waits for it. */
+  async writeDurably(blockCount = 1): Promise<Ended> {
+    const ended = this.durable(this.append(0, blockCount));
+    this.log.submit();
+    for (let i = 0; i < 200 && ended.state === 'waiting'; i += 1) await Promise.resolve();
+    return ended;
   }
 }
 
