@@ -1,6 +1,7 @@
 /**
  * Block memory: slabs of (normally) 4 MiB in one page-aligned SharedArrayBuffer, so that worker threads see them
- * without a copy. A slab is filled front to back and never rewritten; its slot table says which block each slot holds.
+ * without a copy. A slab is filled front to back; its slot table says which block each slot holds. A dirty slab's slots, and those of one
+ * that is pinned, are never rewritten.
  *
  * Life of a slab: free -> dirty (a volume fills it, seals it, makes a chunk of it) -> clean (a cache of what is stored)
  * -> free. Clean slabs are taken back, least recently used first, whenever room is needed; dirty ones never are. Replies may be
