@@ -5,11 +5,12 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
 import type { Env, File } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
-import { LogRewrite } from '../wal/log-rewrite.ts';
+import { DirectoryStore } from '../store/directory-store.ts';
+import { recoverLog, rereadLog } from '../wal/log-recovery.ts';
 import type { Waiter } from '../wal/waiters.ts';
 import type { Flusher } from './flusher.ts';
-import type { LoadOptions } from './load-stored.ts';
-import { letGo, loadForReading } from './probe-volume.ts';
+import { type LoadOptions, loadStored, logOptions } from './load-stored.ts';
+import { letGo } from './probe-volume.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { logPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 
@@ -102,9 +103,9 @@ async function makeLogDurable(options: LoadOptions, manifest: Manifest): Promise
   };
   try {
     for (let index = 0; index < manifest.logFileCount; index += 1) files.push(await openLogFile(env, logPath(directory, index)));
-    const rewrite = new LogRewrite(files, manifest, manifest.cut.lsn);
-    await loadForReading(options, manifest, made, (_core, replayed) => Promise.resolve(rewrite.replayed(replayed)));
-    await rewrite.run();
+    const loaded = await loadStored(options, new DirectoryStore(env.files, directory, 0), manifest, made);
+    const log = { ...logOptions(loaded.core, files), apply: () => undefined };
+    await rereadLog(log, await recoverLog(log));
     // Records that stand in chunks were not replayed: their chunks must have durable names.
     await env.files.syncDirectory(`${directory}/${CHUNK_FOLDER}`);
     for (const file of files) await file.sync();

@@ -2,11 +2,12 @@
 import { Arena } from '../base/arena.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { ChunkReader } from '../chunk/chunk-reader.ts';
-import type { Env } from '../env/env.ts';
+import type { Env, File } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { BlockMap } from '../index/block-map.ts';
 import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import type { LogRecoveryOptions } from '../wal/log-recovery.ts';
 import type { CheckpointState } from './checkpointer.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
@@ -63,6 +64,12 @@ export async function loadStored(options: LoadOptions, store: ObjectStore, manif
   core.lastChunk = manifest.checkpoint.lastChunk;
   const oldCheckpoints = await findOldCheckpoints(store, manifest, state);
   return { core, state, chunks: await recoverChunks(core, store, options.env.logger), oldCheckpoints };
+}
+
+/** For reading the log behind what was loaded: all but what becomes of its records. */
+export function logOptions({ manifest, volumeBlocks, chunkedLsn }: VolumeCore, files: readonly File[]): Omit<LogRecoveryOptions, 'apply'> {
+  const { volumeId, blockSizeBytes, cut } = manifest;
+  return { files, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut };
 }
 
 /** The manifest, and what it refers to, are the only roots. */

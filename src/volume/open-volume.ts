@@ -1,24 +1,23 @@
 /**
  * Opening a volume (DESIGN 6): lock, manifest, checkpoint, the chunks behind it, the log behind those. It may be interrupted
  * at any point and begun again: what it writes (an epoch, chunks made of the log's records) is what a running volume writes.
- * Nothing is written before all of it was found sound: a volume that is not opened is as it was.
+ * Nothing is written before all of it was found sound (`replay-log.ts`): a volume that is not opened is as it was.
  */
 import type { Arena } from '../base/arena.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, File, FileLock } from '../env/env.ts';
-import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import { DirectLog } from '../wal/direct-log.ts';
-import { type LogRecovery, type LogRecoveryOptions, type ReplayedRecord, recoverLog } from '../wal/log-recovery.ts';
-import { LogRewrite } from '../wal/log-rewrite.ts';
+import type { LogRecovery } from '../wal/log-recovery.ts';
 import { LogRing } from '../wal/log-ring.ts';
 import { LogWriter } from '../wal/log-writer.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
 import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
-import { loadStored } from './load-stored.ts';
+import { loadStored, logOptions } from './load-stored.ts';
+import { replayLog } from './replay-log.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
@@ -78,8 +77,6 @@ class Opening {
   #core: VolumeCore | null = null;
   #flusher: Flusher | null = null;
   #checkpointer: Checkpointer | null = null;
-  /** The new epoch stands in the manifest. */
-  #epochTaken = false;
 
   constructor(options: OpenVolumeOptions, name: string, lock: FileLock) {
     this.#options = options;
@@ -100,11 +97,8 @@ class Opening {
     });
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
-    const rewrite = new LogRewrite(this.#logFiles, manifest, manifest.cut.lsn);
-    const recovery = await this.#replay(core, writes, flusher, rewrite);
-    await this.#takeEpoch(manifest);
-    // What was replayed may be in the page cache only; from now on it counts as durable.
-    await rewrite.run();
+    const recovery = await replayLog({ core, writes, flusher, log: logOptions(core, this.#logFiles), found: () => this.#takeEpoch(manifest) });
+    // From now on all of it counts as durable.
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
@@ -132,12 +126,10 @@ class Opening {
 
   /** The first change of any file; the new epoch is durable before anything is written under it. */
   async #takeEpoch(manifest: Manifest): Promise<void> {
-    if (this.#epochTaken) return;
     await this.#store.prepare(OBJECT_FOLDERS);
     // The process that made the volume may have died between the rename to this name and its sync.
     await this.#env.files.syncDirectory(parentPath(this.#options.directory));
     await writeManifest(this.#env.files, this.#options.directory, manifest);
-    this.#epochTaken = true;
   }
 
   /** Without it the next opening may be for reading alone, should the disk be full then: no reason not to open now. */
@@ -202,49 +194,6 @@ class Opening {
     this.#directLog = await DirectLog.open({ files, logger, volume: this.#name, paths, plainFiles: this.#logFiles, fileBytes: logFileBytes });
   }
 
-  async #replay(core: VolumeCore, writes: WritePath, flusher: Flusher, rewrite: LogRewrite): Promise<LogRecovery> {
-    const stopListening = core.arena.onRoom(() => core.room.wake());
-    const put = ({ record, payload, view }: ReplayedRecord): void => {
-      const { lsn, blockNumber, blockCount, provisioned } = record;
-      if (record.kind === RECORD_KIND.WRITE) {
-        writes.replayWrite(lsn, blockNumber, blockCount, payload, (index) => recordChecksum(view, record, index));
-      } else {
-        writes.replayZero(lsn, { blockNumber, blockCount, provisioned });
-      }
-    };
-    const apply = (replayed: ReplayedRecord): Promise<void> | undefined => {
-      rewrite.replayed(replayed);
-      // At once, not only when memory is short: memory that is touched for the first time costs more than the copy.
-      writes.releaseSuperseded();
-      const blockCount = replayed.record.kind === RECORD_KIND.WRITE ? replayed.record.blockCount : 0;
-      if (!writes.hasRoom(blockCount)) return this.#makeRoom(core, writes, flusher, blockCount).then(() => put(replayed));
-      put(replayed);
-      return undefined;
-    };
-    try {
-      return await recoverLog({ ...this.#recoveryOptions(core), apply });
-    } finally {
-      stopListening();
-    }
-  }
-
-  #recoveryOptions({ manifest, volumeBlocks, chunkedLsn }: VolumeCore): Omit<LogRecoveryOptions, 'apply'> {
-    const { volumeId, blockSizeBytes, cut } = manifest;
-    return { files: this.#logFiles, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut };
-  }
-
-  async #makeRoom(core: VolumeCore, writes: WritePath, flusher: Flusher, blockCount: number): Promise<void> {
-    await this.#prepareToFlush(core);
-    await this.#waitForRoom(core, writes, flusher, blockCount);
-  }
-
-  /** The log does not fit the memory, so that chunks must be made of its first records: not before the rest was found sound. */
-  async #prepareToFlush(core: VolumeCore): Promise<void> {
-    if (this.#epochTaken) return;
-    await recoverLog({ ...this.#recoveryOptions(core), apply: () => undefined });
-    await this.#takeEpoch(core.manifest);
-  }
-
   /** From here on, records of earlier epochs behind `lsn` are dead, whatever becomes of the ones that take their places. */
   async #cutLog(core: VolumeCore, flusher: Flusher, lsn: number): Promise<void> {
     await flusher.serial.run(async () => {
@@ -252,18 +201,6 @@ class Opening {
       await writeManifest(this.#env.files, this.#options.directory, manifest);
       core.manifest = manifest;
     });
-  }
-
-  async #waitForRoom(core: VolumeCore, writes: WritePath, flusher: Flusher, blockCount: number): Promise<void> {
-    while (!writes.hasRoom(blockCount)) {
-      const trouble = core.failure ?? core.storeStall;
-      if (trouble !== null) throw trouble;
-      writes.checkMemory(blockCount);
-      core.arena.requestRoom();
-      flusher.urge();
-      // The chunk under way may have failed or ended within `urge`.
-      if (!writes.hasRoom(blockCount)) await Promise.race([core.room.wait(), core.progress.wait()]);
-    }
   }
 
   #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery): LogWriter {

@@ -4,7 +4,7 @@ import type { File } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import { recoverLog, type ReplayedRecord } from '../wal/log-recovery.ts';
-import { type LoadOptions, loadStored } from './load-stored.ts';
+import { type LoadOptions, loadStored, logOptions } from './load-stored.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { interruptedRepair, lockVolume, logPath, readManifest, repairPath, withAdvice } from './volume-files.ts';
 
@@ -19,9 +19,7 @@ export async function loadForReading(options: LoadOptions, manifest: Manifest, m
       if (!(await env.files.exists(path))) throw new VolumeError('corrupt', `log file ${path} is missing; nothing was changed`);
       files.push(await env.files.open(path, 'read'));
     }
-    const { volumeId, blockSizeBytes, cut } = manifest;
-    const { volumeBlocks, chunkedLsn } = core;
-    await recoverLog({ files, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut, apply: (replayed) => apply(core, replayed) });
+    await recoverLog({ ...logOptions(core, files), apply: (replayed) => apply(core, replayed) });
   } finally {
     // Descriptors that were only read from have nothing to lose when their close fails.
     await Promise.allSettled(files.map((file) => file.close()));

@@ -18,6 +18,14 @@ interface ReadAhead {
   readonly done: Promise<{ readonly got: number } | { readonly error: unknown }>;
 }
 
+/**
+ * Who still needs bytes that the window slides off. They are borrowed until the promise settles; null: not needed. An error of it is
+ * thrown by what the reader does next.
+ */
+export interface WindowKeeper {
+  leave(bytes: Uint8Array, offsetBytes: number): Promise<void> | null;
+}
+
 /** Memory of the windows, for one file after another. */
 export class WindowBuffers {
   readonly #free: Uint8Array[] = [];
@@ -28,7 +36,7 @@ export class WindowBuffers {
   }
 
   give(...buffers: readonly Uint8Array[]): void {
-    this.#free.push(...buffers);
+    for (const buffer of buffers) if (buffer.length > 0) this.#free.push(buffer);
   }
 }
 
@@ -42,6 +50,9 @@ export class LogFileReader {
   readonly #carryBytes: number;
   #buffer: Uint8Array;
   #ahead: ReadAhead | null = null;
+  readonly #keeper: WindowKeeper | null;
+  /** The window that the keeper has: one at a time, so that three windows are all the memory it takes. */
+  #kept: Promise<{ readonly error: unknown } | null> | null = null;
   #base = 0;
   bytes: Uint8Array;
   view: DataView;
@@ -51,11 +62,12 @@ export class LogFileReader {
   /** The blocks of the record decoded last. */
   payload: Uint8Array = new Uint8Array(0);
 
-  constructor({ file, sizeBytes }: { readonly file: File; readonly sizeBytes: number }, context: RecordContext, buffers: WindowBuffers) {
+  constructor({ file, sizeBytes }: { readonly file: File; readonly sizeBytes: number }, context: RecordContext, buffers: WindowBuffers, keeper: WindowKeeper | null = null) {
     this.#file = file;
     this.#sizeBytes = sizeBytes;
     this.#context = context;
     this.#buffers = buffers;
+    this.#keeper = keeper;
     this.#carryBytes = sizeBytes > WINDOW_BYTES ? CARRY_BYTES : 0;
     this.#buffer = buffers.take(this.#carryBytes + Math.min(WINDOW_BYTES, sizeBytes));
     this.bytes = this.#buffer.subarray(0, 0);
@@ -116,6 +128,7 @@ export class LogFileReader {
     const ahead = this.#ahead;
     const read = await ahead?.done;
     this.#ahead = null;
+    await this.#leave();
     const carried = this.#end - offset;
     const continues = offset >= this.#base && carried >= 0 && carried <= CARRY_BYTES && windowBytes <= WINDOW_BYTES;
     if (ahead !== null && read !== undefined && continues) {
@@ -125,10 +138,32 @@ export class LogFileReader {
     } else {
       if (ahead !== null) this.#buffers.give(ahead.buffer);
       const wanted = Math.min(Math.max(windowBytes, WINDOW_BYTES), Math.max(0, this.#sizeBytes - offset));
-      const buffer = this.#carryBytes + wanted > this.#buffer.length ? new Uint8Array(this.#carryBytes + wanted) : this.#buffer;
+      const buffer = this.#carryBytes + wanted > this.#buffer.length ? this.#buffers.take(this.#carryBytes + wanted) : this.#buffer;
       this.#show(buffer, this.#carryBytes, await this.#read(buffer, offset, wanted), offset);
     }
     this.#readAhead();
+  }
+
+  /** The window is about to slide: its bytes stay readable, but its buffer is the keeper's if that needs it. */
+  async #leave(): Promise<void> {
+    await this.#keptDone();
+    const done = this.#keeper?.leave(this.bytes, this.#base) ?? null;
+    if (done === null) return;
+    const buffer = this.#buffer;
+    this.#buffer = new Uint8Array(0);
+    this.#kept = done.then(
+      () => {
+        this.#buffers.give(buffer);
+        return null;
+      },
+      (error: unknown) => ({ error }),
+    );
+  }
+
+  async #keptDone(): Promise<void> {
+    const failed = await this.#kept;
+    this.#kept = null;
+    if (failed !== null) throw failed.error;
   }
 
   async #read(buffer: Uint8Array, offset: number, wanted: number): Promise<number> {
@@ -157,11 +192,13 @@ export class LogFileReader {
     this.#ahead = { buffer, done };
   }
 
-  /** No more is asked for. On return nothing reads the file any more, so that it may be closed. */
+  /** No more is asked for. When it settles nothing reads the file any more, and the keeper has had all, so that it may be closed. */
   async end(): Promise<void> {
     await this.#ahead?.done;
     if (this.#ahead !== null) this.#buffers.give(this.#ahead.buffer);
     this.#ahead = null;
+    await this.#leave();
+    await this.#keptDone();
     this.#buffers.give(this.#buffer);
     this.#buffer = new Uint8Array(0);
     this.bytes = this.#buffer;

@@ -2,13 +2,16 @@
  * Reading the log back: the longest unbroken run of records behind what the chunks hold. It ends at the first record that is
  * missing or invalid. Whether that is a torn tail (normal after a power cut) or damage is told by the records behind it:
  * if one of them, or the header of a later life, says that the missing record had been durable, it is damage.
- * Reading changes nothing, so that it can be interrupted and repeated. `recoverLog` refuses damage; `examineLog` describes it.
+ * Reading changes nothing, so that it can be interrupted and repeated. `recoverLog` refuses damage; `examineLog` describes it;
+ * `rereadLog` goes through a log that was found sound once more, and writes again what may be unsynced of it.
  */
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
 import { type DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, LOG_VERSION, type LogFileHeader, RECORD_CODEC, type RecordContext, decodeLogHeader, recordSeed } from '../format/log-record.ts';
 import { LogFileReader, WindowBuffers } from './log-file-reader.ts';
+import { type LifeRewrite, LogRewrite } from './log-rewrite.ts';
 import type { LogLife } from './log-ring.ts';
+import { type LogPlace, UnsyncedTail } from './unsynced-tail.ts';
 
 /** A record that recovery hands on; `bytes`, which it was decoded from, are used again when `apply` has settled. */
 export interface ReplayedRecord {
@@ -20,6 +23,8 @@ export interface ReplayedRecord {
   /** Where the record stands. */
   readonly fileIndex: number;
   readonly offsetBytes: number;
+  /** About so many bytes up to here may be unsynced, as far as the records up to here tell. */
+  readonly unsyncedBytes: number;
 }
 
 export interface LogRecoveryOptions {
@@ -54,6 +59,12 @@ export interface LogRecovery {
   readonly records: number;
   /** Where the run ended, and why: for the operator. */
   readonly end: string;
+  /** Records up to here are on the medium, as a later one or the cut says. */
+  readonly durableLsn: number;
+  /** The first record behind `chunkedLsn` that may not be, or one shortly before it. */
+  readonly unsynced: LogPlace | null;
+  /** What `rereadLog` goes through. */
+  readonly found: readonly FoundLife[];
 }
 
 /** Records that had been synced are missing. `message` says where, and how that is known. */
@@ -73,6 +84,19 @@ export interface LogExamination extends LogRecovery {
 }
 
 const NO_PAYLOAD = new Uint8Array(0);
+
+/** Where reading ended, and why. */
+interface Stopped {
+  readonly index: number;
+  readonly offset: number;
+  readonly end: string;
+}
+
+/** What a reading does beside handing records on. */
+interface ReplayTask {
+  readonly bridging?: Pick<LogExaminationOptions, 'bridgedLsn' | 'damaged'>;
+  readonly rewrite?: LogRewrite;
+}
 
 interface FoundFile {
   readonly fileIndex: number;
@@ -112,16 +136,42 @@ export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecove
   const { lives, headless } = await readLives(options);
   const foreign = headless.find(({ fault }) => fault.fault === 'foreign');
   if (foreign !== undefined) throw new VolumeError('corrupt', `log file ${foreign.fileIndex}: ${foreign.fault.detail}, at byte 0; nothing was changed`);
-  const { damage, claimedLsn: _claimed, ...recovery } = await new Replay(options, lives, headless, null).run();
+  const { damage, claimedLsn: _claimed, ...recovery } = await new Replay(options, lives, headless, {}).run();
   if (damage !== null) throw new VolumeError('corrupt', `the log is damaged: ${damage.message}; nothing was changed`, { context: damage.context });
   return recovery;
+}
+
+/**
+ * Reads a log again that `recoverLog` found sound, from `rest` on (null: no record is needed again) or from the first record that may be
+ * unsynced, whichever comes first, and hands its records to `apply`. Those that may be unsynced are written again where they stand, and synced
+ * while others are read: durable on return. Errors: `failed` if the log is no longer what it was, those of the files, and what `apply` rejects with.
+ */
+export async function rereadLog(options: LogRecoveryOptions, recovery: LogRecovery, rest: LogPlace | null = null): Promise<void> {
+  const { unsynced, durableLsn, found, lastLsn } = recovery;
+  const from = unsynced === null || (rest !== null && rest.lsn < unsynced.lsn) ? rest : unsynced;
+  if (from === null) return;
+  const rewrite = new LogRewrite(durableLsn);
+  const replay = new Replay(options, found, [], { rewrite });
+  let stopped: Stopped;
+  try {
+    stopped = await replay.runFrom(from);
+  } finally {
+    await rewrite.idle();
+  }
+  await rewrite.end();
+  // The kernel has dropped pages in between: the next opening finds what is on the disk.
+  if (replay.lastLsn !== lastLsn) {
+    throw new VolumeError('failed', `${stopped.end}; up to LSN ${lastLsn} the records were there a moment ago: the log changed while the volume was opened, as after a failed sync; open it again`, {
+      context: { expectedLsn: lastLsn, foundLsn: replay.lastLsn },
+    });
+  }
 }
 
 /** The same for a log that may be damaged: as far as the run goes, and what is wrong. Errors: `io-error`, and what `apply` rejects with. */
 export async function examineLog(options: LogExaminationOptions): Promise<LogExamination> {
   const { lives, headless } = await readLives(options);
   const ours = headless.filter(({ fault }) => fault.fault !== 'foreign');
-  const found = await new Replay(options, lives, ours, options).run();
+  const found = await new Replay(options, lives, ours, { bridging: options }).run();
   return { ...found, headers: headless.filter(({ fault }) => fault.fault !== 'unused'), ownFiles: lives.length };
 }
 
@@ -135,39 +185,62 @@ class Replay {
   #records = 0;
   #damage: LogDamage | null = null;
   #claimedLsn = 0;
-  readonly #bridging: Pick<LogExaminationOptions, 'bridgedLsn' | 'damaged'> | null;
+  readonly #task: ReplayTask;
+  readonly #tail: UnsyncedTail;
   readonly #context: RecordContext;
   readonly #buffers = new WindowBuffers();
 
-  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[], bridging: Pick<LogExaminationOptions, 'bridgedLsn' | 'damaged'> | null) {
+  constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[], task: ReplayTask) {
     this.#options = options;
-    this.#bridging = bridging;
+    this.#task = task;
+    this.#tail = new UnsyncedTail(options.cut.lsn);
     this.#context = { blockSizeBytes: options.blockSizeBytes, seed: recordSeed(options.volumeId) };
     this.#lives = lives;
     this.#headless = headless;
     this.#next = options.chunkedLsn + 1;
   }
 
+  /** Last LSN of the run so far. */
+  get lastLsn(): number {
+    return this.#next - 1;
+  }
+
   async run(): Promise<LogRecovery & Pick<LogExamination, 'damage' | 'claimedLsn'>> {
     const wanted = this.#options.chunkedLsn + 1;
     const start = this.#lives.findLastIndex((life) => life.firstLsn <= wanted);
-    let end = 'no log file begins at or before the first record that is needed';
-    let stopped: { index: number; offset: number } = { index: 0, offset: 0 };
-    let index = start;
-    while (index >= 0) {
-      const life = this.#lives[index];
-      this.#next = life.firstLsn;
-      const result = await this.#replayLife(life, this.#endOf(index));
-      end = result.end;
-      stopped = { index, offset: result.offset };
-      // Of several lives that begin with the next record the newest counts: the others were cut off. So were lives between.
-      const following = this.#lives.findLastIndex((candidate) => candidate.firstLsn === this.#next);
-      index = following > index ? following : -1;
+    let stopped: Stopped = { index: 0, offset: 0, end: 'no log file begins at or before the first record that is needed' };
+    if (start >= 0) {
+      this.#next = this.#lives[start].firstLsn;
+      stopped = await this.#replayFrom(start, LOG_HEADER_BYTES);
     }
     // Records up to `chunkedLsn` may be missing here without harm: the chunks have them.
     this.#next = Math.max(this.#next, wanted);
-    await this.#lookForDamage(start < 0 ? { index: 0, offset: 0 } : stopped, end);
-    return { lastLsn: this.#next - 1, lives: this.#kept, records: this.#records, end, damage: this.#damage, claimedLsn: this.#claimedLsn };
+    await this.#lookForDamage(stopped);
+    const { durableLsn, place } = this.#tail;
+    return { lastLsn: this.lastLsn, lives: this.#kept, records: this.#records, end: stopped.end, durableLsn, unsynced: place, found: this.#lives, damage: this.#damage, claimedLsn: this.#claimedLsn };
+  }
+
+  /** The same from a record on that `run` found, without looking behind the end of the run. */
+  runFrom({ generation, offsetBytes, lsn }: LogPlace): Promise<Stopped> {
+    this.#next = lsn;
+    return this.#replayFrom(
+      this.#lives.findIndex((life) => life.generation === generation),
+      offsetBytes,
+    );
+  }
+
+  /** The records from one in life `start` on, which has the LSN `#next`, and those of the lives that continue it. */
+  async #replayFrom(start: number, startOffset: number): Promise<Stopped> {
+    let index = start;
+    let from = startOffset;
+    for (;;) {
+      const { offset, end } = await this.#replayLife(index, from);
+      // Of several lives that begin with the next record the newest counts: the others were cut off. So were lives between.
+      const following = this.#lives.findLastIndex((candidate) => candidate.firstLsn === this.#next);
+      if (following <= index) return { index, offset, end };
+      index = following;
+      from = LOG_HEADER_BYTES;
+    }
   }
 
   /** Last LSN that counts in a life: where a later life begins, or the volume was opened without what follows, it is dead. */
@@ -179,18 +252,23 @@ class Replay {
     return last;
   }
 
-  async #replayLife(life: FoundLife, lastLsn: number): Promise<{ offset: number; end: string }> {
-    const reader = new LogFileReader(life, this.#context, this.#buffers);
+  async #replayLife(index: number, offset: number): Promise<{ offset: number; end: string }> {
+    const life = this.#lives[index];
+    const rewriting = this.#task.rewrite?.life(life, life.file) ?? null;
+    const reader = new LogFileReader(life, this.#context, this.#buffers, rewriting);
+    let ended: { offset: number; end: string };
     try {
-      return await this.#replayRecords(reader, life, lastLsn);
+      ended = await this.#replayRecords(reader, { life, offset, lastLsn: this.#endOf(index), rewriting });
     } finally {
       await reader.end();
     }
+    rewriting?.end();
+    return ended;
   }
 
-  async #replayRecords(reader: LogFileReader, life: FoundLife, lastLsn: number): Promise<{ offset: number; end: string }> {
+  async #replayRecords(reader: LogFileReader, { life, offset: start, lastLsn, rewriting }: { life: FoundLife; offset: number; lastLsn: number; rewriting: LifeRewrite | null }): Promise<{ offset: number; end: string }> {
     const { chunkedLsn } = this.#options;
-    let offset = LOG_HEADER_BYTES;
+    let offset = start;
     for (;;) {
       const isDead = this.#next > lastLsn;
       const outcome = isDead ? 'invalid' : reader.recordAt(offset);
@@ -209,9 +287,11 @@ class Replay {
       const { record } = reader;
       const end = reader.endOffset;
       if (isBridged) {
-        if (record.lsn > chunkedLsn) this.#bridging?.damaged({ record, bytes: reader.bytes, view: reader.view, payload: NO_PAYLOAD, fileIndex: life.fileIndex, offsetBytes: offset });
+        if (record.lsn > chunkedLsn) this.#task.bridging?.damaged(this.#handedOn(reader, NO_PAYLOAD, life.fileIndex, offset));
       } else if (record.lsn > chunkedLsn) {
-        const applied = this.#options.apply({ record, bytes: reader.bytes, view: reader.view, payload: reader.payload, fileIndex: life.fileIndex, offsetBytes: offset });
+        this.#tail.note(record, offset, end - offset);
+        rewriting?.sound(record.lsn, offset, end);
+        const applied = this.#options.apply(this.#handedOn(reader, reader.payload, life.fileIndex, offset));
         if (applied !== undefined) await applied;
         this.#records += 1;
       }
@@ -220,9 +300,13 @@ class Replay {
     }
   }
 
+  #handedOn({ record, bytes, view }: LogFileReader, payload: Uint8Array, fileIndex: number, offsetBytes: number): ReplayedRecord {
+    return { record, bytes, view, payload, fileIndex, offsetBytes, unsyncedBytes: this.#tail.bytes };
+  }
+
   /** Whether the run goes on behind a record though blocks of it are damaged: it is known which. */
   #bridges(reader: LogFileReader): boolean {
-    return reader.hasBadPayload && reader.record.lsn <= (this.#bridging?.bridgedLsn ?? 0);
+    return reader.hasBadPayload && reader.record.lsn <= (this.#task.bridging?.bridgedLsn ?? 0);
   }
 
   /** Why the record that was looked at is not the next of the run, or null if it is. */
@@ -260,7 +344,7 @@ class Replay {
   }
 
   /** Reads on behind the end of the run: a record there that calls the missing one durable means damage. */
-  async #lookForDamage(stopped: { index: number; offset: number }, end: string): Promise<void> {
+  async #lookForDamage({ end, ...stopped }: Stopped): Promise<void> {
     const { cut } = this.#options;
     if (cut.lsn >= this.#next) this.#damaged(end, `the manifest, written when the volume was opened in epoch ${cut.epoch},`, { expectedLsn: this.#next, durableLsn: cut.lsn });
     for (let index = stopped.index; index < this.#lives.length; index += 1) {
@@ -291,7 +375,7 @@ class Replay {
       const valid = whole && reader.record.generation === generation;
       if (valid) {
         this.#checkClaim(reader.record.durableLsn, found.fileIndex, at, end);
-        this.#options.behind?.({ record: reader.record, bytes: reader.bytes, view: reader.view, payload: reader.payload, fileIndex: found.fileIndex, offsetBytes: at });
+        this.#options.behind?.(this.#handedOn(reader, reader.payload, found.fileIndex, at));
       }
       at = await reader.nextCandidate(valid ? reader.endOffset : at + 8);
     }

@@ -3,103 +3,93 @@
  * proof: after a sync that failed in an earlier process the kernel takes the pages for written, a sync of ours would write
  * nothing and succeed, and the pages could go at any time. Bytes that were written again are dirty, so that the sync means them.
  *
- * Only the records that no later record calls durable are written again: at most what may be unsynced in the volume's mode.
+ * Only the records that no later record calls durable are written again: at most what may be unsynced in the volume's mode. What is
+ * written is what was read and found sound just now, in the same memory; it is written while what follows is read.
  */
-import { forEachLimited } from '../base/async.ts';
-import { checksum } from '../base/checksum.ts';
-import { VolumeError } from '../base/errors.ts';
+import { assert } from '../base/assert.ts';
 import type { File } from '../env/env.ts';
-import { LOG_HEADER_BYTES, decodeLogHeader, recordPrefixBytes } from '../format/log-record.ts';
-import type { ReplayedRecord } from './log-recovery.ts';
-
-/** Bytes that are read and written at a time; a longer record goes alone. */
-const PIECE_BYTES = 1024 * 1024;
-const FILES_AT_ONCE = 3;
-
-/** Records that lie together, of one life. */
-interface Piece {
-  readonly fileIndex: number;
-  readonly generation: number;
-  readonly offsetBytes: number;
-  lengthBytes: number;
-  lastLsn: number;
-  /** Of their bytes, as they were replayed. */
-  checksum: number;
-}
+import { type LogFileHeader, encodeLogHeader } from '../format/log-record.ts';
+import type { WindowKeeper } from './log-file-reader.ts';
 
 export class LogRewrite {
-  readonly #files: readonly File[];
-  readonly #identity: { readonly volumeId: Uint8Array; readonly blockSizeBytes: number };
-  /** Oldest first. */
-  #pieces: Piece[] = [];
-  #durableLsn: number;
+  readonly #durableLsn: number;
+  /** Of the files written so far; they do not reject. */
+  readonly #syncs: Promise<{ readonly error: unknown } | null>[] = [];
 
   /** Records up to `durableLsn` are known to be on the medium. */
-  constructor(files: readonly File[], identity: { readonly volumeId: Uint8Array; readonly blockSizeBytes: number }, durableLsn: number) {
-    this.#files = files;
-    this.#identity = identity;
+  constructor(durableLsn: number) {
     this.#durableLsn = durableLsn;
   }
 
-  /** To be called with each record of the unbroken run, in order, while its bytes are at hand. */
-  replayed({ record, bytes, fileIndex, offsetBytes }: ReplayedRecord): void {
-    if (record.durableLsn > this.#durableLsn) {
-      this.#durableLsn = record.durableLsn;
-      this.#pieces = this.#pieces.filter(({ lastLsn }) => lastLsn > this.#durableLsn);
-    }
-    if (record.lsn <= this.#durableLsn) return;
-    const part = bytes.subarray(record.payloadOffset - recordPrefixBytes(record.kind, record.blockCount), record.endOffset);
-    const last = this.#pieces.at(-1);
-    const follows = last !== undefined && last.fileIndex === fileIndex && last.generation === record.generation && last.offsetBytes + last.lengthBytes === offsetBytes;
-    if (follows && last.lengthBytes + part.length <= PIECE_BYTES) {
-      last.lengthBytes += part.length;
-      last.lastLsn = record.lsn;
-      last.checksum = checksum(part, last.checksum);
-    } else {
-      this.#pieces.push({ fileIndex, generation: record.generation, offsetBytes, lengthBytes: part.length, lastLsn: record.lsn, checksum: checksum(part) });
-    }
+  life(header: LogFileHeader, file: File): LifeRewrite {
+    return new LifeRewrite(header, file, this.#durableLsn, () => this.#sync(file));
   }
 
-  /**
-   * Writes the records, and the headers of their lives, where they stand, and syncs their files: durable on return. One file is synced
-   * while the next ones are written. Errors: `failed` if they are no longer what was replayed, `io-error`.
-   */
-  async run(): Promise<void> {
-    const lives = new Map<number, Piece[]>();
-    for (const piece of this.#pieces) {
-      const pieces = lives.get(piece.fileIndex) ?? [];
-      lives.set(piece.fileIndex, pieces);
-      pieces.push(piece);
-    }
-    await forEachLimited([...lives.values()], FILES_AT_ONCE, (pieces) => this.#rewriteLife(pieces));
+  /** Syncs a file while the next ones are read and written. */
+  #sync(file: File): void {
+    this.#syncs.push(
+      file.sync().then(
+        () => null,
+        (error: unknown) => ({ error }),
+      ),
+    );
   }
 
-  async #rewriteLife(pieces: readonly Piece[]): Promise<void> {
-    const [{ fileIndex, generation }] = pieces;
-    const file = this.#files[fileIndex];
-    const buffer = new Uint8Array(Math.max(LOG_HEADER_BYTES, ...pieces.map(({ lengthBytes }) => lengthBytes)));
-    const headerBytes = await this.#read(fileIndex, 0, buffer.subarray(0, LOG_HEADER_BYTES));
-    const header = decodeLogHeader(headerBytes, { ...this.#identity, fileIndex });
-    if ('fault' in header || header.generation !== generation) throw changed(fileIndex, 0);
-    await file.write([headerBytes], 0);
-    for (const piece of pieces) {
-      const bytes = await this.#read(fileIndex, piece.offsetBytes, buffer.subarray(0, piece.lengthBytes));
-      if (checksum(bytes) !== piece.checksum) throw changed(fileIndex, piece.offsetBytes);
-      await file.write([bytes], piece.offsetBytes);
-    }
-    await file.sync();
+  /** When it settles no sync is under way any more. */
+  async idle(): Promise<void> {
+    await Promise.all(this.#syncs);
   }
 
-  async #read(fileIndex: number, offsetBytes: number, target: Uint8Array): Promise<Uint8Array> {
-    const got = await this.#files[fileIndex].read(target, offsetBytes);
-    if (got !== target.length) throw changed(fileIndex, offsetBytes);
-    return target;
+  /** On return all that was written is durable. Errors: those of the syncs. */
+  async end(): Promise<void> {
+    for (const failed of await Promise.all(this.#syncs)) if (failed !== null) throw failed.error;
   }
 }
 
-/** The kernel has dropped pages in between: the next opening finds what is on the disk. */
-function changed(fileIndex: number, offsetBytes: number): VolumeError {
-  return new VolumeError('failed', `log file ${fileIndex}, byte ${offsetBytes}: the bytes changed while the volume was opened, as after a failed sync; nothing was changed, open it again`, {
-    context: { fileIndex, offsetBytes },
-  });
+/** One life of a file: its header and its last records. */
+export class LifeRewrite implements WindowKeeper {
+  readonly #header: LogFileHeader;
+  readonly #file: File;
+  readonly #durableLsn: number;
+  readonly #startSync: () => void;
+  /** What is to be written next, in bytes of the file; none: both are 0. */
+  #from = 0;
+  #end = 0;
+  #isBegun = false;
+
+  constructor(header: LogFileHeader, file: File, durableLsn: number, startSync: () => void) {
+    this.#header = header;
+    this.#file = file;
+    this.#durableLsn = durableLsn;
+    this.#startSync = startSync;
+  }
+
+  /** To be called with each record of the unbroken run, in order, once it was found sound. */
+  sound(lsn: number, offsetBytes: number, endBytes: number): void {
+    if (lsn <= this.#durableLsn) return;
+    if (this.#end === 0) this.#from = offsetBytes;
+    else assert(offsetBytes === this.#end, 'a record that is written again does not follow the one before it');
+    this.#end = endBytes;
+  }
+
+  leave(bytes: Uint8Array, offsetBytes: number): Promise<void> | null {
+    if (this.#from === this.#end) return null;
+    const first = this.#from - offsetBytes;
+    const end = this.#end - offsetBytes;
+    assert(first >= 0 && end <= bytes.length, 'a window is left with records that it does not hold');
+    this.#from = this.#end;
+    return this.#write(bytes.subarray(first, end), offsetBytes + first);
+  }
+
+  async #write(bytes: Uint8Array, offsetBytes: number): Promise<void> {
+    if (!this.#isBegun) await this.#file.write([encodeLogHeader(this.#header)], 0);
+    this.#isBegun = true;
+    await this.#file.write([bytes], offsetBytes);
+  }
+
+  /** All windows were left and their writes have ended. */
+  end(): void {
+    assert(this.#from === this.#end, 'a life ends before it is written again');
+    if (this.#isBegun) this.#startSync();
+  }
 }

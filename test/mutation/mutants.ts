@@ -77,7 +77,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'what is found in the page cache counts as durable',
     invariant: 'I4',
     taste: 'failing',
-    edits: [{ file: 'volume/open-volume.js', find: 'await rewrite.run();', replace: 'void rewrite;' }],
+    edits: [{ file: 'wal/log-rewrite.js', find: 'return this.#write(bytes.subarray(first, end), offsetBytes + first);', replace: 'return null;' }],
   },
   {
     name: 'compaction brings overwritten blocks back',
