@@ -15,6 +15,7 @@ const OPEN_FLAGS: Readonly<Record<OpenMode, number>> = {
   write: fs.constants.O_RDWR,
   read: fs.constants.O_RDONLY,
   direct: fs.constants.O_RDWR | fs.constants.O_DIRECT | fs.constants.O_DSYNC,
+  uncached: fs.constants.O_RDWR | fs.constants.O_DIRECT,
 };
 
 /** What is left of `parts` after their first `written` bytes. */

@@ -11,6 +11,8 @@ import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts'
 import { SPARE_PREFIX, SpareFiles } from './spare-files.ts';
 
 const STAGE_PREFIX = '.stage-';
+/** What a file system says that has no O_DIRECT, at the opening or at a write. */
+const REFUSALS: ReadonlySet<string> = new Set(['EINVAL', 'EOPNOTSUPP']);
 
 function splitKey(key: string): { folder: string; name: string } {
   const slash = key.indexOf('/');
@@ -26,6 +28,12 @@ interface Staging {
   readonly oldBytes: number;
   /** The disk is full. */
   readonly onFull: () => Promise<void>;
+  readonly uncached: UncachedWrites;
+}
+
+/** Whether the file system takes writes past the page cache; one that refused one is not asked again. */
+interface UncachedWrites {
+  isRefused: boolean;
 }
 
 class DirectoryStagedObject implements StagedObject {
@@ -50,14 +58,47 @@ class DirectoryStagedObject implements StagedObject {
     return `${this.directory}/${STAGE_PREFIX}${this.#name}`;
   }
 
-  async append(parts: readonly Uint8Array[]): Promise<void> {
+  append(parts: readonly Uint8Array[]): Promise<void> {
+    return this.#append(parts, () => this.#file.write(parts, this.#length));
+  }
+
+  /**
+   * O_DIRECT through a descriptor of its own. The rest of the file goes through the page cache, before and after and never at the same
+   * time: the kernel drops the pages that such a write covers, and says EIO of the file if one of them is being written.
+   */
+  appendUncached(parts: readonly Uint8Array[]): Promise<void> {
+    return this.#append(parts, async () => {
+      if (!(await this.#writeUncached(parts))) await this.#file.write(parts, this.#length);
+    });
+  }
+
+  async #append(parts: readonly Uint8Array[], write: () => Promise<void>): Promise<void> {
     try {
-      await this.#file.write(parts, this.#length);
+      await write();
     } catch (error) {
       if (systemCode(error) === 'ENOSPC') await this.#staging.onFull();
       throw error;
     }
     for (const part of parts) this.#length += part.length;
+  }
+
+  /** False where there are no such writes. */
+  async #writeUncached(parts: readonly Uint8Array[]): Promise<boolean> {
+    const { uncached } = this.#staging;
+    if (uncached.isRefused) return false;
+    try {
+      const file = await this.#files.open(this.#stagePath, 'uncached');
+      try {
+        await file.write(parts, this.#length);
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      if (!REFUSALS.has(systemCode(error) ?? '')) throw error;
+      uncached.isRefused = true;
+      return false;
+    }
+    return true;
   }
 
   async seal(): Promise<void> {
@@ -119,6 +160,7 @@ export class DirectoryStore implements ObjectStore {
   readonly #readers = new Map<string, number>();
   /** Objects whose file is on its way to the spares: nobody may open it any more. */
   readonly #leaving = new Set<string>();
+  readonly #uncached: UncachedWrites = { isRefused: false };
 
   /** Keeps files of removed objects of up to `spareBytes` together. */
   constructor(files: FileSystem, directory: string, spareBytes: number) {
@@ -145,7 +187,7 @@ export class DirectoryStore implements ObjectStore {
     const onFull = (): Promise<void> => this.releaseSpace();
     const old = sizeBytes === undefined ? null : await this.#openSpare(directory, path, sizeBytes);
     const file = old?.file ?? (await this.#files.open(path, 'create'));
-    return new DirectoryStagedObject({ files: this.#files, file, directory, name, oldBytes: old?.oldBytes ?? 0, onFull });
+    return new DirectoryStagedObject({ files: this.#files, file, directory, name, oldBytes: old?.oldBytes ?? 0, onFull, uncached: this.#uncached });
   }
 
   /** A spare file that an object of `sizeBytes` overwrites whole, under its new name; null if there is none. */

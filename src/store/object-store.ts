@@ -8,6 +8,11 @@
 export interface StagedObject {
   /** Appends bytes; `parts` are borrowed until it settles. */
   append(parts: readonly Uint8Array[]): Promise<void>;
+  /**
+   * The same for bytes that nobody will read soon: where the store can, they do not go through the page cache. What was appended
+   * before, and each part, is a multiple of `DIRECT_ALIGNMENT_BYTES` long, and the parts' memory is aligned to it.
+   */
+  appendUncached(parts: readonly Uint8Array[]): Promise<void>;
   /** Makes the bytes durable. Nothing may be appended any more. */
   seal(): Promise<void>;
   /** Drops an object that was not published. */

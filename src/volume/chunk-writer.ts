@@ -10,8 +10,10 @@ import type { VolumeCore } from './volume-core.ts';
 export interface PreparedChunk {
   readonly chunk: number;
   readonly key: string;
-  /** The object's bytes, in order. The blocks among them are views of the sources: these must not change before it is written. */
-  readonly parts: readonly Uint8Array[];
+  readonly header: Uint8Array;
+  /** The blocks: views of the sources, which must not change before they are written. */
+  readonly blocks: readonly Uint8Array[];
+  readonly tail: Uint8Array;
   readonly objectBytes: number;
   readonly blockNumbers: Float64Array;
   /** As in `build-chunk.ts`: where each block came from. */
@@ -30,18 +32,30 @@ export async function prepareChunk(core: VolumeCore, job: BuildChunkJob, memory:
   return {
     chunk: identity.chunkNumber,
     key: chunkKey(identity.epoch, identity.chunkNumber),
-    parts: [built.header, ...blockParts(memory, built.runs, identity.blockSizeBytes), built.tail],
+    header: built.header,
+    blocks: blockParts(memory, built.runs, identity.blockSizeBytes),
+    tail: built.tail,
     objectBytes: built.header.length + picks.length * identity.blockSizeBytes + built.tail.length,
     blockNumbers: built.blockNumbers,
     picks,
   };
 }
 
-/** Writes a chunk, durable but not yet published. After an error nothing of it is left. */
-export async function stageChunk(core: VolumeCore, chunk: PreparedChunk): Promise<StagedChunk> {
+/**
+ * Writes a chunk, durable but not yet published. After an error nothing of it is left. `uncached`: its blocks, which stand in slabs, are
+ * not worth a place in the page cache.
+ */
+export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncached: boolean): Promise<StagedChunk> {
+  const { header, blocks, tail } = chunk;
   const object = await core.store.stage(chunk.key, chunk.objectBytes);
   try {
-    await object.append(chunk.parts);
+    if (uncached && blocks.length > 0) {
+      await object.append([header]);
+      await object.appendUncached(blocks);
+      await object.append([tail]);
+    } else {
+      await object.append([header, ...blocks, tail]);
+    }
     await object.seal();
     return { ...chunk, object };
   } catch (error) {

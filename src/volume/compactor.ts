@@ -219,7 +219,7 @@ export class Compactor {
     };
     try {
       const { blockNumbers, checksums } = copies;
-      const staged = await stageChunk(this.#core, await prepareChunk(this.#core, { identity, sources: [{ blockNumbers, checksums }], picks, ranges: [] }, [copies.bytes]));
+      const staged = await stageChunk(this.#core, await prepareChunk(this.#core, { identity, sources: [{ blockNumbers, checksums }], picks, ranges: [] }, [copies.bytes]), false);
       await this.#flusher.serial.run(() => this.#commit(staged, copies));
       return staged.objectBytes;
     } catch (cause) {

@@ -93,6 +93,11 @@ export class FileNode {
    */
   beginDirectWrite(bytes: Uint8Array, offsetBytes: number): void {
     if (this.#unsynced.some(({ isDirect }) => !isDirect)) throw new Error('a file is written directly while plain writes to it are not synced');
+    this.dropPages(bytes, offsetBytes);
+  }
+
+  /** The kernel drops what its cache has of pages that are written past it. */
+  dropPages(bytes: Uint8Array, offsetBytes: number): void {
     const first = Math.floor(offsetBytes / PAGE_BYTES);
     const end = Math.ceil((offsetBytes + bytes.length) / PAGE_BYTES);
     this.dropForgotten((page) => page >= first && page < end);

@@ -65,6 +65,7 @@ export class SimFileSystem implements FileSystem {
 
   open(path: string, mode: OpenMode): Promise<File> {
     const perform = (): SimFile => {
+      if (mode === 'uncached' && this.#options.profile.refusesUncached) throw new SystemError('EINVAL', `${path} cannot be written past the page cache`);
       const node = mode === 'create' ? this.#disk.createFile(path) : this.#disk.findFile(path);
       const file = new SimFile({ owner: this, disk: this.#disk, node, path, mode });
       this.#openPaths.set(file, path);
@@ -282,12 +283,13 @@ class SimFile implements File {
   #writing(parts: readonly Uint8Array[], offsetBytes: number): Effect<void> {
     const { disk, node, mode } = this.#options;
     const isDirect = mode === 'direct';
-    if (isDirect) checkAlignment(parts, offsetBytes);
+    if (isDirect || mode === 'uncached') checkAlignment(parts, offsetBytes);
     return {
       syncs: isDirect,
       perform: () => {
         const bytes = join(parts);
         if (isDirect) node.beginDirectWrite(bytes, offsetBytes);
+        if (mode === 'uncached') node.dropPages(bytes, offsetBytes);
         disk.write(node, bytes, offsetBytes, isDirect);
         // What is left of direct writes that were cut off is covered by this one, their repetition, or counts for nothing.
         if (isDirect) node.makeDurable(disk.sequence);

@@ -11,13 +11,15 @@ export interface IoProfile {
   /** How often a call is slow, and how slow at most. */
   readonly stallChance: number;
   readonly stallMs: number;
+  /** The file system has no writes past the page cache but durable ones (`direct`). */
+  readonly refusesUncached: boolean;
 }
 
 export const IO_PROFILES: readonly IoProfile[] = [
-  { name: 'ssd', callMs: 0.1, syncMs: 0.3, inTurnMs: 0.01, stallChance: 0.002, stallMs: 20 },
-  { name: 'busy', callMs: 2, syncMs: 10, inTurnMs: 0.05, stallChance: 0.02, stallMs: 50 },
-  { name: 'card', callMs: 5, syncMs: 40, inTurnMs: 0.5, stallChance: 0.03, stallMs: 1500 },
-  { name: 'instant', callMs: 0, syncMs: 0, inTurnMs: 0, stallChance: 0, stallMs: 0 },
+  { name: 'ssd', callMs: 0.1, syncMs: 0.3, inTurnMs: 0.01, stallChance: 0.002, stallMs: 20, refusesUncached: false },
+  { name: 'busy', callMs: 2, syncMs: 10, inTurnMs: 0.05, stallChance: 0.02, stallMs: 50, refusesUncached: true },
+  { name: 'card', callMs: 5, syncMs: 40, inTurnMs: 0.5, stallChance: 0.03, stallMs: 1500, refusesUncached: false },
+  { name: 'instant', callMs: 0, syncMs: 0, inTurnMs: 0, stallChance: 0, stallMs: 0, refusesUncached: false },
 ];
 
 export function drawCallMs(random: SeededRandom, profile: IoProfile, kind: 'call' | 'sync' | 'in-turn'): number {

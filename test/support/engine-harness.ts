@@ -135,7 +135,7 @@ export class SimMachine {
       this.calls.push(call);
       return this.fault(call);
     };
-    const profile = { name: 'quick', callMs: 0.01, syncMs: 0.05, inTurnMs: 0.001, stallChance: 0, stallMs: 0 };
+    const profile = { name: 'quick', callMs: 0.01, syncMs: 0.05, inTurnMs: 0.001, stallChance: 0, stallMs: 0, refusesUncached: false };
     return { process, env: new SimEnv({ process, disk: this.disk, locks: this.#locks, profile, faults: { decide }, tasks: realEngine.tasks }) };
   }
 

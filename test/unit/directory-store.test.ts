@@ -1,8 +1,13 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { Arena } from '../../src/base/arena.ts';
+import { MIB } from '../../src/base/units.ts';
+import type { File, FileSystem, OpenMode } from '../../src/env/env.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
 import { DirectoryStore } from '../../src/store/directory-store.ts';
 import type { StagedObject } from '../../src/store/object-store.ts';
+import { drawPowerCut } from '../sim/power-cut.ts';
+import { SeededRandom } from '../sim/random.ts';
 import { Scratch, SimMachine, snapshot } from '../support/engine-harness.ts';
 
 let scratch: Scratch;
@@ -81,6 +86,94 @@ describe('an object', () => {
     await object.read(bytes, 0);
     expect(bytes.toString()).toBe('still');
     await object.close();
+  });
+});
+
+/** The real files, but opening or writing one of mode `uncached` fails. */
+class RefusingFiles extends NodeFileSystem {
+  readonly asked: OpenMode[] = [];
+  readonly #at: 'open' | 'write';
+  readonly #code: string;
+
+  constructor(at: 'open' | 'write', code: string) {
+    super();
+    this.#at = at;
+    this.#code = code;
+  }
+
+  override async open(path: string, mode: OpenMode): Promise<File> {
+    this.asked.push(mode);
+    if (mode !== 'uncached') return super.open(path, mode);
+    if (this.#at === 'open') throw this.#failure();
+    const file = await super.open(path, 'write');
+    return Object.assign(file, { write: () => Promise.reject(this.#failure()) });
+  }
+
+  #failure(): Error {
+    return Object.assign(new Error(this.#code), { code: this.#code });
+  }
+}
+
+describe('bytes past the page cache', () => {
+  const PAGE = 4096;
+  /** Two pages of page-aligned memory, each with a letter of its own. */
+  function pages(): Uint8Array[] {
+    const { bytes } = new Arena({ arenaBytes: 32 * MIB, dirtyBytes: 16 * MIB }).takeDirty({ evict: () => undefined });
+    return [bytes.subarray(0, PAGE).fill(97), bytes.subarray(PAGE, 2 * PAGE).fill(98)];
+  }
+  const EXPECTED = `${'h'.repeat(PAGE)}${'a'.repeat(PAGE)}${'b'.repeat(PAGE)}end`;
+
+  async function put(files: FileSystem, key: string): Promise<void> {
+    const target = new DirectoryStore(files, scratch.path, 0);
+    for (const name of [`${key}1`, `${key}2`]) {
+      const object = await target.stage(name);
+      await object.append([Buffer.alloc(PAGE, 'h')]);
+      await object.appendUncached(pages());
+      await object.append([Buffer.from('end')]);
+      await object.seal();
+      await target.publish([object]);
+    }
+  }
+
+  test('stand in the object where they were appended', async () => {
+    await put(new NodeFileSystem(), 'chunks/a');
+    expect(await content('chunks/a1')).toBe(EXPECTED);
+    expect(await content('chunks/a2')).toBe(EXPECTED);
+  });
+
+  test.each(['open', 'write'] as const)('go through it where the file system says EINVAL at the %s, and it is not asked again', async (at) => {
+    const files = new RefusingFiles(at, 'EINVAL');
+    await put(files, 'chunks/a');
+    expect(files.asked).toEqual(['create', 'uncached', 'create']);
+    expect(await content('chunks/a1')).toBe(EXPECTED);
+    expect(await content('chunks/a2')).toBe(EXPECTED);
+  });
+
+  test.each(['open', 'write'] as const)('fail as other bytes do when the disk fails at the %s', async (at) => {
+    await expect(put(new RefusingFiles(at, 'EIO'), 'chunks/a')).rejects.toMatchObject({ code: 'EIO' });
+  });
+
+  test('are lost by a power cut before the object is sealed, and not after', async () => {
+    for (const isSealed of [false, true]) {
+      const machine = new SimMachine();
+      const bytes = await machine.run(async () => {
+        await machine.env.files.makeDirectory('/s');
+        await machine.env.files.makeDirectory('/s/chunks');
+        for (const directory of ['/', '/s']) await machine.env.files.syncDirectory(directory);
+        const simulated = new DirectoryStore(machine.env.files, '/s', 0);
+        const object = await simulated.stage('chunks/a');
+        await object.appendUncached([new Uint8Array(PAGE).fill(97)]);
+        await machine.env.files.syncDirectory('/s/chunks');
+        if (isSealed) await object.seal();
+        machine.process.die();
+        machine.disk.cutPower(drawPowerCut(new SeededRandom(1), machine.disk.unsyncedSequences(), 'nothing-kept'));
+        machine.restart();
+        const file = await machine.env.files.open('/s/chunks/.stage-a', 'read');
+        const target = new Uint8Array(PAGE);
+        return (await file.read(target, 0)) === PAGE && target.every((byte) => byte === 97);
+      });
+      expect(bytes).toBe(isSealed);
+    }
   });
 });
 
