@@ -4,9 +4,11 @@ import { createInterface } from 'node:readline';
 import { type SystemCall, StraceParser, descriptorPath, quotedBytes } from './strace-parser.ts';
 
 interface Timed {
-  /** Places in the order of all calls; `ended` is Infinity when the process died in the middle of it. */
+  /** Places in the order of all calls. `ended` is Infinity when the process died in the middle of it, until `settleLife` has looked what became of it. */
   readonly began: number;
   readonly ended: number;
+  /** Only of a call in which the process died: what its life left of it, which ended with that life; null is nothing. */
+  readonly settled?: FileChange | null;
 }
 
 export type FileChange =
@@ -37,7 +39,7 @@ export const TRACED_CALLS =
 const SIMPLE_REPLY_MAGIC = 0x67446698;
 const REPLY_BYTES = 16;
 
-/** Reads one process's trace. `root`: changes elsewhere are left out; paths come back relative to it, beginning with `/`. */
+/** Reads one process's trace, which leaves open what became of the calls in which it died. `root`: changes elsewhere are left out; paths come back relative to it, beginning with `/`. */
 export async function readTrace(file: string, root: string, firstLine: number): Promise<TracedLife> {
   const reader = new TraceReader(root);
   const parser = new StraceParser((call) => reader.take(call), firstLine);
