@@ -34,9 +34,12 @@ export class CrashStates {
   constructor(changes: readonly FileChange[], ignored: IgnoredSyncs) {
     this.#ignored = ignored;
     this.#player = new Player(ignored, new SimDisk());
+    const open = changes.find(({ ended }) => ended === Infinity);
+    // It could be carried out in a life after its own.
+    if (open !== undefined) throw new Error(`${open.kind} of ${open.path} has no end: its life is not settled`);
     const steps = changes.flatMap((change): Step[] => [
       { at: change.began, change, part: 'begin' },
-      ...(change.ended === Infinity ? [] : [{ at: change.ended, change, part: 'end' } as const]),
+      { at: change.ended, change, part: 'end' },
     ]);
     // A call that was traced in one line begins and ends there, in this order.
     this.#steps = steps.toSorted((left, right) => left.at - right.at || (left.part === right.part ? 0 : left.part === 'begin' ? -1 : 1));
@@ -60,7 +63,7 @@ export class CrashStates {
     return player.disk;
   }
 
-  /** The disk after all of it, without a crash. */
+  /** The disk after all of it, without another crash than those that are in the trace. */
   atTheEnd(): SimDisk {
     return this.#playTo(this.#steps.length).clone().disk;
   }
@@ -106,7 +109,9 @@ class Player {
       this.#underWay.set(change, { node: this.disk.find(change.path), sequence: this.disk.sequence });
       return;
     }
-    this.#carryOut(change);
+    if (change.settled === undefined) this.#carryOut(change);
+    else if (change.settled === null) this.#underWay.delete(change);
+    else this.#carryOut(change.settled, false, change);
   }
 
   /** The crash: each call under way was carried out, in part (a write), or not at all. A sync among them promises nothing. */
@@ -123,6 +128,7 @@ class Player {
     if (underWay === undefined) throw new Error(`${change.kind} of ${change.path} ends without a beginning`);
     this.#underWay.delete(key);
     const { node, sequence } = underWay;
+    if (!isComplete && isInVain(change, node)) return;
     switch (change.kind) {
       case 'create':
         if (node === undefined) this.disk.createFile(change.path);
@@ -153,6 +159,12 @@ class Player {
       if (this.#ignored !== 'files') node.makeDurable(sequence);
     } else if (this.#ignored !== 'directories') this.disk.makeNamesDurable(node, sequence);
   }
+}
+
+/** Whether a call that has no result must have failed, for what its path meant: the trace leaves out only those that are known to have. */
+function isInVain({ kind }: FileChange, node: FileNode | DirectoryNode | undefined): boolean {
+  if (kind === 'make-directory') return node !== undefined;
+  return (kind === 'rename' || kind === 'remove') && node === undefined;
 }
 
 /** The end of an O_DSYNC write: it says nothing about older writes, so there may be none that the model would sync with it. */

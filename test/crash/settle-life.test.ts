@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { CrashStates, differences } from './crash-states.ts';
 import { type FileChange, type TracedLife, readTrace } from './file-trace.ts';
 import { settleLife } from './settle-life.ts';
 
@@ -128,4 +129,14 @@ test('calls that returned are left as they are', async () => {
     { kind: 'create', path: '/a', began: 11, ended: 11 },
     { kind: 'sync', path: '/a', began: 12, ended: 12 },
   ]);
+});
+
+test('a process that removes what one before it created when it was killed leaves what the model says', async () => {
+  await put('/.stage');
+  await put('/a', 'abcX');
+  const first = await read(0, [create('/a'), write('/a', 'abXX', 0), create('/.stage', CUT_OFF, 2), rename('/a', '/b', CUT_OFF, 3), write('/a', 'cdef', 2, CUT_OFF, 4), KILLED]);
+  await rm(join(root, '.stage'));
+  const second = await read(first.end.at, [remove('/.stage'), '1 +++ exited with 0 +++']);
+  const disk = new CrashStates([...first.changes, ...second.changes], 'none').atTheEnd();
+  expect(await differences(disk, '/', root)).toEqual([]);
 });

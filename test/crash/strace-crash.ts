@@ -20,6 +20,7 @@ import { SeededRandom } from '../sim/random.ts';
 import { CRASHES, type Crash, CrashStates, type IgnoredSyncs, differences, materialize } from './crash-states.ts';
 import { TRACED_CALLS, type FileChange, type TracedLife, readTrace } from './file-trace.ts';
 import { createVolumeByCommand, type ServerCommand, ServerProcess } from './server-process.ts';
+import { settleLife } from './settle-life.ts';
 import { TracedLoad } from './traced-load.ts';
 
 export interface TracedRunOptions {
@@ -105,7 +106,7 @@ export class TracedRun {
       const file = join(directory, `${name}.strace`);
       await run({ entry, dataDirectory, socketPath, settings: [...SETTINGS, `engine.log_io=${logIo}`], wrapper: straceCommand(file) });
       await whole(file);
-      lives.push(await readTrace(file, dataDirectory, lives.at(-1)?.end.at ?? 0));
+      lives.push(await settleLife(await readTrace(file, dataDirectory, lives.at(-1)?.end.at ?? 0), dataDirectory));
       await rm(file);
     };
     const serve = (kill: boolean) => async (command: ServerCommand): Promise<void> => {
