@@ -81,12 +81,10 @@ export class TracedRun {
   readonly #load: TracedLoad;
   readonly #obligations: readonly Obligation[];
   readonly #createdAt: number;
-  readonly #dataDirectory: string;
 
-  private constructor(options: TracedRunOptions, dataDirectory: string, load: TracedLoad, lives: readonly TracedLife[]) {
+  private constructor(options: TracedRunOptions, load: TracedLoad, lives: readonly TracedLife[]) {
     this.mode = options.mode;
     this.#load = load;
-    this.#dataDirectory = dataDirectory;
     this.changes = lives.flatMap((life) => life.changes);
     this.#createdAt = lives[0].end.at;
     this.#obligations = obligationsOf(load, lives);
@@ -107,6 +105,7 @@ export class TracedRun {
       await run({ entry, dataDirectory, socketPath, settings: [...SETTINGS, `engine.log_io=${logIo}`], wrapper: straceCommand(file) });
       await whole(file);
       lives.push(await settleLife(await readTrace(file, dataDirectory, lives.at(-1)?.end.at ?? 0), dataDirectory));
+      await checkFiles(lives, dataDirectory);
       await rm(file);
     };
     const serve = (kill: boolean) => async (command: ServerCommand): Promise<void> => {
@@ -125,18 +124,15 @@ export class TracedRun {
     await trace('create', (command) => createVolumeByCommand(command, { name: VOLUME, mode, sizeBytes: VOLUME_BYTES }));
     await trace('first', serve(mode !== 'async')); // what async has not written yet is no prefix that is known
     await trace('second', serve(false));
-    const run = new TracedRun(options, dataDirectory, load, lives);
-    await run.#checkTrace(lives);
+    const run = new TracedRun(options, load, lives);
+    run.#checkReplies(lives);
     return run;
   }
 
-  /** The trace must have everything: all replies, and every byte of the files. */
-  async #checkTrace(lives: readonly TracedLife[]): Promise<void> {
+  /** The trace must have everything: all replies, and (`checkFiles`) every byte of the files. */
+  #checkReplies(lives: readonly TracedLife[]): void {
     const replies = lives.reduce((sum, life) => sum + life.replies.length, 0);
     if (replies !== this.#load.promises.size) throw new Error(`the trace has ${replies} replies, the client had ${this.#load.promises.size}`);
-    const disk = new CrashStates(this.changes, 'none').atTheEnd();
-    const found = await differences(disk, '/', this.#dataDirectory);
-    if (found.length > 0) throw new Error(`the files are not what the trace says: ${found.join('; ')}`);
   }
 
   /** Recovers from `count` crash states, spread over the whole trace; `workDirectory` is emptied after each that is well. */
@@ -219,6 +215,13 @@ function obligationsOf(load: TracedLoad, lives: readonly TracedLife[]): Obligati
     if (end.how === 'exited with 0') obligations.push({ at: end.at, prefix: answered, process: true, machine: true });
   }
   return obligations;
+}
+
+/** After each life: what the model has wrong of a killed one must not first be seen in the next one, or hidden by it. */
+async function checkFiles(lives: readonly TracedLife[], dataDirectory: string): Promise<void> {
+  const disk = new CrashStates(lives.flatMap(({ changes }) => changes), 'none').atTheEnd();
+  const found = await differences(disk, '/', dataDirectory);
+  if (found.length > 0) throw new Error(`the files after life ${lives.length} are not what the trace says: ${found.join('; ')}`);
 }
 
 /** strace beside the server, not above it: a signal to the child is one to the server. */
