@@ -320,6 +320,27 @@ describe('the pool of buffers', () => {
     expect(pool.idleBytes).toBeLessThanOrEqual(MIB);
   });
 
+  test('keeps what is asked for now, not what earlier traffic left', () => {
+    const pool = new BufferPool(4 * MIB);
+    const earlier = Array.from({ length: 40 }, () => pool.take(100_000));
+    for (const buffer of earlier) pool.give(buffer);
+    const buffers = [pool.take(MIB), pool.take(MIB)];
+    for (const buffer of buffers) pool.give(buffer);
+    const again = [pool.take(MIB), pool.take(MIB)];
+    expect(again.every((buffer) => buffers.includes(buffer))).toBe(true);
+    expect(pool.idleBytes).toBeGreaterThan(MIB); // no more was dropped than had to be
+    for (const buffer of buffers) pool.give(buffer);
+    expect(pool.idleBytes).toBeLessThanOrEqual(4 * MIB);
+  });
+
+  test('drops nothing for a buffer that it could not keep at all', () => {
+    const pool = new BufferPool(MIB);
+    pool.give(pool.take(100_000));
+    const idle = pool.idleBytes;
+    pool.give(pool.take(16 * MIB));
+    expect(pool.idleBytes).toBe(idle);
+  });
+
   test('notices a buffer that is given back twice', () => {
     const pool = new BufferPool(MIB);
     const buffer = pool.take(1);
