@@ -16,6 +16,8 @@ export interface ChunkSet {
   /** Picks as in `build-chunk.ts`, in no order; the sources are `slabs`. */
   readonly picks: Uint32Array;
   readonly ranges: readonly ZeroRange[];
+  /** Bytes that the log took while the slabs were filled: more than the picks have where blocks were overwritten. */
+  readonly loggedBytes: number;
 }
 
 /**
@@ -37,14 +39,15 @@ export function setLength(sealed: readonly DirtySlab[], wanted: number, writtenL
   return length;
 }
 
-/** Makes a set of consecutive sealed slabs. */
-export function makeSet(core: VolumeCore, slabs: readonly DirtySlab[]): ChunkSet {
+/** Makes a set of consecutive sealed slabs. `endLogBytes`: what the log had taken when the next slab was opened. */
+export function makeSet(core: VolumeCore, slabs: readonly DirtySlab[], endLogBytes: number): ChunkSet {
   return {
     slabs,
     firstLsn: slabs[0].firstLsn,
     lastLsn: slabs[slabs.length - 1].lastLsn,
     picks: pickNewest(core, slabs),
     ranges: slabs.flatMap((dirty) => dirty.ranges),
+    loggedBytes: endLogBytes - slabs[0].logBytes,
   };
 }
 

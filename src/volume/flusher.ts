@@ -28,7 +28,7 @@ const SET_PART = 3 / 5;
 const LOG_PART = 5 / 8;
 const ALL_SLABS = Number.MAX_SAFE_INTEGER;
 /**
- * A set of which the log got so many times its bytes is of blocks that are written again and again: their chunks die soon, and they stay in
+ * A set for which the log took so many times its bytes is of blocks that are written again and again: their chunks die soon, and they stay in
  * memory. So they need no place in the page cache, where making and dropping it costs more than the write (128 KiB within 64 MiB: a
  * tenth more writes a second).
  */
@@ -193,7 +193,8 @@ export class Flusher {
     if (length === 0) return;
     this.#urgent = false;
     this.#busy = true;
-    const set = makeSet(this.#core, sealed.splice(0, length));
+    const slabs = sealed.splice(0, length);
+    const set = makeSet(this.#core, slabs, (sealed[0] ?? this.#writes.open)?.logBytes ?? log?.appendedBytes ?? 0);
     this.#underWay = set.slabs;
     this.#flush(set).then(
       () => this.#finished(null),
@@ -213,16 +214,12 @@ export class Flusher {
     if (oldest === undefined) return 0;
     if (this.#draining > 0 || this.#ageMs(oldest) >= settings.flushIntervalMs) return ALL_SLABS;
     // Much of the log is behind the oldest data: all goes, so that what was overwritten in between is written once.
-    if (this.#loggedSince(oldest) >= manifest.logFileBytes * manifest.logFileCount * LOG_PART) return ALL_SLABS;
+    const distance = (this.#core.logIfOpen?.appendedBytes ?? 0) - oldest.logBytes;
+    if (distance >= manifest.logFileBytes * manifest.logFileCount * LOG_PART) return ALL_SLABS;
     if (this.#urgent) return SMALL_SET_SLABS;
     const dirtyBytes = sealed.reduce((sum, { slab }) => sum + (slab === null ? 0 : arena.slabBytes), 0);
     if (dirtyBytes < settings.flushBytes || mergeSparse(this.#core, sealed, this.#writtenLsn)) return 0;
     return Math.max(SMALL_SET_SLABS, Math.floor(sealed.length * SET_PART));
-  }
-
-  /** Bytes that the log got since a slab was opened. */
-  #loggedSince(dirty: DirtySlab): number {
-    return (this.#core.logIfOpen?.appendedBytes ?? 0) - dirty.logBytes;
   }
 
   #ageMs(dirty: DirtySlab): number {
@@ -290,7 +287,7 @@ export class Flusher {
     const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
     const firstChunk = this.takeChunkNumbers(parts);
     const previousChunk = this.#core.lastChunk;
-    const isRewritten = this.#loggedSince(set.slabs[0]) >= REWRITTEN_FACTOR * sorted.length * blockSizeBytes;
+    const isRewritten = set.loggedBytes >= REWRITTEN_FACTOR * sorted.length * blockSizeBytes;
     await forEachLimited(
       Array.from({ length: parts }, (_, index) => index),
       settings.chunkConcurrency,
