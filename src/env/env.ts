@@ -33,7 +33,7 @@ export interface File {
   writeNow(parts: readonly Uint8Array[], offsetBytes: number): void;
   /** Reads until `target` is full or the file ends; returns the bytes read. */
   read(target: Uint8Array, offsetBytes: number): Promise<number>;
-  /** fdatasync: all bytes written before the call, and the length, survive a power cut when it returns. */
+  /** fdatasync: all bytes written before the call, also through mappings of the file, and the length, survive a power cut when it returns. */
   sync(): Promise<void>;
   /** The same within the turn. */
   syncNow(): void;
@@ -52,6 +52,19 @@ export type OpenMode = 'create' | 'write' | 'read' | 'direct' | 'uncached';
 /** Length, offset and memory of a write past the page cache are multiples of this: no disk has larger sectors. */
 export const DIRECT_ALIGNMENT_BYTES = 4096;
 
+/**
+ * A shared mapping of a file: what is copied into it is with the kernel as after `File.write`, and durable after the `sync` of a `File` of
+ * it. Copies and plain writes meet in the page cache and may be mixed.
+ */
+export interface Mapping {
+  /**
+   * Copies all parts, back to back, to `offsetBytes`, within the turn. The file must be that long already: memory behind its end is none, and
+   * touching it ends the process. On an error an unknown part of them is copied; `EFAULT`: the kernel has no page there, or no space for it.
+   */
+  copyNow(parts: readonly Uint8Array[], offsetBytes: number): void;
+  close(): Promise<void>;
+}
+
 /** A lock that ends with its process, however that ends. */
 export interface FileLock {
   release(): Promise<void>;
@@ -59,6 +72,8 @@ export interface FileLock {
 
 export interface FileSystem {
   open(path: string, mode: OpenMode): Promise<File>;
+  /** Maps the first `lengthBytes` of a file, which need not be there yet. Fails where that is not possible (`ENOSYS`, `ENODEV`, ...). */
+  map(path: string, lengthBytes: number): Promise<Mapping>;
   /** Names in a directory, sorted. ENOENT if it is not there. */
   list(path: string): Promise<string[]>;
   makeDirectory(path: string): Promise<void>;

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import * as fs from 'node:fs';
 import { promisify } from 'node:util';
 import { VolumeError, systemCode } from '../base/errors.ts';
-import type { File, FileLock, FileSystem, OpenMode } from './env.ts';
+import type { File, FileLock, FileSystem, Mapping, OpenMode } from './env.ts';
+import { mapFile } from './node-mapping.ts';
 
 const closeFile = promisify(fs.close);
 const openFile = promisify(fs.open);
@@ -127,6 +128,10 @@ class NodeFile implements File {
 export class NodeFileSystem implements FileSystem {
   async open(path: string, mode: OpenMode): Promise<File> {
     return new NodeFile(await openFile(path, OPEN_FLAGS[mode], 0o600), path);
+  }
+
+  map(path: string, lengthBytes: number): Promise<Mapping> {
+    return new Promise((resolve) => resolve(mapFile(path, lengthBytes)));
   }
 
   async list(path: string): Promise<string[]> {

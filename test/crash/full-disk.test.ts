@@ -1,8 +1,11 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, statfs, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { MIB } from '../../src/base/units.ts';
+import { systemCode } from '../../src/base/errors.ts';
+import { KIB, MIB } from '../../src/base/units.ts';
+import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { hasMappings } from '../support/mappings.ts';
 import { FullDisk } from './full-disk.ts';
 import { mountSmallDisk, type SmallDisk, type SmallDiskKind } from './small-disk.ts';
 
@@ -89,4 +92,30 @@ test.for(CASES)('killed while its %s is too full for a %s, a volume comes back w
   await full.writeOn(client, 0, 1);
   await client.close();
   expect(await full.stop()).toBe(0);
+});
+
+test.for(['tmpfs', 'ext4'] as const)('a copy over a hole, through a mapping of a file on a full %s, is an error and not the end of the process', async (kind, { skip }) => {
+  if (!hasMappings()) return skip('koffi is not installed');
+  const mounted = await mountSmallDisk(kind, directory, 32 * MIB);
+  if (typeof mounted === 'string') return skip(mounted);
+  disk = mounted;
+  const path = join(mounted.path, 'sparse');
+  await writeFile(path, Buffer.alloc(64 * KIB, 1));
+  await truncate(path, 16 * MIB);
+  const { bavail, bsize } = await statfs(mounted.path);
+  await writeFile(join(mounted.path, 'ballast'), Buffer.alloc(bavail * bsize - MIB));
+  const mapping = await new NodeFileSystem().map(path, 16 * MIB);
+  const part = Buffer.alloc(64 * KIB, 2);
+  mapping.copyNow([part], 0);
+  const refusals: (string | undefined)[] = [];
+  for (let offsetBytes = 64 * KIB; offsetBytes < 16 * MIB; offsetBytes += part.length) {
+    try {
+      mapping.copyNow([part], offsetBytes);
+    } catch (error) {
+      refusals.push(systemCode(error));
+    }
+  }
+  expect(refusals.length).toBeGreaterThan(200);
+  expect(new Set(refusals)).toEqual(new Set(['EFAULT']));
+  await mapping.close();
 });

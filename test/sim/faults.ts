@@ -2,6 +2,8 @@
 
 export type FileCallKind =
   | 'open'
+  | 'map'
+  | 'copy'
   | 'create'
   | 'write'
   | 'read'
@@ -23,7 +25,7 @@ export interface FileCall {
   readonly path: string;
   readonly offsetBytes: number;
   readonly lengthBytes: number;
-  /** Whether the call ends within the turn (`writeNow`, `syncNow`). */
+  /** Whether the call ends within the turn (`writeNow`, `syncNow`, `copyNow`). */
   readonly inTurn: boolean;
 }
 

@@ -3,7 +3,8 @@
  * that their order varies. A write takes its bytes when it ends: a caller that changes them in between is found out.
  * A sync covers the writes that had ended when it began.
  */
-import { DIRECT_ALIGNMENT_BYTES, type File, type FileLock, type FileSystem, type OpenMode } from '../../src/env/env.ts';
+import { assert } from '../../src/base/assert.ts';
+import { DIRECT_ALIGNMENT_BYTES, type File, type FileLock, type FileSystem, type Mapping, type OpenMode } from '../../src/env/env.ts';
 import { SystemError, type FileNode, type SimDisk } from './disk.ts';
 import type { Fault, FaultPolicy, FileCall, FileCallKind } from './faults.ts';
 import { SECTOR_BYTES } from './file-node.ts';
@@ -51,14 +52,14 @@ export class SimLocks {
 export class SimFileSystem implements FileSystem {
   readonly #options: FileSystemOptions;
   readonly #disk: SimDisk;
-  readonly #openPaths = new Map<SimFile, string>();
+  readonly #openPaths = new Map<SimFile | SimMapping, string>();
 
   constructor(options: FileSystemOptions) {
     this.#options = options;
     this.#disk = options.disk;
   }
 
-  /** Paths of the files that are open now: whoever has closed everything leaves none. */
+  /** Paths of the files that are open, or mapped, now: whoever has closed everything leaves none. */
   openPaths(): string[] {
     return [...this.#openPaths.values()];
   }
@@ -76,6 +77,14 @@ export class SimFileSystem implements FileSystem {
       if (mode === 'create' && random.chance(0.5)) attempt(() => this.#disk.createFile(path));
     };
     return this.call(mode === 'create' ? 'create' : 'open', path, 0, 0, { perform, partly });
+  }
+
+  map(path: string, lengthBytes: number): Promise<Mapping> {
+    return this.call('map', path, 0, lengthBytes, harmless(() => {
+      const mapping = new SimMapping({ owner: this, disk: this.#disk, node: this.#disk.findFile(path), path, lengthBytes });
+      this.#openPaths.set(mapping, path);
+      return mapping;
+    }));
   }
 
   list(path: string): Promise<string[]> {
@@ -122,7 +131,7 @@ export class SimFileSystem implements FileSystem {
     }));
   }
 
-  forget(file: SimFile): void {
+  forget(file: SimFile | SimMapping): void {
     this.#openPaths.delete(file);
   }
 
@@ -322,6 +331,46 @@ class SimFile implements File {
   #checkOpen(forWriting: boolean): void {
     if (!this.#open) throw new SystemError('EBADF', `${this.#options.path} is closed`);
     if (forWriting && this.#options.mode === 'read') throw new SystemError('EBADF', `${this.#options.path} is open for reading only`);
+  }
+}
+
+interface SimMappingOptions {
+  readonly owner: SimFileSystem;
+  readonly disk: SimDisk;
+  readonly node: FileNode;
+  readonly path: string;
+  readonly lengthBytes: number;
+}
+
+/**
+ * A copy into a mapping is a plain write for the disk: the page cache has it, and a power cut loses or tears its sectors until a sync. Two things
+ * differ: a process that dies within one leaves any number of its bytes, and one behind the file's end is the process's death by SIGBUS, which
+ * no engine may come to: a broken assertion ends the world.
+ */
+class SimMapping implements Mapping {
+  readonly #options: SimMappingOptions;
+  #open = true;
+
+  constructor(options: SimMappingOptions) {
+    this.#options = options;
+  }
+
+  copyNow(parts: readonly Uint8Array[], offsetBytes: number): void {
+    const { owner, disk, node, path, lengthBytes } = this.#options;
+    const endBytes = offsetBytes + lengthOf(parts);
+    assert(this.#open, `${path} is written through a mapping that is gone`);
+    assert(endBytes <= Math.min(lengthBytes, node.sizeBytes), `SIGBUS: ${path} is written through its mapping up to byte ${endBytes}, and has ${node.sizeBytes}`);
+    owner.callNow('copy', path, offsetBytes, endBytes - offsetBytes, {
+      perform: () => disk.write(node, join(parts), offsetBytes),
+      partly: (random) => disk.write(node, join(parts).subarray(0, random.between(0, endBytes - offsetBytes)), offsetBytes),
+    });
+  }
+
+  close(): Promise<void> {
+    const { owner, path } = this.#options;
+    this.#open = false;
+    owner.forget(this);
+    return owner.call('close', path, 0, 0, harmless(() => undefined));
   }
 }
 

@@ -52,7 +52,7 @@ export const COUNTS = [
 ] as const;
 export type WorldCounts = Record<(typeof COUNTS)[number], number>;
 
-const READING: ReadonlySet<FileCallKind> = new Set(['open', 'read', 'size', 'close', 'exists', 'list']);
+const READING: ReadonlySet<FileCallKind> = new Set(['open', 'map', 'read', 'size', 'close', 'exists', 'list']);
 
 export function noCounts(): WorldCounts {
   return {

@@ -45,7 +45,7 @@ const PURE_MODULES = new Set(['node:buffer', 'node:path', 'node:zlib']);
 const SERVER_MODULES = new Set(['node:net', 'node:tls', 'node:dgram', 'node:http', 'node:https', 'node:http2']);
 
 /** Files that load a package themselves, an optional one or only when it is needed: the one door of each. */
-const NATIVE_DOORS = new Set(['base/checksum.ts', 'base/lz4.ts']);
+const NATIVE_DOORS = new Set(['base/checksum.ts', 'base/lz4.ts', 'env/node-mapping.ts']);
 
 const SERVER_LEVEL = 6;
 /** Names that only the real environment, worker entries and the layers from `server` upwards may use. */

@@ -206,6 +206,66 @@ describe('a simulated process', () => {
     expect([...sizes].sort((left, right) => left - right)).toEqual([0, 512, 1024, 1100]);
   });
 
+  test('copies into a mapping as it writes: the kernel has it, and a power cut takes what was not synced', async () => {
+    const machine = new Machine();
+    const { files, process, simFiles } = machine.boot();
+    await machine.scheduler.drive(async () => {
+      const file = await files.open('/f', 'create');
+      await file.write([new Uint8Array(8192)], 0);
+      await file.sync();
+      await files.syncDirectory('/');
+      const mapping = await files.map('/f', 65_536);
+      mapping.copyNow([Uint8Array.of(1), Uint8Array.of(2)], 1000);
+      await file.sync();
+      mapping.copyNow([Uint8Array.of(3)], 1001);
+      const target = new Uint8Array(2);
+      await file.read(target, 1000);
+      expect([...target]).toEqual([1, 3]);
+      await file.close();
+      expect(simFiles.openPaths()).toEqual(['/f']);
+      await mapping.close();
+      expect(simFiles.openPaths()).toEqual([]);
+      expect(() => mapping.copyNow([Uint8Array.of(1)], 0)).toThrow(/a mapping that is gone/);
+      process.die();
+    });
+    machine.disk.cutPower({ keepsSector: () => false, tornBytes: () => 0, keepsLength: () => false, keepsName: () => false });
+    const kept = new Uint8Array(2);
+    machine.disk.findFile('/f').read(kept, 1000);
+    expect([...kept]).toEqual([1, 2]);
+  });
+
+  test.each([[8192, 1], [8000, 200], [65_535, 1]])('has broken its promises when it touches a mapping behind the end of the file, at %d for %d bytes', async (offsetBytes, lengthBytes) => {
+    const machine = new Machine();
+    const { files } = machine.boot();
+    await machine.scheduler.drive(async () => {
+      const file = await files.open('/f', 'create');
+      await file.write([new Uint8Array(8192)], 0);
+      const mapping = await files.map('/f', 65_536);
+      expect(() => mapping.copyNow([new Uint8Array(lengthBytes)], offsetBytes)).toThrow(/SIGBUS/);
+      mapping.copyNow([new Uint8Array(192)], 8000);
+    });
+  });
+
+  test('that dies within a copy leaves any part of it', async () => {
+    const ends = new Set<number>();
+    for (let seed = 0; seed < 60; seed += 1) {
+      const machine = new Machine(seed);
+      const { files, process } = machine.boot({ decide: ({ kind }) => (kind === 'copy' ? { kind: 'crash', when: 'during' } : null) });
+      await machine.scheduler.drive(async () => {
+        const file = await files.open('/f', 'create');
+        await file.write([new Uint8Array(2000)], 0);
+        const mapping = await files.map('/f', 4096);
+        mapping.copyNow([new Uint8Array(1000).fill(1)], 100);
+        await process.death;
+      });
+      const bytes = new Uint8Array(2000);
+      machine.disk.findFile('/f').read(bytes, 0);
+      ends.add(bytes.lastIndexOf(1));
+    }
+    expect(ends.size).toBeGreaterThan(30);
+    expect([...ends].every((end) => end === -1 || (end >= 100 && end < 1100))).toBe(true);
+  });
+
   test('holds a lock until it dies', async () => {
     const machine = new Machine();
     const first = machine.boot();
