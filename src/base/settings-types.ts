@@ -7,8 +7,19 @@
 export const LOG_COMPRESSIONS = ['off', 'lz4', 'auto'] as const;
 export type LogCompression = (typeof LOG_COMPRESSIONS)[number];
 
-/** How the log of a strict volume reaches the disk: a plain write and a sync, or a write past the page cache that is both. */
-export const LOG_IO_MODES = ['buffered', 'direct'] as const;
+/**
+ * How a log reaches the disk. `buffered`: plain writes and syncs. `direct`, in mode strict: writes past the page cache that are both. `mmap`:
+ * small writes are copies into a shared mapping.
+ */
+export const LOG_WAYS = ['buffered', 'direct', 'mmap'] as const;
+export type LogWay = (typeof LOG_WAYS)[number];
+
+/** What a measurement chooses between when a volume is made. */
+export const MEASURED_LOG_WAYS = ['buffered', 'direct'] as const;
+export type MeasuredLogWay = (typeof MEASURED_LOG_WAYS)[number];
+
+/** `auto`: as measured when the volume was made, and `buffered` where that was not. */
+export const LOG_IO_MODES = [...LOG_WAYS, 'auto'] as const;
 export type LogIo = (typeof LOG_IO_MODES)[number];
 
 /** Limits and policies of the volume engine. Bytes, milliseconds and counts as the names say. */

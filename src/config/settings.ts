@@ -87,7 +87,7 @@ const ENGINE: Table<EngineSettings> = {
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
   logCompress: { type: 'choice', default: 'auto', values: LOG_COMPRESSIONS, description: 'Compress the log, where that saves a tenth or more: auto does while its syncs are slow, as on a card. Not read by versions before this setting.' },
-  logIo: { type: 'choice', default: 'buffered', values: LOG_IO_MODES, description: 'Log writes in strict mode: buffered, a write and a sync; direct, one write past the page cache (O_DIRECT), where the file system can.' },
+  logIo: { type: 'choice', default: 'auto', values: LOG_IO_MODES, description: 'How the log is written: buffered, writes and syncs; direct, in mode strict one write past the page cache (O_DIRECT); mmap, small writes through a mapping; auto, buffered or direct, as measured when the volume was made.' },
   logInlineBytes: size([192 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
   logInlineSyncLatencyMs: milliseconds([0.5, 0, 1000], 'Log syncs as fast as this are done on the main thread; 0: never.'),

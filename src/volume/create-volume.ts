@@ -5,6 +5,7 @@ import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { Env } from '../env/env.ts';
 import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
+import { measureLogWay } from '../wal/measure-log.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath, parentPath } from './volume-files.ts';
 import type { CreateOptions } from './volume-info.ts';
 
@@ -18,6 +19,8 @@ export interface CreateVolumeOptions {
 
 /** A log file of a small volume is small, but holds at least some large writes. */
 const SMALLEST_LOG_FILE_BYTES = 4 * MIB;
+/** There only while a volume is made. */
+const MEASURED_FILE = '.measured';
 
 function checkOptions({ sizeBytes, blockSizeBytes }: CreateOptions): void {
   if (!isPowerOfTwo(blockSizeBytes) || blockSizeBytes < MIN_BLOCK_BYTES || blockSizeBytes > MAX_BLOCK_BYTES) {
@@ -83,6 +86,9 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
   for (const folder of [...OBJECT_FOLDERS, LOG_FOLDER]) await files.makeDirectory(`${staged}/${folder}`);
   // Empty now, grown in their first lap: a new volume is there at once.
   for (let index = 0; index < settings.logFileCount; index += 1) await (await files.open(logPath(staged, index), 'create')).close();
+  // With other settings nobody has asked for it; the volume is `buffered` should it ever be opened with `auto`.
+  const path = `${staged}/${MEASURED_FILE}`;
+  const measuredLogWay = settings.logIo === 'auto' ? await measureLogWay({ ...env, path }) : null;
   const volumeId = new Uint8Array(VOLUME_ID_BYTES);
   env.random.fill(volumeId);
   const wanted = Math.ceil((create.sizeBytes * 2) / settings.logFileCount / MIB) * MIB;
@@ -91,6 +97,7 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
     sizeBytes: create.sizeBytes,
     blockSizeBytes: create.blockSizeBytes,
     durability: create.durability,
+    measuredLogWay,
     epoch: 0,
     checkpoint: NO_CHECKPOINT,
     cut: NO_CUT,

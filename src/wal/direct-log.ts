@@ -81,6 +81,11 @@ export class DirectLog {
     return this.#extraBytes;
   }
 
+  /** Whether the file system takes such writes, as far as is known. */
+  get isInUse(): boolean {
+    return !this.#isRefused;
+  }
+
   /** Whether a segment can be written here: at the start of a life, or right behind the last one that was. A plain write in between moves on. */
   takes({ fileIndex, offsetBytes }: Segment): boolean {
     if (this.#isRefused) return false;
@@ -183,7 +188,7 @@ export class DirectLog {
 }
 
 /** A resizable ArrayBuffer begins with a page; a Buffer does not. */
-function pageAlignedMemory(bytes: number): Buffer {
+export function pageAlignedMemory(bytes: number): Buffer {
   return Buffer.from(new ArrayBuffer(bytes, { maxByteLength: bytes }));
 }
 

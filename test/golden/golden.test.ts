@@ -46,6 +46,15 @@ describe('format version 1', () => {
     expect(decodeManifest(bytesOf('manifest'), 'manifest')).toEqual(golden.MANIFEST);
   });
 
+  test('a manifest that says how the log is best written differs in one byte that was zero, and in its checksum', () => {
+    const [bytes, measured] = [bytesOf('manifest'), bytesOf('measured-manifest')];
+    expect(decodeManifest(measured, 'manifest')).toEqual(golden.MEASURED_MANIFEST);
+    expect([...bytes.keys()].filter((at) => bytes[at] !== measured[at] && at < 508)).toEqual([45]);
+    measured[45] = 3;
+    measured.writeUInt32LE(checksum(measured.subarray(0, 508)), 508);
+    expect(() => decodeManifest(measured, 'manifest')).toThrow('way 3 to write the log is not known');
+  });
+
   test('the golden log header and records decode to what was encoded', () => {
     const header = Buffer.concat([bytesOf('log-header'), Buffer.alloc(LOG_HEADER_BYTES - 72)]);
     expect(decodeLogHeader(header, { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, fileIndex: 3 })).toEqual(golden.LOG_HEADER);

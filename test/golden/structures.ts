@@ -21,7 +21,10 @@ export const MANIFEST = {
   logFileCount: 4,
   logFileBytes: 64 * 1024 * 1024,
   createdMs: 1_790_000_000_123,
+  measuredLogWay: null,
 } as const;
+/** As it is written since it says how the log is best written; versions before that take it, too. */
+export const MEASURED_MANIFEST = { ...MANIFEST, measuredLogWay: 'direct' } as const;
 
 export const LOG_HEADER = { version: LOG_VERSION.PLAIN, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3 };
 export const WRITE_RECORD = { kind: RECORD_KIND.WRITE, provisioned: false, generation: LOG_HEADER.generation, lsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, blockNumber: 2 ** 35 + 6, blockCount: 3, codec: RECORD_CODEC.NONE, storedBytes: 3 * BLOCK_BYTES, storedChecksum: 0 };
@@ -70,6 +73,7 @@ export function structures(): Map<string, Uint8Array> {
   const chunk = chunkObject();
   return new Map<string, Uint8Array>([
     ['manifest', encodeManifest(MANIFEST)],
+    ['measured-manifest', encodeManifest(MEASURED_MANIFEST)],
     ['log-header', encodeLogHeader(LOG_HEADER).subarray(0, 72)],
     ['write-record-prefix', record(WRITE_RECORD)],
     ['zero-record', record(ZERO_RECORD)],
