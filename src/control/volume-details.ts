@@ -1,11 +1,13 @@
 /** Checks what a server says of volumes: another version of it may say something else. */
 import { isDurability } from '../base/durability.ts';
+import { LOG_WAYS } from '../base/settings-types.ts';
 import type { Progress, ScrubReport } from '../volume/volume-info.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 
 type Check = (value: unknown) => boolean;
 
 const isNumber: Check = (value) => typeof value === 'number' && Number.isFinite(value);
+const isLogWay: Check = (value) => LOG_WAYS.some((way) => way === value);
 const isText: Check = (value) => typeof value === 'string';
 const isFlag: Check = (value) => typeof value === 'boolean';
 const orNull = (check: Check): Check => (value) => value === null || check(value);
@@ -25,6 +27,7 @@ const isStatus = hasMembers({
   wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),
   stats: hasMembers({}),
   failure: orNull(isText),
+  logWay: orNull(isLogWay),
   readOnly: orNull(isText),
 });
 const isDetails = hasMembers({
@@ -40,6 +43,8 @@ const isDetails = hasMembers({
   checkpointLsn: isNumber,
   logFileBytes: isNumber,
   logFileCount: isNumber,
+  logWay: isLogWay,
+  measuredLogWay: orNull(isLogWay),
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),

@@ -9,7 +9,6 @@ import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, File, FileLock } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
-import { DirectLog } from '../wal/direct-log.ts';
 import type { LogRecovery } from '../wal/log-recovery.ts';
 import { LogRing } from '../wal/log-ring.ts';
 import { LogWriter } from '../wal/log-writer.ts';
@@ -17,6 +16,7 @@ import { type CheckpointState, Checkpointer } from './checkpointer.ts';
 import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
 import { loadStored, logOptions } from './load-stored.ts';
+import { LogWriting } from './log-way.ts';
 import { replayLog } from './replay-log.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
@@ -73,7 +73,7 @@ class Opening {
   readonly #lock: FileLock;
   readonly #store: DirectoryStore;
   readonly #logFiles: File[] = [];
-  #directLog: DirectLog | null = null;
+  #logWriting: LogWriting | null = null;
   #core: VolumeCore | null = null;
   #flusher: Flusher | null = null;
   #checkpointer: Checkpointer | null = null;
@@ -104,8 +104,9 @@ class Opening {
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
     for (const key of [...oldCheckpoints, ...chunks.unused]) await this.#store.remove(key);
     await this.#keepReserve();
-    await this.#openDirectLog(manifest);
-    const log = this.#makeLog(core, flusher, recovery);
+    const logWriting = await LogWriting.open({ ...this.#options, name: this.#name, manifest, plainFiles: this.#logFiles });
+    this.#logWriting = logWriting;
+    const log = this.#makeLog(core, flusher, recovery, logWriting);
     core.log = log;
     flusher.poke();
     checkpointer.start();
@@ -121,7 +122,7 @@ class Opening {
       elapsedMs: Math.round(this.#env.clock.nowMs() - startMs),
     });
     const closeFiles = (): Promise<void> => this.#closeLogFiles();
-    return new Volume({ core, writes, flusher, checkpointer, compactor, log, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
+    return new Volume({ core, writes, flusher, checkpointer, compactor, log, logWriting, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
   }
 
   /** The first change of any file; the new epoch is durable before anything is written under it. */
@@ -156,7 +157,7 @@ class Opening {
 
   /** Closes all, also behind one that fails. */
   async #closeLogFiles(): Promise<void> {
-    const files = this.#directLog === null ? this.#logFiles : [...this.#logFiles, this.#directLog];
+    const files = this.#logWriting === null ? this.#logFiles : [...this.#logFiles, this.#logWriting];
     const results = await Promise.allSettled(files.map((file) => file.close()));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
@@ -186,14 +187,6 @@ class Opening {
     }
   }
 
-  /** In every mode: the volume may be changed to strict while it is open. */
-  async #openDirectLog({ logFileCount, logFileBytes }: Manifest): Promise<void> {
-    if (this.#options.settings.logIo !== 'direct') return;
-    const paths = Array.from({ length: logFileCount }, (_, index) => logPath(this.#options.directory, index));
-    const { files, logger } = this.#env;
-    this.#directLog = await DirectLog.open({ files, logger, volume: this.#name, paths, plainFiles: this.#logFiles, fileBytes: logFileBytes });
-  }
-
   /** From here on, records of earlier epochs behind `lsn` are dead, whatever becomes of the ones that take their places. */
   async #cutLog(core: VolumeCore, flusher: Flusher, lsn: number): Promise<void> {
     await flusher.serial.run(async () => {
@@ -203,7 +196,7 @@ class Opening {
     });
   }
 
-  #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery): LogWriter {
+  #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery, { files, direct }: LogWriting): LogWriter {
     const { manifest, settings } = core;
     const ring = new LogRing({
       fileCount: manifest.logFileCount,
@@ -214,8 +207,8 @@ class Opening {
     });
     return new LogWriter({
       clock: this.#env.clock,
-      files: this.#logFiles,
-      direct: this.#directLog,
+      files,
+      direct,
       ring,
       volumeId: manifest.volumeId,
       blockSizeBytes: manifest.blockSizeBytes,

@@ -1,5 +1,6 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
 import type { Durability } from '../base/durability.ts';
+import type { LogWay, MeasuredLogWay } from '../base/settings-types.ts';
 
 export interface CreateOptions {
   /** A multiple of the block size, at most 2^53-1. */
@@ -26,6 +27,10 @@ export interface VolumeInfo {
   readonly checkpointLsn: number;
   readonly logFileBytes: number;
   readonly logFileCount: number;
+  /** How the log is written as the settings of this process say. */
+  readonly logWay: LogWay;
+  /** The quickest way for mode strict, as measured when the volume was made; null: not measured. */
+  readonly measuredLogWay: MeasuredLogWay | null;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */
@@ -104,6 +109,8 @@ export interface VolumeStatus {
   readonly stats: VolumeStats;
   /** Why it takes no more writes until it is opened anew; null while it does. */
   readonly failure: string | null;
+  /** How the log is written: as asked for, or `buffered` where the machine cannot do that. Null: it was opened for reading alone. */
+  readonly logWay: LogWay | null;
   /** Why it was opened for reading alone; null if it was opened for writing. */
   readonly readOnly: string | null;
 }

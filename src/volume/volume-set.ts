@@ -12,6 +12,7 @@ import { hexOf } from '../format/bytes.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
+import { wantedLogWay } from './log-way.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { damageOf } from './probe-volume.ts';
@@ -108,6 +109,8 @@ export class VolumeSet implements DeviceDirectory {
       checkpointLsn: manifest.checkpoint.lastLsn,
       logFileBytes: manifest.logFileBytes,
       logFileCount: manifest.logFileCount,
+      logWay: wantedLogWay(this.#settings.logIo, manifest.measuredLogWay, manifest.durability),
+      measuredLogWay: manifest.measuredLogWay,
       storedBytes: await this.#env.files.usedBytes(directory),
       open: await this.#isOpen(name, directory),
       damage: await this.#damageOf(name, directory),

@@ -9,6 +9,7 @@ import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
 import type { Flusher } from './flusher.ts';
+import type { LogWriting } from './log-way.ts';
 import { ReadPath } from './read-path.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -22,6 +23,7 @@ export interface VolumeParts {
   readonly checkpointer: Checkpointer;
   readonly compactor: Compactor;
   readonly log: LogWriter;
+  readonly logWriting: LogWriting;
   readonly lock: FileLock;
   /** Closes the log's files. */
   readonly closeFiles: () => Promise<void>;
@@ -96,7 +98,7 @@ export class Volume implements BlockDevice {
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, readOnly: null };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), readOnly: null };
   }
 
   /**

@@ -17,10 +17,13 @@ export interface LogEvents {
   failed(error: VolumeError): void;
 }
 
+/** What the log writer needs of a file. */
+export type LogFile = Pick<File, 'write' | 'writeNow' | 'sync' | 'syncNow'>;
+
 export interface LogWriterOptions {
   readonly clock: Clock;
-  readonly files: readonly File[];
-  /** The same files for direct writes; null: every write is plain. */
+  readonly files: readonly LogFile[];
+  /** The same files for direct writes; null: no write is direct. */
   readonly direct: DirectLog | null;
   readonly ring: LogRing;
   readonly volumeId: Uint8Array;

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { DURABILITY_MODES, isDurability, type Durability } from '../../src/base/durability.ts';
+import { LOG_WAYS } from '../../src/base/settings-types.ts';
 import { MIB, parseSize } from '../../src/base/units.ts';
 import { CrashCampaign, SMALL_SETTINGS } from './campaign.ts';
 import { SeededRandom } from './random.ts';
@@ -21,6 +22,7 @@ const USAGE = `usage: make crash RUNS=200 ARGS="..."
   --depth N        requests in flight on each connection (8)
   --load-ms N      longest time before a kill (1500)
   --settings KIND  small: limits that make everything happen within a second; default: none (alternating)
+  --log-io WAYS    comma-separated: buffered, direct, mmap (all three, one after the other)
   --lives N        runs before the volumes are made anew (25)
   --data DIR       where the volumes go (the system's temporary directory)
 `;
@@ -35,6 +37,7 @@ const { values } = parseArgs({
     depth: { type: 'string', default: '8' },
     'load-ms': { type: 'string', default: '1500' },
     settings: { type: 'string', default: 'alternating' },
+    'log-io': { type: 'string', default: LOG_WAYS.join(',') },
     lives: { type: 'string', default: '25' },
     data: { type: 'string', default: tmpdir() },
     help: { type: 'boolean', default: false },
@@ -56,7 +59,9 @@ function parseModes(text: string): Durability[] {
 
 function settingsOf(kind: string, campaign: number): readonly string[] {
   if (kind !== 'small' && kind !== 'default' && kind !== 'alternating') throw new Error(`--settings ${kind}: small, default or alternating`);
-  return kind === 'small' || (kind === 'alternating' && campaign % 2 === 0) ? SMALL_SETTINGS : [];
+  const limits = kind === 'small' || (kind === 'alternating' && campaign % 2 === 0) ? SMALL_SETTINGS : [];
+  const ways = values['log-io'].split(',');
+  return [...limits, `engine.log_io=${ways[campaign % ways.length]}`];
 }
 
 async function main(): Promise<void> {

@@ -100,4 +100,10 @@ export const MUTANTS: readonly Mutant[] = [
     taste: 'usual',
     edits: [{ file: 'wal/direct-log.js', find: 'staging.copy(this.#tail, 0, used - rest, used);', replace: 'void rest;' }],
   },
+  {
+    name: 'a mapped log copies behind the end of its file',
+    invariant: 'I1',
+    taste: 'usual',
+    edits: [{ file: 'wal/mapped-log.js', find: 'endOf(parts, offsetBytes) <= this.#wholeBytes', replace: 'parts.length > 0' }],
+  },
 ];

@@ -10,6 +10,7 @@ test.each([
   ['relaxed', 'buffered'],
   ['strict', 'buffered'],
   ['strict', 'direct'],
+  ['strict', 'mmap'],
   ['batched', 'buffered'],
   ['async', 'buffered'],
 ] as const)('a volume in %s mode with a %s log survives a crash at any call of a long script', async (durability, logIo) => {

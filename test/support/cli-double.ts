@@ -24,6 +24,8 @@ export class FakeVolumes implements VolumeManager {
       checkpointLsn: 0,
       logFileBytes: 16 * 1024 * 1024,
       logFileCount: 4,
+      logWay: 'buffered',
+      measuredLogWay: null,
       storedBytes: 4096,
       open: false,
       damage: null,

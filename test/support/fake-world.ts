@@ -1,6 +1,6 @@
 /** Hand-driven stand-ins for parts of the Env: a clock that moves when it is told to, a file whose calls end when they are told to. */
 import { type Deferred, deferred } from '../../src/base/async.ts';
-import type { Clock, File, LogFields, Logger, LogLevel, Timer, Workers } from '../../src/env/env.ts';
+import type { Clock, File, LogFields, Logger, LogLevel, Mapping, Timer, Workers } from '../../src/env/env.ts';
 import { realEngine } from '../sim/real-engine.ts';
 
 export function systemError(code: string): Error {
@@ -111,7 +111,8 @@ export class FakeFile implements File {
     this.#bytes = Buffer.from(bytes);
   }
 
-  #put(parts: readonly Uint8Array[], offsetBytes: number): void {
+  /** What a write does to the page cache, without being a call. */
+  put(parts: readonly Uint8Array[], offsetBytes: number): void {
     const bytes = Buffer.concat(parts);
     const length = Math.max(this.#bytes.length, offsetBytes + bytes.length);
     const grown = Buffer.alloc(length);
@@ -129,7 +130,7 @@ export class FakeFile implements File {
 
   /** What a direct write does: to the medium, not only to the page cache. */
   putDurably(parts: readonly Uint8Array[], offsetBytes: number): void {
-    this.#put(parts, offsetBytes);
+    this.put(parts, offsetBytes);
     this.#synced = Buffer.from(this.#bytes);
   }
 
@@ -137,14 +138,14 @@ export class FakeFile implements File {
     this.calls.push('write');
     await this.#whenLet('write');
     if (this.writeError !== null) throw this.writeError;
-    this.#put(parts, offsetBytes);
+    this.put(parts, offsetBytes);
   }
 
   writeNow(parts: readonly Uint8Array[], offsetBytes: number): void {
     this.calls.push('write now');
     this.during();
     if (this.writeError !== null) throw this.writeError;
-    this.#put(parts, offsetBytes);
+    this.put(parts, offsetBytes);
   }
 
   async read(target: Uint8Array, offsetBytes: number): Promise<number> {
@@ -182,6 +183,31 @@ export class FakeFile implements File {
     call?.end.resolve();
     await settleMicrotasks();
     return call?.kind ?? null;
+  }
+}
+
+/** A mapping of a fake file. Behind the file's end it fails as the simulator's does, in no way that may be survived. */
+export class FakeMapping implements Mapping {
+  readonly #plain: FakeFile;
+  copies = 0;
+  isOpen = true;
+  /** Thrown by the next copies, until it is null again. */
+  error: Error | null = null;
+
+  constructor(plain: FakeFile) {
+    this.#plain = plain;
+  }
+
+  copyNow(parts: readonly Uint8Array[], offsetBytes: number): void {
+    this.copies += 1;
+    if (!this.isOpen || offsetBytes + Buffer.concat(parts).length > this.#plain.bytes.length) throw new Error('the process ends here');
+    if (this.error !== null) throw this.error;
+    this.#plain.put(parts, offsetBytes);
+  }
+
+  close(): Promise<void> {
+    this.isOpen = false;
+    return Promise.resolve();
   }
 }
 

@@ -6,11 +6,13 @@ import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { RECORD_KIND } from '../../src/format/log-record.ts';
 import { type LogRecovery, recoverLog } from '../../src/wal/log-recovery.ts';
 import { DirectLog } from '../../src/wal/direct-log.ts';
+import type { LogFile } from '../../src/wal/log-options.ts';
 import { type LogLife, LogRing } from '../../src/wal/log-ring.ts';
 import { LogWriter } from '../../src/wal/log-writer.ts';
+import { MappedLog } from '../../src/wal/mapped-log.ts';
 import type { Waiter } from '../../src/wal/waiters.ts';
 import { BLOCK_BYTES, pattern, smallSettings } from './engine-harness.ts';
-import { FakeDirectFile, FakeFile, ManualClock, MemoryLogger } from './fake-world.ts';
+import { FakeDirectFile, FakeFile, FakeMapping, ManualClock, MemoryLogger } from './fake-world.ts';
 
 export const VOLUME_ID = Uint8Array.from({ length: 16 }, (_, index) => index + 1);
 export const VOLUME_BLOCKS = 4096;
@@ -41,6 +43,8 @@ export interface LogOptions {
   readonly lives?: readonly LogLife[];
   readonly chunkedLsn?: number;
   readonly direct?: DirectLog;
+  /** For the writer, in place of `files`. */
+  readonly logFiles?: readonly LogFile[];
   /** What the records' blocks hold; `pattern`, which is noise, if it is not given. */
   readonly content?: Content;
 }
@@ -73,7 +77,7 @@ export class LogHarness {
     this.ring = new LogRing({ fileCount, fileBytes, epoch, lives, chunkedLsn });
     this.log = new LogWriter({
       clock: this.clock,
-      files: this.files,
+      files: options.logFiles ?? this.files,
       direct: options.direct ?? null,
       ring: this.ring,
       volumeId: VOLUME_ID,
@@ -157,6 +161,32 @@ export class DirectHarness extends LogHarness {
     this.log.submit();
     for (let i = 0; i < 200 && ended.state === 'waiting'; i += 1) await Promise.resolve();
     return ended;
+  }
+}
+
+/** A log with a mapping of each file. */
+export class MappedHarness extends LogHarness {
+  readonly mappings: readonly FakeMapping[];
+  readonly logger: MemoryLogger;
+  readonly mapped: MappedLog;
+
+  private constructor(options: LogOptions, files: readonly FakeFile[], mappings: readonly FakeMapping[], logger: MemoryLogger, mapped: MappedLog) {
+    super({ ...options, files, logFiles: mapped.files });
+    this.mappings = mappings;
+    this.logger = logger;
+    this.mapped = mapped;
+  }
+
+  /** Its files begin with `writtenBytes` each. */
+  static async make({ writtenBytes = 0, ...options }: LogOptions & { readonly writtenBytes?: number } = {}): Promise<MappedHarness> {
+    const files = Array.from({ length: options.fileCount ?? 3 }, () => new FakeFile());
+    for (const file of files) file.replace(Buffer.alloc(writtenBytes, 0xee));
+    const mappings = files.map((file) => new FakeMapping(file));
+    const logger = new MemoryLogger();
+    const map = (path: string): Promise<FakeMapping> => Promise.resolve(mappings[Number(path)]);
+    const mapped = await MappedLog.open({ files: { map }, logger, volume: 'v', paths: files.map((_, index) => String(index)), plainFiles: files, fileBytes: options.fileBytes ?? 128 * 1024 });
+    if (mapped === null) throw new Error('the fake file system refuses mappings');
+    return new MappedHarness(options, files, mappings, logger, mapped);
   }
 }
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { VolumeDetails } from '../../src/control/routes.ts';
-import type { VolumeStatus } from '../../src/volume/volume-info.ts';
+import type { VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
 import { FakeCli, NOT_ASKED } from '../support/cli-double.ts';
 import { SimMachine } from '../support/engine-harness.ts';
 
@@ -79,6 +79,14 @@ async function served(live: VolumeStatus): Promise<VolumeDetails> {
   return details;
 }
 
+/** What `show` says of the way in which the log is written. */
+async function logWrites(changes: Partial<VolumeInfo>, live: VolumeStatus | null): Promise<string | undefined> {
+  const details = { ...(await cli.volumes.describe('demo')), ...changes, live };
+  cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details) };
+  expect(await cli.run('show', 'demo')).toBe(0);
+  return /^log writes +(.*)$/m.exec(cli.out)?.[1];
+}
+
 describe('show', () => {
   test('of a volume that is served says what is at risk and what it wears', async () => {
     const live = await statusOf({
@@ -93,6 +101,13 @@ describe('show', () => {
     expect(cli.out).not.toContain('failed');
     expect(await cli.run('show', 'demo', '--json')).toBe(0);
     expect(JSON.parse(cli.out)).toEqual(details);
+  });
+
+  test('says which way the log is written, and whether that is what was asked for', async () => {
+    expect(await logWrites({ logWay: 'mmap' }, null)).toBe('mmap');
+    expect(await logWrites({ logWay: 'direct', measuredLogWay: 'direct' }, await statusOf({ logWay: 'direct' }))).toBe('direct; measured as best when the volume was made: direct');
+    expect(await logWrites({ logWay: 'mmap' }, await statusOf({ logWay: 'buffered' }))).toBe('buffered; mmap is asked for, and not possible here');
+    expect(await logWrites({ logWay: 'mmap' }, await statusOf({ logWay: null, readOnly: 'damaged' }))).toBe('mmap');
   });
 
   test('says why a volume takes no more writes', async () => {

@@ -37,6 +37,13 @@ function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus):
   ];
 }
 
+/** How the log is written now, or would be; and what else there is to say of that. */
+function describeLogWay({ logWay, measuredLogWay, live }: VolumeDetails): string {
+  const now = live?.logWay ?? logWay;
+  const refused = now === logWay ? '' : `; ${logWay} is asked for, and not possible here`;
+  return `${now}${measuredLogWay === null ? '' : `; measured as best when the volume was made: ${measuredLogWay}`}${refused}`;
+}
+
 export function describeVolume(info: VolumeDetails): string {
   const checkpoint =
     info.checkpointNumber === 0 ? 'none yet' : `${info.checkpointNumber} (up to chunk ${info.checkpointChunk}, LSN ${info.checkpointLsn})`;
@@ -48,6 +55,7 @@ export function describeVolume(info: VolumeDetails): string {
     ['durability', info.durability],
     ['stored', exactSize(info.storedBytes)],
     ['log', `${info.logFileCount} files of ${formatSize(info.logFileBytes)}`],
+    ['log writes', describeLogWay(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ['created', new Date(info.createdMs).toISOString()],
