@@ -2,7 +2,7 @@
  * Which way to write the log in mode strict is the quicker one on the disk of a new volume: small writes, each of them synced, both ways in turn,
  * over bytes that a file has had before, as the log does it. (Here 8 ms in all; direct writes are 1.2 times as fast, so it answers `buffered`.)
  */
-import { toVolumeError } from '../base/errors.ts';
+import { systemCode, toVolumeError } from '../base/errors.ts';
 import type { MeasuredLogWay } from '../base/settings-types.ts';
 import { type Clock, DIRECT_ALIGNMENT_BYTES, type File, type FileSystem, type Logger } from '../env/env.ts';
 import { pageAlignedMemory } from './direct-log.ts';
@@ -37,6 +37,7 @@ export async function measureLogWay(options: MeasureOptions): Promise<MeasuredLo
     plain = await files.open(path, 'create');
   } catch (error) {
     notMeasured(error);
+    await removeIfThere(files, path);
     return 'buffered';
   }
   let way: MeasuredLogWay = 'buffered';
@@ -51,6 +52,15 @@ export async function measureLogWay(options: MeasureOptions): Promise<MeasuredLo
     await files.remove(path);
   }
   return way;
+}
+
+/** A creation that failed may have made the file all the same. */
+async function removeIfThere(files: MeasureOptions['files'], path: string): Promise<void> {
+  try {
+    await files.remove(path);
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+  }
 }
 
 export interface LogTimes {

@@ -117,11 +117,14 @@ describe('a measurement', () => {
     disk.expectClean();
   });
 
-  test('that cannot make its file says buffered, and removes none', async () => {
+  test('that cannot make its file says buffered, and removes what the failed call may have made (simulated seed 1446)', async () => {
     const disk = new Disk(0.3, 0.1);
-    const files = { ...disk.files, open: () => Promise.reject(systemError('ENOSPC')) };
-    expect(await measureLogWay({ files, clock: disk.clock, logger: disk.logger, path: PATH })).toBe('buffered');
-    expect(disk.removed).toEqual([]);
+    const open = (): Promise<never> => Promise.reject(systemError('EIO'));
+    const measure = (files: Pick<FileSystem, 'open' | 'remove'>): ReturnType<typeof measureLogWay> => measureLogWay({ files, clock: disk.clock, logger: disk.logger, path: PATH });
+    expect(await measure({ ...disk.files, open })).toBe('buffered');
+    expect(disk.removed).toEqual([PATH]);
+    expect(await measure({ open, remove: () => Promise.reject(systemError('ENOENT')) })).toBe('buffered');
+    await expect(measure({ open, remove: () => Promise.reject(systemError('EIO')) })).rejects.toMatchObject({ code: 'EIO' });
   });
 
   test('is decided by the median: a few outliers say nothing', () => {
