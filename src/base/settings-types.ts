@@ -3,6 +3,8 @@
  * table, `config/settings.ts`, which builds these objects; nothing below `config/` has a default of its own.
  */
 
+import type { AddressRange } from './address-range.ts';
+
 /** Whether the log's records are compressed; `auto`: while the disk is slower than compressing. */
 export const LOG_COMPRESSIONS = ['off', 'lz4', 'auto'] as const;
 export type LogCompression = (typeof LOG_COMPRESSIONS)[number];
@@ -21,6 +23,10 @@ export type MeasuredLogWay = (typeof MEASURED_LOG_WAYS)[number];
 /** `auto`: as measured when the volume was made, and `buffered` where that was not. */
 export const LOG_IO_MODES = [...LOG_WAYS, 'auto'] as const;
 export type LogIo = (typeof LOG_IO_MODES)[number];
+
+/** TLS for NBD clients: never; for exports that ask for it, and whoever wants it; before anything else. */
+export const TLS_MODES = ['off', 'selective', 'forced'] as const;
+export type TlsMode = (typeof TLS_MODES)[number];
 
 /** Limits and policies of the volume engine. Bytes, milliseconds and counts as the names say. */
 export interface EngineSettings {
@@ -81,6 +87,10 @@ export interface EngineSettings {
 /** Limits of the NBD server. */
 export interface ServerSettings {
   readonly maxConnections: number;
+  /** Of those, how many from one address (IPv6: from one /64); unix sockets have none. 0: no limit of its own. */
+  readonly maxConnectionsPerAddress: number;
+  /** Clients that negotiate at a time; one more takes the place of the one that has been at it longest. */
+  readonly maxHalfOpen: number;
   /** A client must enter transmission within this time. */
   readonly handshakeTimeoutMs: number;
   /** Options one client may send. */
@@ -99,9 +109,38 @@ export interface ServerSettings {
   readonly payloadBytes: number;
   /** A client that stops in the middle of a request is dropped after this time. */
   readonly payloadTimeoutMs: number;
+  /** A client with an export that asks for nothing is closed after this time; 0: never. */
+  readonly idleTimeoutMs: number;
   /** Volume served for the export name ""; empty: the only volume there is. */
   readonly defaultExport: string;
+  readonly tls: TlsMode;
+  /** Directory of server-cert.pem, server-key.pem, ca-cert.pem and ca-crl.pem; empty: none. */
+  readonly tlsCertificates: string;
+  /** File of lines `user:hex`; empty: none. */
+  readonly tlsPskFile: string;
+  /** Whether a client must show a certificate that ca-cert.pem vouches for (or know a key of the PSK file). */
+  readonly tlsVerifyPeer: boolean;
+  readonly tlsHandshakeTimeoutMs: number;
+  /** TLS handshakes under way; others wait. */
+  readonly maxTlsHandshakes: number;
+  /** Permissions of unix sockets, octal. */
+  readonly socketMode: string;
+  /** `user`, `user:group` or `:group`, names or numbers; empty: whoever runs the server. */
+  readonly socketOwner: string;
 }
+
+/** Who may use an export, and how. */
+export interface ExportSettings {
+  readonly readOnly: boolean;
+  /** Where its clients may come from; `unix` is a unix socket. Null: from anywhere. */
+  readonly allow: readonly (AddressRange | 'unix')[] | null;
+  readonly tlsRequired: boolean;
+  /** Names of which a client must have proved one by its certificate or its key. Null: none is asked for. */
+  readonly tlsNames: readonly string[] | null;
+}
+
+/** By export name; `*` is for all that have none of their own. */
+export type ExportTable = ReadonlyMap<string, ExportSettings>;
 
 /** Every setting, grouped by who takes it. */
 export interface Settings {

@@ -52,6 +52,29 @@ const RELATIONS: readonly Relation[] = [
     problem: ({ server }) =>
       `server.max_request_bytes (${formatSize(server.maxRequestBytes)}) must not exceed server.max_reply_bytes (${formatSize(server.maxReplyBytes)})`,
   },
+  {
+    holds: ({ server }) => server.tls === 'off' || server.tlsCertificates !== '' || server.tlsPskFile !== '',
+    problem: ({ server }) => `server.tls = "${server.tls}" needs server.tls_certificates or server.tls_psk_file`,
+  },
+  {
+    // Somebody who has made certificates believes that they are used.
+    holds: ({ server }) => server.tls !== 'off' || (server.tlsCertificates === '' && server.tlsPskFile === '' && !server.tlsVerifyPeer),
+    problem: () => 'server.tls_certificates, server.tls_psk_file and server.tls_verify_peer do nothing while server.tls is "off": set it to "selective" or "forced"',
+  },
+  {
+    // Without a certificate to show or a key to know, nobody could come in; with keys alone, everybody has proved one.
+    holds: ({ server }) => !server.tlsVerifyPeer || server.tlsCertificates !== '',
+    problem: () => 'server.tls_verify_peer needs server.tls_certificates, for the ca-cert.pem in it',
+  },
+  {
+    holds: ({ server, exports }) => server.tls !== 'off' || [...exports.values()].every(({ tlsRequired }) => !tlsRequired),
+    problem: ({ exports }) => `exports.${[...exports].find(([, { tlsRequired }]) => tlsRequired)?.[0]} requires TLS, and server.tls is "off"`,
+  },
+  {
+    holds: ({ server, exports }) => server.tlsVerifyPeer || server.tlsPskFile !== '' || [...exports.values()].every(({ tlsNames }) => tlsNames === null),
+    problem: ({ exports }) =>
+      `exports.${[...exports].find(([, { tlsNames }]) => tlsNames !== null)?.[0]}.tls_names: nobody proves a name without server.tls_verify_peer or server.tls_psk_file`,
+  },
 ];
 
 /** Throws `invalid-argument` that lists every relation that does not hold. */

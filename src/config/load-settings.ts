@@ -1,10 +1,12 @@
 /** The settings from all their sources, in rising order: defaults, TOML file, environment, flags. */
 import { parse } from 'smol-toml';
 import { VolumeError } from '../base/errors.ts';
+import type { ExportTable } from '../base/settings-types.ts';
 import { checkRelations } from './cross-checks.ts';
+import { readExports } from './exports.ts';
 import { nearest } from './nearest.ts';
 import { parseSetting } from './parse-setting.ts';
-import { buildSettings, SETTINGS, type ProgramSettings } from './settings.ts';
+import { buildSettings, SETTINGS, type ProgramSettings, type SettingValue } from './settings.ts';
 
 /** Text of a TOML file and the name that messages call it by. */
 export interface TomlSource {
@@ -28,7 +30,7 @@ export interface SettingSources {
 export interface LoadedSettings {
   readonly settings: ProgramSettings;
   /** For each key that is not a default: its value, and where it came from. */
-  readonly origins: ReadonlyMap<string, { readonly value: number | string; readonly source: string }>;
+  readonly origins: ReadonlyMap<string, { readonly value: SettingValue; readonly source: string }>;
 }
 
 const ENVIRONMENT_PREFIX = 'BASALT_';
@@ -50,21 +52,22 @@ export function flagName(key: string): string {
  * key of an unknown one, and the range of a bad one.
  */
 export function loadSettings(sources: SettingSources = {}): LoadedSettings {
-  const origins = new Map<string, { value: number | string; source: string }>();
+  const origins = new Map<string, { value: SettingValue; source: string }>();
   const take = (source: string, key: string, raw: unknown): void => {
     origins.set(key, { value: parseSetting({ source, key }, raw), source });
   };
-  if (sources.toml !== undefined) readToml(sources.toml, take);
+  const exports: ExportTable = sources.toml === undefined ? new Map() : readToml(sources.toml, take);
   readEnvironment(sources.environment ?? {}, take);
   readFlags(sources.flags ?? [], take);
-  const settings = buildSettings(new Map([...origins].map(([key, { value }]) => [key, value])));
+  const settings = buildSettings(new Map([...origins].map(([key, { value }]) => [key, value])), exports);
   checkRelations(settings);
   return { settings, origins };
 }
 
 type Take = (source: string, key: string, raw: unknown) => void;
 
-function readToml({ name, text }: TomlSource, take: Take): void {
+/** Hands the settings of a file to `take`; what is said of single exports is returned. */
+function readToml({ name, text }: TomlSource, take: Take): ExportTable {
   let document: Readonly<Record<string, unknown>>;
   try {
     document = parse(text);
@@ -79,7 +82,9 @@ function readToml({ name, text }: TomlSource, take: Take): void {
       else take(name, path, value);
     }
   };
-  visit('', document);
+  const { exports, ...settings } = document;
+  visit('', settings);
+  return readExports(name, exports);
 }
 
 function isTable(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -2,7 +2,7 @@
 import { VolumeError } from '../base/errors.ts';
 import { formatSize, parseSize } from '../base/units.ts';
 import { nearest } from './nearest.ts';
-import { SETTINGS, type NumberSetting, type Setting } from './settings.ts';
+import { SETTINGS, type NumberSetting, type Setting, type SettingValue } from './settings.ts';
 
 /** Where a value was written: `basalt.toml`, `environment variable BASALT_...`, `flag --set`. Begins every message about it. */
 export interface SettingPlace {
@@ -10,7 +10,7 @@ export interface SettingPlace {
   readonly key: string;
 }
 
-function bad(place: SettingPlace, problem: string): VolumeError {
+export function bad(place: SettingPlace, problem: string): VolumeError {
   return new VolumeError('invalid-argument', `${place.source}: ${place.key}: ${problem}`, {
     context: { source: place.source, key: place.key },
   });
@@ -27,13 +27,19 @@ export function settingOf(place: SettingPlace): Setting {
  * Checks `raw` (text of a flag or variable, or a TOML value) against the table. Returns bytes, milliseconds, a count or a
  * text. Throws `invalid-argument` that names source, key, what is wrong and the range.
  */
-export function parseSetting(place: SettingPlace, raw: unknown): number | string {
+export function parseSetting(place: SettingPlace, raw: unknown): SettingValue {
   const setting = settingOf(place);
   if (setting.type === 'text') {
     if (typeof raw !== 'string') throw bad(place, `must be a text, not ${describe(raw)}`);
     if (Buffer.byteLength(raw) > setting.maxBytes) throw bad(place, `is longer than ${setting.maxBytes} bytes`);
     if (raw.includes('\0')) throw bad(place, 'contains a NUL character');
+    if (setting.form !== undefined && !new RegExp(setting.form.pattern).test(raw)) throw bad(place, `must be ${setting.form.says}, not ${JSON.stringify(raw)}`);
     return raw;
+  }
+  if (setting.type === 'flag') {
+    if (typeof raw === 'boolean') return raw;
+    if (raw !== 'true' && raw !== 'false') throw bad(place, `must be true or false, not ${typeof raw === 'string' ? JSON.stringify(raw) : describe(raw)}`);
+    return raw === 'true';
   }
   if (setting.type === 'choice') {
     if (typeof raw !== 'string' || !setting.values.includes(raw)) throw bad(place, `must be ${describeRange(setting)}, not ${typeof raw === 'string' ? JSON.stringify(raw) : describe(raw)}`);
@@ -49,7 +55,7 @@ export function parseSetting(place: SettingPlace, raw: unknown): number | string
   return value;
 }
 
-function describe(raw: unknown): string {
+export function describe(raw: unknown): string {
   if (raw instanceof Date) return 'a date';
   if (typeof raw === 'object' && raw !== null) return Array.isArray(raw) ? 'a list' : 'a table';
   return `${typeof raw} ${String(raw)}`;
@@ -84,8 +90,8 @@ const KIND: Readonly<Record<NumberSetting['type'], string>> = {
 };
 
 /** A value as people write it: `64 MiB`, `500 ms`, `2 s`, `4`; exact. */
-export function formatSetting(setting: Setting, value: number | string): string {
-  if (typeof value === 'string') return JSON.stringify(value);
+export function formatSetting(setting: Setting, value: SettingValue): string {
+  if (typeof value !== 'number') return JSON.stringify(value);
   if (setting.type === 'size') {
     const short = formatSize(value);
     return short.includes('.') ? `${value} B` : short;
@@ -100,7 +106,8 @@ function formatDuration(ms: number): string {
 
 /** `from 1 MiB to 4 GiB, a multiple of 64 KiB`. */
 export function describeRange(setting: Setting): string {
-  if (setting.type === 'text') return `at most ${setting.maxBytes} bytes`;
+  if (setting.type === 'text') return setting.form?.says ?? `at most ${setting.maxBytes} bytes`;
+  if (setting.type === 'flag') return 'true or false';
   if (setting.type === 'choice') return `one of ${setting.values.join(', ')}`;
   const range = `from ${formatSetting(setting, setting.min)} to ${formatSetting(setting, setting.max)}`;
   return setting.step > 1 ? `${range}, a multiple of ${formatSetting(setting, setting.step)}` : range;

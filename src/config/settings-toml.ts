@@ -10,9 +10,19 @@ const HEADER = `# Every setting of basalt with its default, made from the table 
 # Sizes: 4096, 64K, 512M, 10G, 1T (powers of 1024). Times: 500 or "500ms", "2s", "1min".
 `;
 
+const EXPORTS = `# Who may use an export, and how: a table for each, by its name, and "*" for all that have none of their own. A client
+# that may not see an export is told that there is none.
+#
+# [exports.NAME]
+#   read_only = true                                  # false
+#   allow = ["10.0.0.0/8", "fd00::/8", "unix"]        # where its clients may come from; "unix": unix sockets. Everywhere
+#   tls = "required"                                  # "optional"
+#   tls_names = ["alice", "host.example"]             # names of certificates (CN or DNS name) or of keys. All
+`;
+
 /** A default as TOML: sizes as text in the largest whole unit, everything else bare. */
 function tomlValue(setting: Setting): string {
-  if (setting.type === 'text' || setting.type === 'choice') return JSON.stringify(setting.default);
+  if (setting.type === 'text' || setting.type === 'choice' || setting.type === 'flag') return JSON.stringify(setting.default);
   if (setting.type !== 'size') return String(setting.default);
   const text = formatSetting(setting, setting.default);
   return `"${text.replace(/ (?:([KMGTP])iB|B)$/, '$1')}"`;
@@ -30,5 +40,6 @@ export function settingsToml(): string {
     }
     lines.push(`# ${setting.description}`, `# ${describeRange(setting)}`, `#${name} = ${tomlValue(setting)}`, '');
   }
+  lines.push(EXPORTS);
   return lines.join('\n');
 }

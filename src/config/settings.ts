@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import { type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ServerSettings, type Settings } from '../base/settings-types.ts';
+import { type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -26,6 +26,8 @@ export interface ControlSettings {
 export interface ProgramSettings extends Settings {
   readonly control: ControlSettings;
   readonly process: ProcessSettings;
+  /** From `[exports.NAME]` of the file: `exports.ts` reads them. */
+  readonly exports: ExportTable;
 }
 
 /** A number within a range. `size`: bytes. `milliseconds`: may have a fraction. `count`: whole. */
@@ -43,6 +45,15 @@ export interface TextSetting {
   readonly type: 'text';
   readonly default: string;
   readonly maxBytes: number;
+  /** What it must look like, and how that is said. */
+  readonly form?: { readonly pattern: string; readonly says: string };
+  readonly description: string;
+}
+
+/** True or false. */
+export interface FlagSetting {
+  readonly type: 'flag';
+  readonly default: boolean;
   readonly description: string;
 }
 
@@ -54,10 +65,11 @@ export interface ChoiceSetting<T extends string = string> {
   readonly description: string;
 }
 
-export type Setting = NumberSetting | TextSetting | ChoiceSetting;
+export type Setting = NumberSetting | TextSetting | ChoiceSetting | FlagSetting;
+export type SettingValue = number | string | boolean;
 
 /** One row for each property of `T`: the compiler refuses a table that lacks one. */
-type Table<T> = { readonly [K in keyof T]: T[K] extends number ? NumberSetting : T[K] extends string ? (string extends T[K] ? TextSetting : ChoiceSetting<T[K]>) : never };
+type Table<T> = { readonly [K in keyof T]: T[K] extends number ? NumberSetting : T[K] extends boolean ? FlagSetting : T[K] extends string ? (string extends T[K] ? TextSetting : ChoiceSetting<T[K]>) : never };
 
 type Numbers = readonly [defaultValue: number, min: number, max: number];
 
@@ -110,7 +122,9 @@ const ENGINE: Table<EngineSettings> = {
 };
 
 const SERVER: Table<ServerSettings> = {
-  maxConnections: count([1024, 1, 65_536], 'Client connections at a time; one more is closed at once.'),
+  maxConnections: count([1024, 1, 65_536], 'Client connections at a time; one more takes the place of one that only negotiates, or is closed at once.'),
+  maxConnectionsPerAddress: count([512, 0, 65_536], 'Of those, how many from one address (IPv6: one /64); 0: no limit of its own.'),
+  maxHalfOpen: count([128, 1, 65_536], 'Clients that negotiate at a time; one more takes the place of the one that has been at it longest.'),
   handshakeTimeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A client that has not chosen its export within this time is dropped.'),
   maxOptions: count([1024, 16, 1_048_576], 'Handshake options one client may send.'),
   maxOptionBytes: size([64 * KIB, 8 * KIB, 64 * MIB], 'Longest data of one handshake option; a longer one closes the connection.'),
@@ -120,7 +134,16 @@ const SERVER: Table<ServerSettings> = {
   maxRequestBytes: size([32 * MIB, MIB, 64 * MIB], 'Largest READ or WRITE; clients are told.', 64 * KIB),
   payloadBytes: size([64 * MIB, MIB, TIB], 'Memory for write payloads that have not arrived whole, all connections together.'),
   payloadTimeoutMs: milliseconds([60 * SECOND, 100, 24 * HOUR], 'A client that stops in the middle of a request is dropped after this time.'),
+  idleTimeoutMs: milliseconds([0, 0, 7 * 24 * HOUR], 'A client that has an export and asks for nothing is closed after this time; 0: never. The Linux kernel may be silent for days.'),
   defaultExport: { type: 'text', default: '', maxBytes: 4096, description: 'Volume served for the export name ""; empty: the only volume there is.' },
+  tls: { type: 'choice', default: 'off', values: TLS_MODES, description: 'TLS: off; selective, for exports that require it and clients that ask for it; forced, before anything else.' },
+  tlsCertificates: { type: 'text', default: '', maxBytes: 4096, description: 'Directory of server-cert.pem, server-key.pem, ca-cert.pem, ca-crl.pem (basalt pki makes one); read again at SIGHUP.' },
+  tlsPskFile: { type: 'text', default: '', maxBytes: 4096, description: 'File of pre-shared keys, lines of USER:HEX, as psktool makes it; read again at SIGHUP.' },
+  tlsVerifyPeer: { type: 'flag', default: false, description: 'Clients must show a certificate that ca-cert.pem vouches for, or know a pre-shared key.' },
+  tlsHandshakeTimeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A TLS handshake that takes longer ends its connection; an eighth of that while others wait.'),
+  maxTlsHandshakes: count([64, 1, 65_536], 'TLS handshakes at a time; others wait.'),
+  socketMode: { type: 'text', default: '0600', maxBytes: 4, form: { pattern: '^0?[0-7]{3}$', says: 'an octal mode such as 0660' }, description: 'Permissions of unix sockets; to connect takes the right to write.' },
+  socketOwner: { type: 'text', default: '', maxBytes: 256, form: { pattern: '^([^:\\s]+(:[^:\\s]+)?|:[^:\\s]+)?$', says: 'USER, USER:GROUP or :GROUP' }, description: 'Owner of unix sockets, names or numbers; empty: whoever runs the server.' },
 };
 
 const CONTROL: Table<ControlSettings> = {
@@ -149,7 +172,7 @@ export const SETTINGS: ReadonlyMap<string, Setting> = new Map(
 );
 
 /** Values by key; a key that is absent has its default. */
-export type SettingValues = ReadonlyMap<string, number | string>;
+export type SettingValues = ReadonlyMap<string, SettingValue>;
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -162,7 +185,7 @@ function keysOf<T extends object>(table: T): (keyof T & string)[] {
  * The settings objects for `values`, which must have been checked against the table (`parse-setting.ts`); the rest are
  * defaults. Relations between settings are not checked here but in `cross-checks.ts`.
  */
-export function buildSettings(values: SettingValues = new Map()): ProgramSettings {
+export function buildSettings(values: SettingValues = new Map(), exports: ExportTable = new Map()): ProgramSettings {
   const numberAt = (key: string, setting: NumberSetting): number => {
     const value = values.get(key);
     return typeof value === 'number' ? value : setting.default;
@@ -172,13 +195,27 @@ export function buildSettings(values: SettingValues = new Map()): ProgramSetting
     return typeof value === 'string' ? value : setting.default;
   };
   const choiceAt = <T extends string>(key: string, setting: ChoiceSetting<T>): T => setting.values.find((choice) => choice === values.get(key)) ?? setting.default;
-  const { defaultExport, ...serverNumbers } = SERVER;
+  const flagAt = (key: string, setting: FlagSetting): boolean => {
+    const value = values.get(key);
+    return typeof value === 'boolean' ? value : setting.default;
+  };
+  const { defaultExport, tls, tlsCertificates, tlsPskFile, tlsVerifyPeer, socketMode, socketOwner, ...serverNumbers } = SERVER;
   const { logCompress, logIo, ...engineNumbers } = ENGINE;
   return {
     engine: { ...numbersOf('engine', engineNumbers, numberAt), logCompress: choiceAt('engine.log_compress', logCompress), logIo: choiceAt('engine.log_io', logIo) },
-    server: { ...numbersOf('server', serverNumbers, numberAt), defaultExport: textAt('server.default_export', defaultExport) },
+    server: {
+      ...numbersOf('server', serverNumbers, numberAt),
+      defaultExport: textAt('server.default_export', defaultExport),
+      tls: choiceAt('server.tls', tls),
+      tlsCertificates: textAt('server.tls_certificates', tlsCertificates),
+      tlsPskFile: textAt('server.tls_psk_file', tlsPskFile),
+      tlsVerifyPeer: flagAt('server.tls_verify_peer', tlsVerifyPeer),
+      socketMode: textAt('server.socket_mode', socketMode),
+      socketOwner: textAt('server.socket_owner', socketOwner),
+    },
     control: numbersOf('control', CONTROL, numberAt),
     process: numbersOf('process', PROCESS, numberAt),
+    exports,
   };
 }
 

@@ -26,6 +26,8 @@ import {
 
 export const TEST_SETTINGS: ServerSettings = {
   maxConnections: 64,
+  maxConnectionsPerAddress: 0,
+  maxHalfOpen: 64,
   handshakeTimeoutMs: 10_000,
   maxOptions: 40,
   maxOptionBytes: 16 * 1024,
@@ -35,7 +37,16 @@ export const TEST_SETTINGS: ServerSettings = {
   maxRequestBytes: 32 * 1024 * 1024,
   payloadBytes: 64 * 1024 * 1024,
   payloadTimeoutMs: 30_000,
+  idleTimeoutMs: 0,
   defaultExport: '',
+  tls: 'off',
+  tlsCertificates: '',
+  tlsPskFile: '',
+  tlsVerifyPeer: false,
+  tlsHandshakeTimeoutMs: 10_000,
+  maxTlsHandshakes: 16,
+  socketMode: '0600',
+  socketOwner: '',
 };
 
 /** A pool whose buffers hold nothing of use before they are written and after they are given back. */

@@ -1,11 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { parseRange } from '../../src/base/address-range.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { GIB, KIB, MIB } from '../../src/base/units.ts';
 import { environmentName, flagName, loadSettings, type SettingSources } from '../../src/config/load-settings.ts';
 import { formatSetting, parseSetting } from '../../src/config/parse-setting.ts';
 import { settingsToml } from '../../src/config/settings-toml.ts';
-import { buildSettings, SETTINGS } from '../../src/config/settings.ts';
+import { buildSettings, SETTINGS, type SettingValue } from '../../src/config/settings.ts';
 
 function errorOf(action: () => unknown): VolumeError {
   try {
@@ -39,8 +40,10 @@ describe('the table', () => {
   });
 
   test('the settings objects carry the default of each row, and nothing else', () => {
-    const properties = Object.entries({ ...buildSettings() }).flatMap(([group, settings]) =>
-      Object.entries<number | string>({ ...settings }).map(([name, value]): [string, number | string] => [
+    const { exports, ...groups } = buildSettings();
+    expect(exports.size).toBe(0);
+    const properties = Object.entries(groups).flatMap(([group, settings]) =>
+      Object.entries<SettingValue>({ ...settings }).map(([name, value]): [string, SettingValue] => [
         `${group}.${name.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)}`,
         value,
       ]),
@@ -104,6 +107,64 @@ describe('sources', () => {
 
   test("the variables of the project's own tests are not settings", () => {
     expect(loadSettings({ environment: { BASALT_REQUIRE_INTEROP: '1', BASALT_SIM_SEED: '7' } }).origins.size).toBe(0);
+  });
+});
+
+describe('exports', () => {
+  const exportsOf = (text: string): unknown => Object.fromEntries(loadSettings({ toml: { name: 'a.toml', text } }).settings.exports);
+  const NOTHING = { readOnly: false, allow: null, tlsRequired: false, tlsNames: null };
+
+  test('each table says who may use an export, and what is not said is allowed', () => {
+    const text = `
+server = { tls = "selective", tls_psk_file = "keys.psk" }
+[exports."*"]
+allow = []
+[exports."größe & Co"]
+read_only = true
+[exports.demo]
+allow = ["10.0.0.0/8", "::1", "unix"]
+tls = "required"
+[exports.named]
+tls_names = ["alice", "host.example"]
+`;
+    expect(exportsOf(text)).toEqual({
+      '*': { ...NOTHING, allow: [] },
+      'größe & Co': { ...NOTHING, readOnly: true },
+      demo: { ...NOTHING, allow: [parseRange('10.0.0.0/8'), parseRange('::1'), 'unix'], tlsRequired: true },
+      named: { ...NOTHING, tlsRequired: true, tlsNames: ['alice', 'host.example'] },
+    });
+  });
+
+  test.each([
+    ['exports = 3', 'a.toml: exports: must be a table, not number 3'],
+    ['exports.demo = []', 'a.toml: exports.demo: must be a table, not a list'],
+    ['exports.demo.readonly = true', 'a.toml: exports.demo.readonly: no such setting; did you mean read_only?'],
+    ['exports."a b".read_only = "yes"', 'a.toml: exports."a b".read_only: must be true or false, not string yes'],
+    ['exports.demo.allow = "10.0.0.0/8"', 'a.toml: exports.demo.allow: must be a list of texts, not string 10.0.0.0/8'],
+    ['exports.demo.allow = [10]', 'a.toml: exports.demo.allow: must be a list of texts, and number 10 is none'],
+    ['exports.demo.allow = ["10.0.0.1/8"]', 'a.toml: exports.demo.allow: "10.0.0.1/8" is no address and no range such as 10.0.0.0/8'],
+    ['exports.demo.tls = "yes"', 'a.toml: exports.demo.tls: must be one of optional, required, not string yes'],
+    ['exports.demo.tls_names = [""]', 'a.toml: exports.demo.tls_names: must be a list of texts, and one is empty'],
+    ['exports.demo = { tls = "optional", tls_names = ["a"] }', 'a.toml: exports.demo.tls: is optional, but tls_names can only be asked for in TLS'],
+    ['exports.demo.tls = "required"', 'exports.demo requires TLS, and server.tls is "off"'],
+    ['exports.demo.tls_names = ["a"]\nserver.tls = "forced"\nserver.tls_certificates = "pki"', 'exports.demo.tls_names: nobody proves a name without server.tls_verify_peer'],
+  ])('%s is refused', (text, message) => {
+    expect(messageOf({ toml: { name: 'a.toml', text } })).toContain(message);
+  });
+});
+
+describe('TLS', () => {
+  test.each([
+    [['server.tls=forced'], 'server.tls = "forced" needs server.tls_certificates or server.tls_psk_file'],
+    [['server.tls_certificates=pki'], 'do nothing while server.tls is "off"'],
+    [['server.tls_verify_peer=true'], 'do nothing while server.tls is "off"'],
+    [['server.tls=forced', 'server.tls_psk_file=k', 'server.tls_verify_peer=true'], 'server.tls_verify_peer needs server.tls_certificates'],
+    [['server.tls=forced', 'server.tls_psk_file=k', 'server.tls_verify_peer=1'], 'server.tls_verify_peer: must be true or false, not "1"'],
+    [['server.socket_mode=rw'], 'server.socket_mode: must be an octal mode such as 0660, not "rw"'],
+    [['server.socket_owner=a:b:c'], 'server.socket_owner: must be USER, USER:GROUP or :GROUP, not "a:b:c"'],
+  ])('%j is refused', (words, message) => {
+    const flags = words.map((word) => ({ flag: '--set', key: word.slice(0, word.indexOf('=')), value: word.slice(word.indexOf('=') + 1) }));
+    expect(messageOf({ flags })).toContain(message);
   });
 });
 
