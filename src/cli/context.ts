@@ -61,8 +61,12 @@ export interface ServePlan {
   readonly directory: string;
   /** `HOST:PORT`, `[::1]:PORT`. */
   readonly addresses: readonly string[];
-  /** Paths of unix sockets. */
+  /** Paths of unix sockets, or @NAME. */
   readonly sockets: readonly string[];
+  /** Descriptors of sockets that listen already. */
+  readonly activated: readonly number[];
+  /** One client, on standard input, and nobody else. */
+  readonly stdio: boolean;
   readonly logLevel: LogLevel;
   readonly json: boolean;
   readonly settings: ProgramSettings;
@@ -80,6 +84,8 @@ export interface CliContext {
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;
+  /** Descriptors of the sockets that systemd has opened for this process; the variables that say so are gone afterwards. */
+  takeActivation(): readonly number[];
 }
 
 /** Exit codes, as the README documents them. */

@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import { takeActivation } from '../server/activation.ts';
 import { runCli } from './program.ts';
 import { createTerminal } from './terminal.ts';
 
@@ -28,6 +29,7 @@ const context: CliContext = {
   terminal,
   environment: process.env,
   readFile: readConfigFile,
+  takeActivation: () => takeActivation(process.env, process.pid),
   async openVolumes(options: OpenVolumesOptions): Promise<VolumeManager> {
     const { openVolumes } = await import('./open-volumes.ts');
     return openVolumes(options, terminal);

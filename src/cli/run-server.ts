@@ -7,10 +7,13 @@ import type { ControlTargets, ServerInfo } from '../control/routes.ts';
 import { ControlSocket } from '../control/socket-file.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import type { Env, Logger } from '../env/env.ts';
-import { parseTcpAddress, type ListenAddress, type ListenerInfo } from '../server/listener.ts';
+import { parseSocketPath, parseTcpAddress, type ListenAddress, type ListenerInfo } from '../server/listener.ts';
 import { NbdServer } from '../server/nbd-server.ts';
+import { openStdin } from '../server/stdin-socket.ts';
+import { TlsCredentials, validityProblem } from '../server/tls-credentials.ts';
 import { VolumeSet } from '../volume/volume-set.ts';
 import { EXIT, type ServePlan, type Terminal } from './context.ts';
+import { checkStdio, isClientOnStderr } from './stdio.ts';
 import { listenForStop } from './stop-signal.ts';
 
 function formatListener(info: ListenerInfo, json: boolean): string {
@@ -51,25 +54,67 @@ async function startControl(plan: ServePlan, env: Env, targets: ControlTargets):
   }
 }
 
+/** Reads certificates and keys; a certificate that clients will not take is served all the same: this machine's clock may be wrong. */
+async function loadCredentials({ settings: { server } }: ServePlan, { clock, logger }: Env): Promise<TlsCredentials | null> {
+  if (server.tls === 'off') return null;
+  const credentials = await TlsCredentials.load(server);
+  const problem = validityProblem(credentials.current.certificate, clock.wallMs());
+  if (problem !== null) logger.log('warn', 'tls-certificate', { message: `server-cert.pem ${problem}` });
+  return credentials;
+}
+
+/** At SIGHUP certificates and keys are read again: for new connections, if they are good. Returns what ends that. */
+function reloadOnHangup(credentials: TlsCredentials | null, { clock, logger }: Env): () => void {
+  // Without TLS the signal means what it always does: the terminal is gone.
+  if (credentials === null) return () => undefined;
+  const reload = (): void => {
+    credentials.reload(clock.wallMs()).then(
+      () => logger.log('info', 'tls-reloaded', {}),
+      (error: unknown) => logger.log('error', 'tls-not-reloaded', { error }),
+    );
+  };
+  process.on('SIGHUP', reload);
+  return () => process.off('SIGHUP', reload);
+}
+
+function addressesOf({ addresses, sockets, activated }: ServePlan): readonly ListenAddress[] {
+  return [...addresses.map(parseTcpAddress), ...sockets.map(parseSocketPath), ...activated.map((fd) => ({ kind: 'fd', fd }) as const)];
+}
+
+/** How it ends: by a signal; with `--stdio`, when its client has gone. */
+async function untilEnd(plan: ServePlan, server: NbdServer, signal: Promise<string>): Promise<string> {
+  if (!plan.stdio) return signal;
+  return Promise.race([signal, server.serve(openStdin(), 'stdio').then(() => 'client left')]);
+}
+
 /**
  * Serves `plan.directory` until SIGINT or SIGTERM, then refuses new requests, finishes those in flight, flushes and closes.
  * Resolves with the exit code: 0, or 1 when closing failed. Rejects when it could not start; then nothing runs any more.
  */
 export async function runServer(plan: ServePlan, terminal: Terminal): Promise<number> {
-  const addresses: ListenAddress[] = [...plan.addresses.map(parseTcpAddress), ...plan.sockets.map((path) => ({ kind: 'unix', path }) as const)];
+  if (plan.stdio) checkStdio();
+  if (!plan.stdio || !isClientOnStderr()) return serve(plan, terminal);
+  // Whatever is said would be said to the client.
+  return serve(plan, { ...terminal, error: () => undefined }).catch(() => EXIT.failure);
+}
+
+async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
+  const addresses = addressesOf(plan);
   const logger = createJsonLogger(plan.logLevel, (line) => terminal.error(line));
   endOnBug(logger);
   const env = createNodeEnv({ logger, workerEntry: workerEntry(), workerThreads: plan.settings.process.workerThreads });
   if (!(await env.files.exists(plan.directory))) {
     throw new VolumeError('not-found', `directory ${plan.directory} is not there; basalt create makes it with its first volume, --data names another`);
   }
+  const credentials = await loadCredentials(plan, env);
   const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine });
-  const server = new NbdServer({ directory: volumes, settings: plan.settings.server, logger });
+  const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger });
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();
-  const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount });
+  const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount, halfOpen: server.halfOpenCount, clients: { ...server.counts } });
   const control = await startControl(plan, env, { volumes, server: info });
   const running = { server, control, volumes, env };
+  const endReloads = reloadOnHangup(credentials, env);
   const stop = listenForStop((signal) => logger.log('warn', 'stopped-at-once', { signal }));
   try {
     const names = (await volumes.list()).map(({ name }) => name);
@@ -84,9 +129,10 @@ export async function runServer(plan: ServePlan, terminal: Terminal): Promise<nu
     stop.dispose();
     throw error;
   }
-  const signal = await stop.signal;
+  const signal = await untilEnd(plan, server, stop.signal);
   const { stopGraceMs } = plan.settings.process;
   logger.log('info', 'stopping', { signal, connections: server.connectionCount, graceMs: stopGraceMs });
+  endReloads();
   try {
     await end(running, stopGraceMs);
   } catch (error) {

@@ -16,6 +16,18 @@ export interface ControlledVolumes {
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
 }
 
+/** How many clients met which end; the server counts them. */
+export interface ClientCounts {
+  readonly accepted: number;
+  readonly turnedAway: number;
+  readonly displaced: number;
+  readonly handshakeTimeouts: number;
+  readonly refused: number;
+  readonly secured: number;
+  readonly tlsFailed: number;
+  readonly idle: number;
+}
+
 /** What the process that serves says of itself. */
 export interface ServerInfo {
   readonly apiVersion: 1;
@@ -27,6 +39,10 @@ export interface ServerInfo {
   readonly listeners: readonly string[];
   /** NBD clients that are connected. */
   readonly connections: number;
+  /** Of those, how many have no export yet. */
+  readonly halfOpen: number;
+  /** What became of clients since the server began. */
+  readonly clients: ClientCounts;
 }
 
 /** A volume, with what only the process that has it open can say; null if it is not open. */

@@ -1,11 +1,15 @@
-/** One client: its socket, its session, and what is logged about them. */
+/** One client: its socket, its session (a new one once TLS stands), and what is logged about them. */
 import type net from 'node:net';
 import { KIB } from '../base/units.ts';
 import type { Logger, LogLevel } from '../env/env.ts';
 import type { SessionEvent, SessionHost, SessionResources } from '../session/host.ts';
 import type { ReplyBatch } from '../session/reply-queue.ts';
 import { Session } from '../session/session.ts';
-import { openTransport, type ReceivePath, type Transport } from './transport.ts';
+import { addressOf, type ExportAccess } from './access.ts';
+import type { ServerCounts } from './counts.ts';
+import type { TlsCredentials } from './tls-credentials.ts';
+import { beginTls, type SecuredSocket, type TlsGate, type TlsTicket } from './tls-handshake.ts';
+import { openSecured, openTransport, type ReceivePath, type Transport } from './transport.ts';
 
 /** A client in the middle of a request gets on if it sends this much between two looks, or ends the request. */
 const PROGRESS_BYTES = 64 * KIB;
@@ -16,6 +20,7 @@ const LOGGED_FAILURES = 10;
 const LOGGED_FAILURE_INTERVAL = 1000;
 /** How long the event loop stays awake for a client that takes its replies. */
 const AWAKE_MS = 0.3;
+const LEFT = 'client left';
 /** When TCP asks a silent peer whether it is still there. */
 const KEEP_ALIVE_MS = 60_000;
 
@@ -26,20 +31,38 @@ export interface ConnectionOptions {
   readonly resources: SessionResources;
   readonly receivePath: ReceivePath;
   readonly logger: Logger;
+  readonly access: ExportAccess;
+  readonly tls: ConnectionTls | null;
+  readonly counts: ServerCounts;
+  /** The client has an export, and is no longer one of those that negotiate. */
+  readonly onNegotiated: (connection: Connection) => void;
   /** The socket is closed and the session has given everything back. */
   readonly onEnded: (connection: Connection) => void;
 }
 
+/** What TLS is made with; null on a server without. */
+export interface ConnectionTls {
+  readonly credentials: TlsCredentials;
+  readonly gate: TlsGate;
+}
+
 export class Connection implements SessionHost {
-  readonly session: Session;
+  /** Of its address; null for a unix socket. */
+  readonly address: Uint8Array | null;
   readonly #options: ConnectionOptions;
-  readonly #transport: Transport;
   readonly #peer: string;
+  #session: Session;
+  #transport: Transport;
+  /** The client's flags while TLS begins. */
+  #securingFlags: number | null = null;
+  #tlsTicket: TlsTicket | null = null;
+  #tlsTimer: NodeJS.Timeout | null = null;
   readonly #unsent: ReplyBatch[] = [];
   readonly #onSent = (): void => {
     if (this.#awakeSinceMs > 0) this.#awakeSinceMs = performance.now();
     const batch = this.#unsent.shift();
-    if (batch !== undefined) this.session.sent(batch);
+    if (batch !== undefined) this.#session.sent(batch);
+    if (this.#securingFlags !== null) this.#queueForTls();
   };
   /** When the kernel last took a batch, or was given one that it did not take at once; 0: nobody stays awake for it. */
   #awakeSinceMs = 0;
@@ -47,10 +70,15 @@ export class Connection implements SessionHost {
     if (this.#unsent.length > 0 && performance.now() - this.#awakeSinceMs < AWAKE_MS) setImmediate(this.#look);
     else this.#awakeSinceMs = 0;
   };
-  readonly #runDeferred = (): void => this.session.deferred();
+  readonly #runDeferred = (): void => this.#session.deferred();
+  readonly #listeners = {
+    end: (): void => this.#onInputEnded(),
+    error: (error: Error): void => this.#onError(error),
+    close: (): void => this.#onClosed(),
+  };
   #handshakeTimer: NodeJS.Timeout | null = null;
   #lingerTimer: NodeJS.Timeout | null = null;
-  #reason = 'client left';
+  #reason = LEFT;
   #exportName = '';
   #inputEnded = false;
   #closed = false;
@@ -61,27 +89,41 @@ export class Connection implements SessionHost {
   #stalledMs = 0;
   #takenBytes = 0;
   #untakenMs = 0;
+  #idleMs = 0;
+  #idleRequests = 0;
 
   constructor(options: ConnectionOptions) {
     this.#options = options;
     const { accepted, resources } = options;
     this.#peer = accepted.remoteAddress === undefined ? 'unix' : `${accepted.remoteAddress} ${accepted.remotePort}`;
-    this.session = new Session(resources, this);
-    this.#transport = openTransport(accepted, this.session, options.receivePath);
+    this.address = addressOf(accepted.remoteAddress);
+    this.#session = new Session(resources, this, options.access.clientOf({ address: this.address, secured: null }));
+    this.#transport = openTransport(accepted, this.#session, options.receivePath);
     const { socket } = this.#transport;
-    socket.on('end', () => this.#onInputEnded());
-    socket.on('error', (error) => this.#onError(error));
-    socket.on('close', () => this.#onClosed());
+    this.#listenTo(socket);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
     this.#startHandshakeTimer();
     this.#log('info', 'client-connected', { receivePath: this.#transport.path });
-    this.session.start();
+    this.#session.start();
+  }
+
+  get session(): Session {
+    return this.#session;
+  }
+
+  /** Whether the client could have got on and has not: it may be dropped for another one. */
+  get onlyNegotiates(): boolean {
+    return !this.#session.inTransmission && !this.#session.looksForVolume;
+  }
+
+  #listenTo(socket: net.Socket): void {
+    for (const [event, listener] of Object.entries(this.#listeners)) socket.on(event, listener);
   }
 
   /** Cuts the connection off. */
   drop(reason: string): void {
-    if (this.#closed) return;
+    if (this.#closed || this.#transport.socket.destroyed) return;
     this.#reason = reason;
     this.#transport.socket.destroy();
   }
@@ -89,7 +131,8 @@ export class Connection implements SessionHost {
   /** Looks whether the client still gets on; called every `intervalMs`. */
   checkProgress(intervalMs: number): void {
     this.#checkReplies(intervalMs);
-    const { receivedBytes, counters, awaitsRest, usesPayloadMemory } = this.session;
+    this.#checkIdleness(intervalMs);
+    const { receivedBytes, counters, awaitsRest, usesPayloadMemory } = this.#session;
     const gotOn = counters.requestCount !== this.#progressRequests || receivedBytes - this.#progressBytes >= PROGRESS_BYTES;
     if (!awaitsRest || gotOn) {
       this.#progressBytes = receivedBytes;
@@ -104,10 +147,24 @@ export class Connection implements SessionHost {
     if (this.#stalledMs >= limitMs) this.drop('stopped in the middle of a request');
   }
 
+  #checkIdleness(intervalMs: number): void {
+    const { idleTimeoutMs } = this.#options.resources.settings;
+    const { counters, asksForNothing } = this.#session;
+    if (idleTimeoutMs === 0 || !asksForNothing || this.#unsent.length > 0 || counters.requestCount !== this.#idleRequests) {
+      this.#idleRequests = counters.requestCount;
+      this.#idleMs = 0;
+      return;
+    }
+    this.#idleMs += intervalMs;
+    if (this.#idleMs < idleTimeoutMs) return;
+    this.#options.counts.idle += 1;
+    this.drop('asked for nothing');
+  }
+
   /** Replies that a client does not take are its own affair, until others wait for the memory. */
   #checkReplies(intervalMs: number): void {
     const { settings, replyBudget } = this.#options.resources;
-    const { sentBytes } = this.session;
+    const { sentBytes } = this.#session;
     if (this.#unsent.length === 0 || sentBytes !== this.#takenBytes || !replyBudget.contended) {
       this.#takenBytes = sentBytes;
       this.#untakenMs = 0;
@@ -165,7 +222,60 @@ export class Connection implements SessionHost {
     }
   }
 
+  startTls(clientFlags: number): void {
+    this.#securingFlags = clientFlags;
+    if (!this.#transport.stopReading()) {
+      this.#log('warn', 'client-protocol-error', { message: 'data behind NBD_OPT_STARTTLS, before TLS has begun' });
+      this.drop('protocol error');
+    }
+  }
+
+  /** Once the client has been told to begin. */
+  #queueForTls(): void {
+    const { tls, resources } = this.#options;
+    if (this.#closed || tls === null || this.#tlsTicket !== null || this.#unsent.length > 0) return;
+    const { socket } = this.#transport;
+    this.#tlsTicket = tls.gate.enter(() => {
+      this.#tlsTimer = tlsTimer(resources.settings.tlsHandshakeTimeoutMs, tls.gate, () => this.drop('TLS handshake timeout'));
+      beginTls(socket, tls.credentials.current, {
+        secured: (secured) => this.#onSecured(secured),
+        failed: (message) => {
+          this.#options.counts.tlsFailed += 1;
+          this.#log('warn', 'tls-failed', { message });
+          this.drop('TLS handshake failed');
+        },
+      });
+    });
+  }
+
+  /** A new session over the secured socket: of the old one nothing is left but the client's flags. */
+  #onSecured({ socket, names, protocol, cipher }: SecuredSocket): void {
+    const { access, resources, counts } = this.#options;
+    const clientFlags = this.#securingFlags;
+    if (this.#closed || clientFlags === null) return;
+    this.#endTls();
+    counts.secured += 1;
+    const raw = this.#transport.socket;
+    for (const [event, listener] of Object.entries(this.#listeners)) raw.off(event, listener);
+    raw.on('error', () => undefined); // told again by the secured one
+    this.#session = new Session(resources, this, access.clientOf({ address: this.address, secured: { clientFlags, names } }));
+    this.#transport = openSecured(socket, this.#session);
+    this.#listenTo(socket);
+    this.#progressBytes = 0;
+    this.#log('info', 'client-secured', { protocol, cipher, names });
+  }
+
+  #endTls(): void {
+    this.#securingFlags = null;
+    this.#tlsTicket?.leave();
+    this.#tlsTicket = null;
+    if (this.#tlsTimer !== null) clearInterval(this.#tlsTimer);
+    this.#tlsTimer = null;
+  }
+
   released(): void {
+    // The one before TLS is followed by another.
+    if (this.#securingFlags !== null) return;
     this.#released = true;
     this.#endWhenDone();
   }
@@ -174,6 +284,7 @@ export class Connection implements SessionHost {
     switch (event.kind) {
       case 'negotiated':
         this.#clearHandshakeTimer();
+        this.#options.onNegotiated(this);
         this.#exportName = event.exportName;
         this.#log('info', 'client-negotiated', { export: event.exportName, sizeBytes: event.sizeBytes, readOnly: event.readOnly });
         break;
@@ -185,7 +296,8 @@ export class Connection implements SessionHost {
         this.#startHandshakeTimer();
         break;
       case 'export-refused':
-        this.#log('warn', 'client-refused', { export: event.exportName, code: event.error.code, message: event.error.message });
+        this.#options.counts.refused += 1;
+        this.#log('warn', 'client-refused', { export: event.exportName, code: event.error.code, message: event.error.message, ...event.error.context });
         break;
       case 'protocol-error':
         this.#reason = 'protocol error';
@@ -218,22 +330,32 @@ export class Connection implements SessionHost {
 
   #onInputEnded(): void {
     this.#inputEnded = true;
-    this.session.inputEnded();
+    this.#session.inputEnded();
   }
 
   #onClosed(): void {
     this.#closed = true;
     this.#clearHandshakeTimer();
+    if (this.#securingFlags !== null) {
+      this.#released = true; // its session is over already
+      if (this.#reason === LEFT) this.#reason = 'TLS handshake failed';
+    }
+    this.#endTls();
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer);
-    for (const batch of this.#unsent.splice(0)) this.session.sent(batch);
-    this.#log('info', 'client-disconnected', { reason: this.#reason, export: this.#exportName, ...countersOf(this.session) });
-    this.session.disconnected();
+    for (const batch of this.#unsent.splice(0)) this.#session.sent(batch);
+    this.#log('info', 'client-disconnected', { reason: this.#reason, export: this.#exportName, ...countersOf(this.#session) });
+    this.#session.disconnected();
     this.#endWhenDone();
   }
 
   #startHandshakeTimer(): void {
     if (this.#closed) return;
-    this.#handshakeTimer = setTimeout(() => this.drop('handshake timeout'), this.#options.resources.settings.handshakeTimeoutMs).unref();
+    this.#handshakeTimer = setTimeout(() => this.#onHandshakeTimeout(), this.#options.resources.settings.handshakeTimeoutMs).unref();
+  }
+
+  #onHandshakeTimeout(): void {
+    this.#options.counts.handshakeTimeouts += 1;
+    this.drop('handshake timeout');
   }
 
   #clearHandshakeTimer(): void {
@@ -244,6 +366,15 @@ export class Connection implements SessionHost {
   #endWhenDone(): void {
     if (this.#closed && this.#released) this.#options.onEnded(this);
   }
+}
+
+/** Ends a handshake that takes too long: an eighth of the time is enough for that while others wait for its place. */
+function tlsTimer(timeoutMs: number, gate: TlsGate, onTimeout: () => void): NodeJS.Timeout {
+  let ticks = 0;
+  return setInterval(() => {
+    ticks += 1;
+    if (ticks >= CONTENDED_SHARE || gate.contended) onTimeout();
+  }, timeoutMs / CONTENDED_SHARE).unref();
 }
 
 function countersOf({ counters }: Session): { requestCount: number; readBytes: number; writtenBytes: number } {

@@ -20,11 +20,13 @@ export const RECEIVE_PATHS = ['onread', 'stream'] as const;
 export type ReceivePath = (typeof RECEIVE_PATHS)[number];
 
 export interface Transport {
-  readonly path: ReceivePath;
+  readonly path: ReceivePath | 'tls';
   /** The socket to send on, and to listen to for 'end', 'error' and 'close'. Its other direction may be open when one has ended. */
   readonly socket: net.Socket;
   /** Reads on, after the receiver did not want input for a while. */
   resumeReading(): void;
+  /** Reads no more, for good. False: bytes have been read that the receiver has not had. */
+  stopReading(): boolean;
 }
 
 /** Starts to read an accepted, paused socket. Falls back to `stream` when the handle cannot be had. */
@@ -49,7 +51,12 @@ function openOnread(handle: object, receiver: Receiver): Transport {
     },
   };
   const socket = new net.Socket(options);
-  return { path: 'onread', socket, resumeReading: () => void socket.resume() };
+  return { path: 'onread', socket, resumeReading: () => void socket.resume(), stopReading: () => true };
+}
+
+/** Reads a socket that TLS stands on. Node lets nobody choose the buffer of one that is accepted. */
+export function openSecured(socket: net.Socket, receiver: Receiver): Transport {
+  return { ...openStream(socket, receiver), path: 'tls' };
 }
 
 function openStream(socket: net.Socket, receiver: Receiver): Transport {
@@ -75,5 +82,10 @@ function openStream(socket: net.Socket, receiver: Receiver): Transport {
   };
   socket.on('data', deliver);
   socket.resume();
-  return { path: 'stream', socket, resumeReading };
+  const stopReading = (): boolean => {
+    socket.off('data', deliver);
+    socket.pause();
+    return held === null;
+  };
+  return { path: 'stream', socket, resumeReading, stopReading };
 }

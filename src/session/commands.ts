@@ -22,18 +22,23 @@ import {
   NBD_FLAG_SEND_TRIM,
   NBD_FLAG_SEND_WRITE_ZEROES,
 } from '../protocol/constants.ts';
-import type { BlockDevice } from '../volume/block-device.ts';
 
 /** Payloads up to this are skipped when they are larger than a WRITE may be; a client that sends more has lost its way. */
 export const SKIPPED_PAYLOAD_BYTES_MAX = 64 * 1024 * 1024;
+
+/** What of an export bounds the requests of one client. */
+export interface Bounds {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+}
 
 /**
  * What an export can do. FLUSH and FUA of one connection cover the writes of all others, because all of them share one BlockDevice:
  * that is what CAN_MULTI_CONN promises.
  */
-export function transmissionFlagsOf(device: BlockDevice): number {
+export function transmissionFlagsOf({ readOnly }: Pick<Bounds, 'readOnly'>): number {
   const always = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
-  if (device.readOnly) return always | NBD_FLAG_READ_ONLY;
+  if (readOnly) return always | NBD_FLAG_READ_ONLY;
   return always | NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
 }
 
@@ -58,7 +63,7 @@ function flagsAllowed(command: number): number {
  * it open, and it is a mistake of the client more often than not. The offset and length of a FLUSH mean nothing and are ignored.
  */
 export function refusalOf(
-  device: BlockDevice,
+  bounds: Bounds,
   command: number,
   flags: number,
   offsetBytes: number,
@@ -69,9 +74,9 @@ export function refusalOf(
   if (allowed < 0 || (flags & ~allowed) !== 0) return NBD_EINVAL;
   if (command === NBD_CMD_FLUSH) return 0;
   const writes = command === NBD_CMD_WRITE || command === NBD_CMD_WRITE_ZEROES;
-  if (device.readOnly && (writes || command === NBD_CMD_TRIM)) return NBD_EPERM;
+  if (bounds.readOnly && (writes || command === NBD_CMD_TRIM)) return NBD_EPERM;
   if (lengthBytes === 0) return NBD_EINVAL;
   if ((command === NBD_CMD_READ || command === NBD_CMD_WRITE) && lengthBytes > maxRequestBytes) return NBD_EINVAL;
-  if (lengthBytes > device.sizeBytes - offsetBytes) return writes ? NBD_ENOSPC : NBD_EINVAL;
+  if (lengthBytes > bounds.sizeBytes - offsetBytes) return writes ? NBD_ENOSPC : NBD_EINVAL;
   return 0;
 }

@@ -5,7 +5,7 @@
  * Every option is read whole before it is answered, so that the stream stays in sync whatever it was. Listing and opening volumes
  * takes time: meanwhile `parse` returns BLOCKED and what the client sends is kept.
  */
-import { VolumeError } from '../base/errors.ts';
+import { type ErrorContext, VolumeError } from '../base/errors.ts';
 import {
   DEFAULT_PREFERRED_BLOCK_BYTES,
   NBD_FLAG_C_FIXED_NEWSTYLE,
@@ -18,9 +18,12 @@ import {
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
+  NBD_OPT_STARTTLS,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_PLATFORM,
+  NBD_REP_ERR_POLICY,
   NBD_REP_ERR_SHUTDOWN,
+  NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
 } from '../protocol/constants.ts';
@@ -42,17 +45,18 @@ import {
   optionCode,
   optionDataBytes,
 } from '../protocol/negotiation.ts';
-import type { BlockDevice } from '../volume/block-device.ts';
+import type { BlockDevice, DeviceSummary } from '../volume/block-device.ts';
 import { transmissionFlagsOf } from './commands.ts';
-import { BLOCKED, BROKEN, LEAVING, type SessionEvent, type SessionResources } from './host.ts';
+import { BLOCKED, BROKEN, LEAVING, SECURING, type SessionClient, type SessionEvent, type SessionResources } from './host.ts';
 import type { InputWindow } from './input-window.ts';
 import type { ReplyQueue } from './reply-queue.ts';
 
 export interface HandshakeOptions {
   readonly resources: SessionResources;
+  readonly client: SessionClient;
   readonly replies: ReplyQueue;
   /** The device is the caller's from now on; transmission begins behind what is in the reply queue. */
-  readonly negotiated: (device: BlockDevice) => void;
+  readonly negotiated: (device: BlockDevice, readOnly: boolean) => void;
   /** EXPORT_NAME cannot say no: the connection is to be closed. */
   readonly refused: () => void;
   /** Asks for a turn. */
@@ -64,11 +68,14 @@ export interface HandshakeOptions {
 interface Opened {
   readonly name: string;
   readonly device: BlockDevice;
+  /** By itself, or for this client. */
+  readonly readOnly: boolean;
   readonly description: string;
 }
 
 export class Handshake {
   readonly #resources: SessionResources;
+  readonly #client: SessionClient;
   readonly #replies: ReplyQueue;
   readonly #options: HandshakeOptions;
   #flagsRead = false;
@@ -82,7 +89,14 @@ export class Handshake {
   constructor(options: HandshakeOptions) {
     this.#options = options;
     this.#resources = options.resources;
+    this.#client = options.client;
+    if (options.client.securedFlags !== null) this.#takeFlags(options.client.securedFlags);
     this.#replies = options.replies;
+  }
+
+  /** What the client has said in its flags; they are known once it has sent an option. */
+  get clientFlags(): number {
+    return (this.#fixedNewstyle ? NBD_FLAG_C_FIXED_NEWSTYLE : 0) | (this.#noZeroes ? NBD_FLAG_C_NO_ZEROES : 0);
   }
 
   /** Whether a volume is being listed or opened for this connection. */
@@ -100,7 +114,7 @@ export class Handshake {
     this.#gone = true;
   }
 
-  /** Consumes options; returns how many bytes the next one takes, or BLOCKED, LEAVING or BROKEN. */
+  /** Consumes options; returns how many bytes the next one takes, or BLOCKED, LEAVING, SECURING or BROKEN. */
   parse(window: InputWindow): number {
     for (;;) {
       const have = window.end - window.start;
@@ -120,8 +134,16 @@ export class Handshake {
       window.start += totalBytes;
       this.#optionCount += 1;
       const outcome = this.#answer(optionCode(bytes, start), bytes.subarray(start + OPTION_HEADER_BYTES, start + totalBytes));
+      if (outcome === SECURING) return this.#startTls(window);
       if (outcome !== 0) return outcome;
     }
+  }
+
+  /** What a client sends behind STARTTLS before it has the answer was said in the open, perhaps by somebody else: it is never looked at. */
+  #startTls(window: InputWindow): number {
+    if (window.end > window.start) return this.#broken('data behind NBD_OPT_STARTTLS, before TLS has begun');
+    this.#replies.message(encodeAck(NBD_OPT_STARTTLS));
+    return SECURING;
   }
 
   #broken(message: string): number {
@@ -137,10 +159,19 @@ export class Handshake {
       return false;
     }
     window.start += CLIENT_FLAGS_BYTES;
+    this.#takeFlags(flags);
+    return true;
+  }
+
+  #takeFlags(flags: number): void {
     this.#flagsRead = true;
     this.#fixedNewstyle = (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0;
     this.#noZeroes = (flags & NBD_FLAG_C_NO_ZEROES) !== 0;
-    return true;
+  }
+
+  /** Whether the client has yet to ask for TLS where it can, or must. */
+  #isPlainOn(mode: SessionClient['tls']): boolean {
+    return this.#client.tls === mode && this.#client.securedFlags === null;
   }
 
   /** Why the connection must end at this option, judged by its header alone; null if it need not. */
@@ -163,6 +194,8 @@ export class Handshake {
     }
     if (option === NBD_OPT_EXPORT_NAME) return this.#answerExportName(data);
     if (this.#shuttingDown) return this.#error(option, NBD_REP_ERR_SHUTDOWN, 'the server is shutting down');
+    if (option === NBD_OPT_STARTTLS) return this.#answerStartTls(data);
+    if (this.#isPlainOn('forced')) return this.#error(option, NBD_REP_ERR_TLS_REQD, 'this server answers nothing before TLS (NBD_OPT_STARTTLS)');
     switch (option) {
       case NBD_OPT_LIST:
         if (data.length > 0) return this.#error(option, NBD_REP_ERR_INVALID, `NBD_OPT_LIST takes no data, there are ${data.length} bytes`);
@@ -183,7 +216,17 @@ export class Handshake {
     return 0;
   }
 
+  /** Returns SECURING if TLS may begin. */
+  #answerStartTls(data: Uint8Array): number {
+    const option = NBD_OPT_STARTTLS;
+    if (data.length > 0) return this.#error(option, NBD_REP_ERR_INVALID, `NBD_OPT_STARTTLS takes no data, there are ${data.length} bytes`);
+    if (this.#client.securedFlags !== null) return this.#error(option, NBD_REP_ERR_INVALID, 'TLS has begun already');
+    if (this.#client.tls === 'off') return this.#error(option, NBD_REP_ERR_POLICY, 'this server is not set up for TLS');
+    return SECURING;
+  }
+
   #answerExportName(data: Uint8Array): number {
+    if (this.#isPlainOn('forced')) return this.#broken('NBD_OPT_EXPORT_NAME before TLS, which this server demands');
     if (this.#shuttingDown) return this.#broken('NBD_OPT_EXPORT_NAME while the server is shutting down');
     const name = decodeText(data, 'export name');
     if ('invalid' in name) return this.#broken(name.invalid);
@@ -205,7 +248,7 @@ export class Handshake {
 
   async #list(option: number): Promise<void> {
     try {
-      const messages = (await this.#resources.directory.list()).map((volume) => encodeServer(option, volume.name, volume.description));
+      const messages = (await this.#visibleVolumes()).map((volume) => encodeServer(option, volume.name, volume.description));
       if (!this.#gone) this.#replies.message(concatenate([...messages, encodeAck(option)]));
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error;
@@ -219,7 +262,7 @@ export class Handshake {
       opened = await this.#acquire(name, infos.includes(NBD_INFO_DESCRIPTION));
     } catch (error) {
       if (!(error instanceof VolumeError)) throw error;
-      this.#refuse(option, NBD_REP_ERR_UNKNOWN, name, error);
+      this.#refuse(option, error.code === 'not-found' && this.#isPlainOn('selective') ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_UNKNOWN, name, error);
       return;
     }
     const { device } = opened;
@@ -249,13 +292,13 @@ export class Handshake {
       this.#options.refused();
       return;
     }
-    this.#replies.message(encodeExportNameReply(device.sizeBytes, transmissionFlagsOf(device), this.#noZeroes));
+    this.#replies.message(encodeExportNameReply(device.sizeBytes, transmissionFlagsOf(opened), this.#noZeroes));
     this.#negotiated(opened);
   }
 
-  #negotiated({ name, device }: Opened): void {
-    this.#options.report({ kind: 'negotiated', exportName: name, sizeBytes: device.sizeBytes, readOnly: device.readOnly });
-    this.#options.negotiated(device);
+  #negotiated({ name, device, readOnly }: Opened): void {
+    this.#options.report({ kind: 'negotiated', exportName: name, sizeBytes: device.sizeBytes, readOnly });
+    this.#options.negotiated(device, readOnly);
   }
 
   #refuse(option: number, type: number, exportName: string, error: VolumeError): void {
@@ -263,8 +306,9 @@ export class Handshake {
     if (!this.#gone) this.#error(option, type, error.message);
   }
 
-  #infos(option: number, { name, device, description }: Opened, asked: readonly number[]): Uint8Array[] {
-    const messages = [encodeInfoExport(option, device.sizeBytes, transmissionFlagsOf(device))];
+  #infos(option: number, opened: Opened, asked: readonly number[]): Uint8Array[] {
+    const { name, device, description } = opened;
+    const messages = [encodeInfoExport(option, device.sizeBytes, transmissionFlagsOf(opened))];
     if (asked.includes(NBD_INFO_NAME)) messages.push(encodeInfoName(option, name));
     if (asked.includes(NBD_INFO_DESCRIPTION) && description !== '') messages.push(encodeInfoDescription(option, description));
     if (asked.includes(NBD_INFO_BLOCK_SIZE)) {
@@ -274,13 +318,27 @@ export class Handshake {
     return messages;
   }
 
-  /** Opens the volume that an export name means: "" is the configured default, or the only volume there is. */
+  /** The volumes that this client may see now. */
+  async #visibleVolumes(): Promise<DeviceSummary[]> {
+    const volumes = await this.#resources.directory.list();
+    return volumes.filter(({ name }) => this.#isVisible(name));
+  }
+
+  #isVisible(name: string): boolean {
+    const terms = this.#client.termsOf(name);
+    return terms === 'read-only' || terms === 'writable';
+  }
+
+  /**
+   * Opens the volume that an export name means: "" is the configured default, or the only volume there is. One that is not for this
+   * client is `not-found` in the very words of one that is not there.
+   */
   async #acquire(exportName: string, describe: boolean): Promise<Opened> {
-    const { directory, settings } = this.#resources;
+    const { settings } = this.#resources;
     let name = exportName === '' ? settings.defaultExport : exportName;
     let description = '';
     if (name === '' || describe) {
-      const volumes = await directory.list();
+      const volumes = await this.#visibleVolumes();
       if (name === '') {
         if (volumes.length !== 1) {
           throw new VolumeError('not-found', `there is no default export among ${volumes.length} volumes: ask for one by its name`);
@@ -289,12 +347,27 @@ export class Handshake {
       }
       description = volumes.find((volume) => volume.name === name)?.description ?? '';
     }
+    const device = await this.#acquireVolume(name);
+    return { name, device, readOnly: device.readOnly || this.#client.termsOf(name) === 'read-only', description };
+  }
+
+  async #acquireVolume(name: string): Promise<BlockDevice> {
+    if (!this.#isVisible(name)) throw this.#noExport(name, { terms: this.#client.termsOf(name) });
     this.#options.report({ kind: 'opening', exportName: name });
     try {
-      return { name, device: await directory.acquire(name), description };
+      return await this.#resources.directory.acquire(name);
+    } catch (error) {
+      // What the directory says of it names its other volumes.
+      if (error instanceof VolumeError && error.code === 'not-found') throw this.#noExport(name);
+      throw error;
     } finally {
       this.#options.report({ kind: 'opened', exportName: name });
     }
+  }
+
+  /** The client is given the message alone; `context` is for the log. */
+  #noExport(name: string, context: ErrorContext = {}): VolumeError {
+    return new VolumeError('not-found', `there is no export ${JSON.stringify(name)}${this.#isPlainOn('selective') ? ' without TLS' : ''}`, { context });
   }
 }
 

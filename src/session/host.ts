@@ -1,6 +1,6 @@
 /** What stands around a session: the resources that all sessions of a server share, and the owner of its socket. */
 import type { VolumeError } from '../base/errors.ts';
-import type { ServerSettings } from '../base/settings-types.ts';
+import type { ServerSettings, TlsMode } from '../base/settings-types.ts';
 import type { DeviceDirectory } from '../volume/block-device.ts';
 import type { BufferPool } from './buffer-pool.ts';
 import type { PayloadBudget } from './payload-budget.ts';
@@ -17,6 +17,24 @@ export interface SessionResources {
   /** PIECE_BYTES long. Input lands behind its first SMALL_BUFFER_BYTES, and is consumed before the next socket is read. */
   readonly scratch: Uint8Array;
 }
+
+/**
+ * What an export is to one client.
+ * - `hidden`: it is not told apart from one that does not exist.
+ * - `tls-only`: the same until TLS has begun, but that TLS is the way on may be said.
+ */
+export type ExportTerms = 'hidden' | 'tls-only' | 'read-only' | 'writable';
+
+/** Who a session talks to. It stays the same as long as the session. */
+export interface SessionClient {
+  readonly tls: TlsMode;
+  /** With TLS: the client flags that were sent before it began, the only thing that outlives that moment. Null without. */
+  readonly securedFlags: number | null;
+  termsOf(exportName: string): ExportTerms;
+}
+
+/** One that may do everything, on a server without TLS. */
+export const TRUSTED_CLIENT: SessionClient = { tls: 'off', securedFlags: null, termsOf: () => 'writable' };
 
 /** What a session has to tell to whoever keeps the log. */
 export type SessionEvent =
@@ -46,7 +64,12 @@ export interface SessionHost {
   resumeReading(): void;
   /** The session is over: whatever was sent still goes out, then the socket is closed. `broken`: do not wait for the client. */
   finish(broken: boolean): void;
-  /** The session has given back its volume and all memory; comes last, after `disconnected` or `finish`. */
+  /**
+   * The client has asked for TLS, and been told to begin. Nothing that arrives from now on is this session's; once TLS stands the
+   * host makes a new one, whose client has these flags: so no state and no byte can be carried over.
+   */
+  startTls(clientFlags: number): void;
+  /** The session has given back its volume and all memory; comes last, after `disconnected`, `finish` or `startTls`. */
   released(): void;
   report(event: SessionEvent): void;
 }
@@ -55,3 +78,4 @@ export interface SessionHost {
 export const BLOCKED = -1; // bytes are there, but something must end first
 export const LEAVING = -2; // the client has said goodbye
 export const BROKEN = -3; // the client broke the protocol; already reported
+export const SECURING = -4; // TLS begins behind what was answered

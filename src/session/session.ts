@@ -7,13 +7,13 @@
  *   handshake -> transmission -> leaving -> over
  *
  * `leaving`: no more input is looked at; what is under way is finished and answered. Reached by DISC, ABORT, the end of the client's
- * stream, and shutdown. `over`: the socket is the host's to close.
+ * stream, and shutdown. `over`: the socket is the host's to close. STARTTLS leads there as well: behind it a session of its own begins.
  */
 import { assert } from '../base/assert.ts';
 import { encodeGreeting } from '../protocol/negotiation.ts';
 import type { BlockDevice } from '../volume/block-device.ts';
 import { Handshake } from './handshake.ts';
-import { BLOCKED, BROKEN, LEAVING, type SessionHost, type SessionResources } from './host.ts';
+import { BLOCKED, BROKEN, LEAVING, SECURING, type SessionClient, type SessionHost, type SessionResources, TRUSTED_CLIENT } from './host.ts';
 import { InputWindow } from './input-window.ts';
 import { type ReplyBatch, ReplyQueue } from './reply-queue.ts';
 import { Transmission } from './transmission.ts';
@@ -45,12 +45,13 @@ export class Session {
   #inputEnded = false;
   #leaving = false;
   #broken = false;
+  #securing = false;
   #over = false;
   #released = false;
   #shuttingDown = false;
   #receivedBytes = 0;
 
-  constructor(resources: SessionResources, host: SessionHost) {
+  constructor(resources: SessionResources, host: SessionHost, client: SessionClient = TRUSTED_CLIENT) {
     this.#resources = resources;
     this.#host = host;
     const wake = (): void => this.#wake();
@@ -58,23 +59,24 @@ export class Session {
     this.#window = new InputWindow(resources, wake);
     this.#handshake = new Handshake({
       resources,
+      client,
       replies: this.#replies,
-      negotiated: (device) => this.#negotiated(device),
+      negotiated: (device, readOnly) => this.#negotiated(device, readOnly),
       refused: () => this.#leave(true),
       wake,
       report: (event) => host.report(event),
     });
   }
 
-  /** Greets the client. */
+  /** Greets the client; one that TLS has begun with was greeted before. */
   start(): void {
     this.#replies.message(encodeGreeting());
     this.#replies.flush();
   }
 
-  /** Whether the host shall read the socket. Once the session is over it reads on, and what it reads is dropped. */
+  /** Whether the host shall read the socket. Once the session is over it reads on, and what it reads is dropped, unless it is TLS's. */
   get wantsInput(): boolean {
-    return !this.#stopped || this.#over;
+    return !this.#securing && (!this.#stopped || this.#over);
   }
 
   /** Whether the client is in the middle of a message and it is its turn to send. */
@@ -100,6 +102,16 @@ export class Session {
 
   get inTransmission(): boolean {
     return this.#transmission !== null;
+  }
+
+  /** Whether a volume is being listed or opened for the client: the time is the server's. */
+  get looksForVolume(): boolean {
+    return this.#handshake.busy;
+  }
+
+  /** Whether the client has an export and is asking for nothing. */
+  get asksForNothing(): boolean {
+    return this.#transmission !== null && !this.#over && this.#isIdle(this.#transmission);
   }
 
   get counters(): SessionCounters {
@@ -199,7 +211,8 @@ export class Session {
   #parse(): void {
     if (this.#transmission === null) this.#outcome = this.#handshake.parse(this.#window);
     if (this.#transmission !== null) this.#outcome = this.#transmission.parse(this.#window);
-    if (this.#outcome === LEAVING) this.#leaving = true;
+    if (this.#outcome === SECURING) this.#securing = true;
+    if (this.#outcome === LEAVING || this.#outcome === SECURING) this.#leaving = true;
     if (this.#outcome === BROKEN) this.#leave(true);
   }
 
@@ -215,10 +228,11 @@ export class Session {
     this.#stopped = blocked || !room;
   }
 
-  #negotiated(device: BlockDevice): void {
+  #negotiated(device: BlockDevice, readOnly: boolean): void {
     const { settings, pool, budget, replyBudget } = this.#resources;
     this.#transmission = new Transmission({
       device,
+      readOnly,
       settings,
       replies: this.#replies,
       pool,
@@ -247,7 +261,8 @@ export class Session {
     if (underWay && !this.#broken) return;
     this.#over = true;
     if (this.#broken) this.#abandon();
-    this.#host.finish(this.#broken);
+    if (this.#securing) this.#host.startTls(this.#handshake.clientFlags);
+    else this.#host.finish(this.#broken);
     this.#releaseWhenIdle();
   }
 

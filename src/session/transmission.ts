@@ -33,7 +33,7 @@ import {
 import { COOKIE_BYTES, copyCookie } from '../protocol/wire.ts';
 import type { Admission, BlockDevice } from '../volume/block-device.ts';
 import { bufferClassBytes, type BufferPool } from './buffer-pool.ts';
-import { refusalOf, SKIPPED_PAYLOAD_BYTES_MAX } from './commands.ts';
+import { type Bounds, refusalOf, SKIPPED_PAYLOAD_BYTES_MAX } from './commands.ts';
 import { nbdErrorOf } from './errno.ts';
 import { BLOCKED, BROKEN, LEAVING, type SessionEvent } from './host.ts';
 import type { InputWindow, PayloadLease } from './input-window.ts';
@@ -52,6 +52,8 @@ const CONSUMED = 0;
 
 export interface TransmissionOptions {
   readonly device: BlockDevice;
+  /** For this client, whatever the device can do. */
+  readonly readOnly: boolean;
   readonly settings: ServerSettings;
   readonly replies: ReplyQueue;
   readonly pool: BufferPool;
@@ -69,6 +71,7 @@ function volumeError(error: unknown): VolumeError {
 
 export class Transmission implements RequestOwner {
   readonly device: BlockDevice;
+  readonly #bounds: Bounds;
   readonly #settings: ServerSettings;
   readonly #replies: ReplyQueue;
   readonly #pool: BufferPool;
@@ -98,6 +101,7 @@ export class Transmission implements RequestOwner {
 
   constructor(options: TransmissionOptions) {
     this.device = options.device;
+    this.#bounds = options.readOnly ? { sizeBytes: options.device.sizeBytes, readOnly: true } : options.device;
     this.#settings = options.settings;
     this.#replies = options.replies;
     this.#pool = options.pool;
@@ -186,7 +190,7 @@ export class Transmission implements RequestOwner {
 
   #refusal(command: number, flags: number, offsetBytes: number, lengthBytes: number): number {
     if (this.#shuttingDown) return NBD_ESHUTDOWN;
-    return refusalOf(this.device, command, flags, offsetBytes, lengthBytes, this.#settings.maxRequestBytes);
+    return refusalOf(this.#bounds, command, flags, offsetBytes, lengthBytes, this.#settings.maxRequestBytes);
   }
 
   #begin(window: InputWindow, command: number, offsetBytes: number, lengthBytes: number): Request {

@@ -86,6 +86,8 @@ export class FakeCli {
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
   serveExitCode = 0;
+  /** Sockets that systemd has opened. */
+  activated: readonly number[] = [];
   out = '';
   error = '';
 
@@ -115,6 +117,7 @@ export class FakeCli {
         this.plans.push(plan);
         return Promise.resolve(this.serveExitCode);
       },
+      takeActivation: () => this.activated,
       readFile: (path) => {
         const text = this.files.get(path);
         return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);

@@ -37,6 +37,7 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
 const DOORS: Readonly<Record<string, RegExp>> = {
   yargs: /^cli\//,
   piscina: /^env\/node-[a-z-]+\.ts$/,
+  'node-forge': /^cli\/make-pki\.ts$/,
   'smol-toml': /^config\/load-settings\.ts$/,
 };
 

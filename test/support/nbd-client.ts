@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import net from 'node:net';
+import tls from 'node:tls';
 import {
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
@@ -20,6 +21,7 @@ import {
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
+  NBD_OPT_STARTTLS,
   NBD_REP_ACK,
   NBD_REP_ERR_UNSUP,
   NBD_REP_FLAG_ERROR,
@@ -126,7 +128,7 @@ class ByteQueue {
 }
 
 export class NbdClient {
-  readonly socket: net.Socket;
+  socket: net.Socket;
   /** Set by `go` and `exportName`. */
   export: ExportInfo | null = null;
   #input = new ByteQueue();
@@ -136,14 +138,18 @@ export class NbdClient {
   #failure: Error | null = null;
   #wake: (() => void) | null = null;
   /** Resolves when the socket is closed, with what broke it or null. */
-  readonly closed: Promise<Error | null>;
+  closed: Promise<Error | null>;
 
   private constructor(socket: net.Socket) {
     this.socket = socket;
+    this.closed = this.#listenTo(socket);
+  }
+
+  #listenTo(socket: net.Socket): Promise<Error | null> {
     socket.on('data', (chunk) => this.#onData(chunk));
     socket.on('end', () => this.#onEnd());
     socket.on('error', (error) => (this.#failure ??= error));
-    this.closed = new Promise((resolve) => {
+    return new Promise((resolve) => {
       socket.on('close', () => {
         this.#onEnd();
         resolve(this.#failure);
@@ -278,6 +284,29 @@ export class NbdClient {
     return this.export;
   }
 
+  /** STARTTLS, and TLS. Rejects with what ends the handshake. */
+  async startTls(options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
+    const replies = await this.option(NBD_OPT_STARTTLS);
+    if (replies.length > 0 || this.#input.length > 0) throw new Error('STARTTLS was answered with more than an ACK');
+    return this.beginTls(options);
+  }
+
+  /** The TLS that follows the answer to STARTTLS. */
+  async beginTls(options: tls.ConnectionOptions): Promise<tls.TLSSocket> {
+    const plain = this.socket;
+    for (const event of ['data', 'end', 'error', 'close']) plain.removeAllListeners(event);
+    plain.on('error', () => undefined);
+    const secured = tls.connect({ ...options, socket: plain });
+    this.socket = secured;
+    await new Promise<void>((resolve, reject) => {
+      secured.once('secureConnect', resolve);
+      secured.once('error', reject);
+      secured.once('close', () => reject(new NbdDisconnected('no TLS')));
+    });
+    this.closed = this.#listenTo(secured);
+    return secured;
+  }
+
   async abort(): Promise<void> {
     await this.option(NBD_OPT_ABORT);
     await this.expectEnd();
@@ -340,7 +369,7 @@ export class NbdClient {
 
   /** Cuts the connection; over TCP with a reset. */
   async cut(): Promise<void> {
-    if (this.socket.remoteAddress === undefined) this.socket.destroy();
+    if (this.socket.remoteAddress === undefined || this.socket instanceof tls.TLSSocket) this.socket.destroy();
     else this.socket.resetAndDestroy();
     await this.closed;
   }

@@ -2,10 +2,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ServerSettings } from '../../src/base/settings-types.ts';
+import type { ExportTable, ServerSettings } from '../../src/base/settings-types.ts';
 import type { LogFields, Logger, LogLevel } from '../../src/env/env.ts';
 import type { ListenAddress } from '../../src/server/listener.ts';
 import { NbdServer } from '../../src/server/nbd-server.ts';
+import { TlsCredentials } from '../../src/server/tls-credentials.ts';
 import type { ReceivePath } from '../../src/server/transport.ts';
 import { MemoryDevice, MemoryDirectory } from './memory-device.ts';
 import type { NbdAddress } from './nbd-client.ts';
@@ -43,6 +44,7 @@ export interface HarnessOptions {
   readonly receivePath?: ReceivePath;
   readonly settings?: Partial<ServerSettings>;
   readonly devices?: readonly MemoryDevice[];
+  readonly exports?: ExportTable;
 }
 
 export class ServerHarness {
@@ -51,14 +53,16 @@ export class ServerHarness {
   readonly device: MemoryDevice;
   readonly logger: MemoryLogger;
   readonly address: NbdAddress;
+  readonly credentials: TlsCredentials | null;
   readonly #folder: string;
 
-  private constructor(parts: { server: NbdServer; directory: MemoryDirectory; logger: MemoryLogger; address: NbdAddress; folder: string }) {
+  private constructor(parts: { server: NbdServer; directory: MemoryDirectory; logger: MemoryLogger; address: NbdAddress; folder: string; credentials: TlsCredentials | null }) {
     this.server = parts.server;
     this.directory = parts.directory;
     this.device = parts.directory.devices[0];
     this.logger = parts.logger;
     this.address = parts.address;
+    this.credentials = parts.credentials;
     this.#folder = parts.folder;
   }
 
@@ -67,15 +71,17 @@ export class ServerHarness {
     const directory = new MemoryDirectory(...(options.devices ?? [new MemoryDevice({ sizeBytes: 16 * 1024 * 1024 })]));
     const logger = new MemoryLogger();
     const settings = { ...TEST_SETTINGS, ...options.settings };
-    const server = new NbdServer({ directory, settings, logger, receivePath: options.receivePath });
+    const credentials = settings.tls === 'off' ? null : await TlsCredentials.load(settings);
+    const server = new NbdServer({ directory, settings, logger, credentials, exports: options.exports, receivePath: options.receivePath });
     const wanted: Record<Listening, ListenAddress> = {
       ipv4: { kind: 'tcp', host: '127.0.0.1', port: 0 },
       ipv6: { kind: 'tcp', host: '::1', port: 0 },
       unix: { kind: 'unix', path: join(folder, 'nbd.sock') },
     };
     const { address } = await server.listen(wanted[options.listening ?? 'unix']);
+    if (address.kind === 'fd') throw new Error('a descriptor was not asked for');
     const reached = address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port };
-    return new ServerHarness({ server, directory, logger, address: reached, folder });
+    return new ServerHarness({ server, directory, logger, address: reached, folder, credentials });
   }
 
   async stop(graceMs = 1000): Promise<void> {

@@ -5,7 +5,7 @@
 import type { ServerSettings } from '../../src/base/settings-types.ts';
 import { NBD_CMD_READ, NBD_OPT_GO } from '../../src/protocol/constants.ts';
 import { BufferPool, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
-import type { SessionEvent, SessionHost, SessionResources } from '../../src/session/host.ts';
+import { type SessionClient, type SessionEvent, type SessionHost, type SessionResources, TRUSTED_CLIENT } from '../../src/session/host.ts';
 import { PayloadBudget } from '../../src/session/payload-budget.ts';
 import { ReplyBudget } from '../../src/session/reply-budget.ts';
 import type { ReplyBatch } from '../../src/session/reply-queue.ts';
@@ -96,6 +96,8 @@ export class SessionDriver implements SessionHost {
   takesReplies = true;
   finished: 'no' | 'in order' | 'broken' = 'no';
   isReleased = false;
+  /** Set when TLS shall begin: the client's flags. */
+  tlsFlags: number | null = null;
   /** Largest read; a test's way to split the input. */
   readBytesMax = Number.POSITIVE_INFINITY;
   readonly #unsent: ReplyBatch[] = [];
@@ -107,10 +109,11 @@ export class SessionDriver implements SessionHost {
   #cookie = 0;
   #feeding = false;
 
-  constructor(resources: SessionResources) {
-    this.session = new Session(resources, this);
+  /** A session of a client that TLS has begun with greets nobody. */
+  constructor(resources: SessionResources, client: SessionClient = TRUSTED_CLIENT) {
+    this.session = new Session(resources, this, client);
     this.#target = this.session.readTarget();
-    this.session.start();
+    if (client.securedFlags === null) this.session.start();
   }
 
   // What the session calls
@@ -137,6 +140,11 @@ export class SessionDriver implements SessionHost {
   finish(broken: boolean): void {
     if (this.finished !== 'no') throw new Error('finished twice');
     this.finished = broken ? 'broken' : 'in order';
+  }
+
+  startTls(clientFlags: number): void {
+    if (this.finished !== 'no' || this.tlsFlags !== null) throw new Error('TLS after the end');
+    this.tlsFlags = clientFlags;
   }
 
   released(): void {

@@ -213,6 +213,27 @@ describe('serve', () => {
     expect(settings?.engine.batchMs).toBe(2);
   });
 
+  test('takes the sockets that systemd has opened, and no others beside them', async () => {
+    cli.activated = [3, 4];
+    await cli.run('serve');
+    expect(cli.plans[0]).toMatchObject({ addresses: [], sockets: [], activated: [3, 4], stdio: false });
+    expect(await cli.run('serve', '--socket', '/c')).toBe(2);
+    expect(cli.error).toContain('systemd has opened the sockets (LISTEN_FDS)');
+  });
+
+  test('on standard input serves nothing else', async () => {
+    await cli.run('serve', '--stdio');
+    expect(cli.plans[0]).toMatchObject({ addresses: [], sockets: [], activated: [], stdio: true });
+    expect(await cli.run('serve', '--stdio', '--listen', '127.0.0.1:1')).toBe(2);
+    expect(cli.error).toContain('--stdio serves standard input alone');
+  });
+
+  test('hands on what the file says of exports', async () => {
+    cli.files.set('a.toml', '[exports.demo]\nread_only = true\n');
+    await cli.run('serve', '--config', 'a.toml');
+    expect(cli.plans[0]?.settings.exports.get('demo')).toMatchObject({ readOnly: true });
+  });
+
   test('passes on the exit code', async () => {
     cli.serveExitCode = 1;
     expect(await cli.run('serve')).toBe(1);

@@ -110,8 +110,9 @@ describe('sources', () => {
   });
 });
 
+const exportsOf = (text: string): unknown => Object.fromEntries(loadSettings({ toml: { name: 'a.toml', text } }).settings.exports);
+
 describe('exports', () => {
-  const exportsOf = (text: string): unknown => Object.fromEntries(loadSettings({ toml: { name: 'a.toml', text } }).settings.exports);
   const NOTHING = { readOnly: false, allow: null, tlsRequired: false, tlsNames: null };
 
   test('each table says who may use an export, and what is not said is allowed', () => {

@@ -112,7 +112,7 @@ let server: ControlServer | null = null;
 
 async function start(settings: Partial<ReturnType<typeof buildSettings>['control']> = {}): Promise<ControlServer> {
   const socket = await ControlSocket.claim(files, directory);
-  const info = { apiVersion: 1, pid: process.pid, startedMs: 1_790_000_000_000, directory, listeners: ['nbd://127.0.0.1:10809/'], connections: 2 } as const;
+  const info = { apiVersion: 1, pid: process.pid, startedMs: 1_790_000_000_000, directory, listeners: ['nbd://127.0.0.1:10809/'], connections: 2, halfOpen: 1, clients: { accepted: 9, turnedAway: 1, displaced: 2, handshakeTimeouts: 3, refused: 4, secured: 5, tlsFailed: 6, idle: 7 } } as const;
   server = await ControlServer.start({ socket, targets: { volumes, server: () => info }, settings: { ...buildSettings().control, ...settings }, logger });
   return server;
 }

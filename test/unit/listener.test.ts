@@ -1,12 +1,15 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { listen, parseTcpAddress } from '../../src/server/listener.ts';
+import { listen as listenWith, type ListenAddress, type ListenerInfo, type ListenSettings, parseSocketPath, parseTcpAddress } from '../../src/server/listener.ts';
+
+const SETTINGS: ListenSettings = { socketMode: '0600', socketOwner: '', tls: 'off' };
+const listen = (server: net.Server, address: ListenAddress, settings: Partial<ListenSettings> = {}): Promise<ListenerInfo> => listenWith(server, address, { ...SETTINGS, ...settings });
 
 describe('an address', () => {
   test.each([
@@ -21,6 +24,21 @@ describe('an address', () => {
   test.each(['', '10809', ':10809', 'host', 'host:', 'host:65536', 'host:1x', '::1:10809', '[::1]', '[host]:1', '[::1]:-1'])('"%s" is not', (text) => {
     expect(() => parseTcpAddress(text)).toThrow(/write HOST:PORT/);
   });
+});
+
+describe('the path of a unix socket', () => {
+  test('may be that of a file or @NAME', () => {
+    expect(parseSocketPath('/run/a b')).toEqual({ kind: 'unix', path: '/run/a b' });
+    expect(parseSocketPath('@basalt')).toEqual({ kind: 'unix', path: '\0basalt' });
+  });
+
+  test.each(['', '@', '/a\0b', '@a\0b'])('%j is none', (text) => {
+    expect(() => parseSocketPath(text)).toThrow(/write its path, or @NAME/);
+  });
+});
+
+test('vsock is refused with what to do instead', () => {
+  expect(() => parseTcpAddress('vsock:2:10809')).toThrow(/Node has no vsock sockets; put a relay in front/);
 });
 
 describe('a listener', () => {
@@ -92,6 +110,58 @@ describe('a listener', () => {
     await writeFile(path, 'data');
     await expect(listen(server(), { kind: 'unix', path })).rejects.toMatchObject({ code: 'in-use' });
     expect(existsSync(path)).toBe(true);
+  });
+
+  test.each([
+    ['0600', 0o600],
+    ['666', 0o666],
+    ['0000', 0],
+  ])('gives its socket the mode %s, whatever the umask', async (socketMode, mode) => {
+    const path = join(folder, 's');
+    const umask = process.umask(0o077);
+    try {
+      await listen(server(), { kind: 'unix', path }, { socketMode });
+    } finally {
+      expect(process.umask(umask)).toBe(0o077);
+    }
+    expect((await stat(path)).mode & 0o777).toBe(mode);
+  });
+
+  test.skipIf(process.getuid?.() !== 0)('gives its socket an owner, by name or number', async () => {
+    const path = join(folder, 's');
+    await listen(server(), { kind: 'unix', path }, { socketOwner: 'nobody:7' });
+    expect(await stat(path)).toMatchObject({ gid: 7 });
+    expect((await stat(path)).uid).not.toBe(0);
+    const other = join(folder, 't');
+    await listen(server(), { kind: 'unix', path: other }, { socketOwner: ':12' });
+    expect(await stat(other)).toMatchObject({ uid: 0, gid: 12 });
+  });
+
+  test('whose owner does not exist does not listen', async () => {
+    const path = join(folder, 's');
+    const made = server();
+    await expect(listen(made, { kind: 'unix', path }, { socketOwner: 'no-such-user' })).rejects.toMatchObject({ code: 'not-found', message: 'server.socket_owner: there is no user "no-such-user"' });
+    expect(made.listening).toBe(false);
+  });
+
+  test('without a file has a name of its own', async () => {
+    const name = `basalt-test-${process.pid}`;
+    const info = await listen(server(), parseSocketPath(`@${name}`));
+    expect(info).toMatchObject({ name: `@${name}`, uri: `nbd+unix:///?socket=%00${name}` });
+    const probe = net.connect({ path: `\0${name}` });
+    await once(probe, 'connect');
+    probe.destroy();
+    await expect(listen(server(), parseSocketPath(`@${name}`))).rejects.toMatchObject({ code: 'in-use', message: `cannot listen on @${name}: it is in use by another program` });
+  });
+
+  test('where TLS is forced says so in its URI', async () => {
+    expect((await listen(server(), { kind: 'tcp', host: '127.0.0.1', port: 0 }, { tls: 'forced' })).uri).toMatch(/^nbds:\/\/127/);
+    expect((await listen(server(), { kind: 'unix', path: join(folder, 's') }, { tls: 'forced' })).uri).toMatch(/^nbds\+unix:/);
+    expect((await listen(server(), { kind: 'tcp', host: '127.0.0.1', port: 0 }, { tls: 'selective' })).uri).toMatch(/^nbd:/);
+  });
+
+  test('on a descriptor that is no socket is refused', async () => {
+    await expect(listen(server(), { kind: 'fd', fd: 999 })).rejects.toMatchObject({ code: 'io-error', message: expect.stringContaining('descriptor 999') });
   });
 
   test('removes its socket when it closes', async () => {
