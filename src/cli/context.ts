@@ -72,6 +72,15 @@ export interface ServePlan {
   readonly settings: ProgramSettings;
 }
 
+/** What `pki` was asked for. */
+export interface PkiPlan {
+  readonly directory: string;
+  /** Names and addresses of the server besides those of this machine. */
+  readonly hosts: readonly string[];
+  readonly clientName: string;
+  readonly days: number;
+}
+
 export interface CliContext {
   readonly terminal: Terminal;
   readonly environment: Readonly<Record<string, string | undefined>>;
@@ -84,6 +93,8 @@ export interface CliContext {
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;
+  /** Makes certificates; resolves with the names of the files. */
+  makePki(plan: PkiPlan): Promise<readonly string[]>;
   /** Descriptors of the sockets that systemd has opened for this process; the variables that say so are gone afterwards. */
   takeActivation(): readonly number[];
 }

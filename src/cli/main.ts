@@ -2,7 +2,7 @@
 /** The `basalt` command. What a verb needs is loaded when it runs: `--help` starts without the engine. */
 import { readFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
 import { takeActivation } from '../server/activation.ts';
 import { runCli } from './program.ts';
 import { createTerminal } from './terminal.ts';
@@ -29,6 +29,10 @@ const context: CliContext = {
   terminal,
   environment: process.env,
   readFile: readConfigFile,
+  async makePki(plan: PkiPlan): Promise<readonly string[]> {
+    const { writePki } = await import('./write-pki.ts');
+    return writePki(plan, Date.now());
+  },
   takeActivation: () => takeActivation(process.env, process.pid),
   async openVolumes(options: OpenVolumesOptions): Promise<VolumeManager> {
     const { openVolumes } = await import('./open-volumes.ts');

@@ -10,6 +10,7 @@ import { addDelete, deleteFlags } from './verbs/delete.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
 import { addList, listFlags } from './verbs/list.ts';
+import { addPki, pkiFlags } from './verbs/pki.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
@@ -30,9 +31,10 @@ function buildUsage(): Usage {
       scrub: Object.keys(scrubFlags),
       repair: Object.keys(repairFlags),
       delete: Object.keys(deleteFlags),
+      pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -44,7 +46,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, check, explain, scrub, repair, delete or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -62,6 +64,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addScrub(program, context, exit);
   addRepair(program, context, exit);
   addDelete(program, context, exit);
+  addPki(program, context);
   addSettings(program, context);
   return program;
 }

@@ -43,7 +43,7 @@ export function beginTls(raw: net.Socket, { options, keys }: CredentialSet, outc
   server.once('tlsClientError', (error, socket) => {
     // Node's types promise a text here, which is null unless a certificate was refused.
     const refusal: unknown = socket.authorizationError;
-    outcome.failed(refusal === undefined || refusal === null ? error.message : `the client's certificate was refused: ${String(refusal)}`);
+    outcome.failed(typeof refusal === 'string' ? `the client's certificate was refused: ${refusal}` : error.message);
     raw.destroy();
   });
   raw.allowHalfOpen = false; // the end of the stream ends the handshake

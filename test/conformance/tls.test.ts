@@ -52,7 +52,7 @@ async function secured(harness: ServerHarness, options: tls.ConnectionOptions = 
 
 /** In TLS 1.3 a client is done before the server has judged it: the refusal comes with the first answer. */
 async function refused(harness: ServerHarness, options: tls.ConnectionOptions): Promise<string> {
-  await expect(secured(harness, options).then((client) => client.list())).rejects.toThrow();
+  await expect(secured(harness, options).then((client) => client.list())).rejects.toBeInstanceOf(Error);
   const { fields } = await harness.logger.first('tls-failed');
   while (harness.server.connectionCount > 0) await settled();
   expect(harness.directory.holderCount('disk')).toBe(0);
@@ -148,11 +148,11 @@ describe('a client that must show a certificate', () => {
   });
 });
 
-describe('a client that must know a key', () => {
-  const settings = (): Partial<ServerSettings> => ({ tlsCertificates: '', tlsPskFile: join(pki.directory, 'keys.psk') });
+const keysAlone = (): Partial<ServerSettings> => ({ tlsCertificates: '', tlsPskFile: join(pki.directory, 'keys.psk') });
 
+describe('a client that must know a key', () => {
   test.each(['TLSv1.2', 'TLSv1.3'] as const)('and knows it is let in, under its name, in %s', async (version) => {
-    const harness = await start(settings());
+    const harness = await start(keysAlone());
     const client = await secured(harness, { ...knowing('bob'), maxVersion: version });
     await client.go('disk');
     await client.write(0, Buffer.alloc(5000, 1));
@@ -161,13 +161,13 @@ describe('a client that must know a key', () => {
   });
 
   test.each(['TLSv1.2', 'TLSv1.3'] as const)('of somebody else, or of nobody, is refused, in %s', async (version) => {
-    const harness = await start(settings());
+    const harness = await start(keysAlone());
     await refused(harness, { ...knowing('carol'), maxVersion: version });
     await refused(harness, { ...knowing('nobody'), maxVersion: version });
   });
 
   test('and comes without one is refused', async () => {
-    const harness = await start(settings());
+    const harness = await start(keysAlone());
     await refused(harness, trust());
   });
 
@@ -373,8 +373,9 @@ describe('certificates', () => {
   });
 });
 
+const devices = (): MemoryDevice[] => ['open', 'secret', 'alices'].map((name) => new MemoryDevice({ name }));
+
 describe('selective TLS', () => {
-  const devices = (): MemoryDevice[] => ['open', 'secret', 'alices'].map((name) => new MemoryDevice({ name }));
   const rules: ExportSettings = { readOnly: false, allow: null, tlsRequired: true, tlsNames: null };
   const exports: ExportTable = new Map([
     ['secret', rules],

@@ -128,7 +128,7 @@ export class RealServer {
     this.#process = new BasaltProcess(words);
     const listeners = words.filter((word) => word === '--listen' || word === '--socket').length;
     await this.#process.waitFor(`${listeners} listeners`, () => this.process.out.split('\n').length > listeners);
-    const port = /nbd:\/\/127\.0\.0\.1:(\d+)/.exec(this.process.out)?.[1];
+    const port = /nbds?:\/\/127\.0\.0\.1:(\d+)/.exec(this.process.out)?.[1];
     if (port === undefined) throw new Error(`no port in: ${this.process.out}`);
     this.port = Number(port);
   }

@@ -1,7 +1,7 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { CliContext, OpenVolumesOptions, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
@@ -80,6 +80,7 @@ export class FakeCli {
   readonly asked: string[] = [];
   readonly opened: OpenVolumesOptions[] = [];
   readonly plans: ServePlan[] = [];
+  readonly pkis: PkiPlan[] = [];
   readonly questions: string[] = [];
   readonly files = new Map<string, string>();
   environment: Record<string, string | undefined> = {};
@@ -116,6 +117,10 @@ export class FakeCli {
       serve: (plan) => {
         this.plans.push(plan);
         return Promise.resolve(this.serveExitCode);
+      },
+      makePki: (plan) => {
+        this.pkis.push(plan);
+        return Promise.resolve(['ca-cert.pem']);
       },
       takeActivation: () => this.activated,
       readFile: (path) => {

@@ -4,7 +4,7 @@ import { formatTable } from '../../src/cli/output.ts';
 import { shellWord } from '../../src/cli/verbs/create.ts';
 import { FakeCli } from '../support/cli-double.ts';
 
-const VERBS = ['serve', 'create', 'list', 'show', 'durability', 'check', 'explain', 'repair', 'delete', 'settings'];
+const VERBS = ['serve', 'create', 'list', 'show', 'durability', 'check', 'explain', 'repair', 'delete', 'pki', 'settings'];
 
 let cli: FakeCli;
 beforeEach(() => {
@@ -36,7 +36,7 @@ describe('wrong usage exits 2 and names the nearest right thing', () => {
   test.each([
     [['craete', 'demo', '1G'], 'no verb "craete"; did you mean create?'],
     [['lst', '--json=false'], 'no verb "lst"; did you mean list?'],
-    [[], 'a verb is missing: serve, create, list, show, durability, check, explain, scrub, repair, delete or settings'],
+    [[], 'a verb is missing: serve, create, list, show, durability, check, explain, scrub, repair, delete, pki or settings'],
     [['list', '--dta', 'x'], 'list: no flag --dta; did you mean --data?'],
     [['create', 'demo', '1G', '--durabilty=strict'], 'create: no flag --durabilty; did you mean --durability?'],
     [['serve', '--engine.arena-byte', '64M'], 'serve: no flag --engine.arena-byte; did you mean --engine.arena-bytes?'],
@@ -237,6 +237,25 @@ describe('serve', () => {
   test('passes on the exit code', async () => {
     cli.serveExitCode = 1;
     expect(await cli.run('serve')).toBe(1);
+  });
+});
+
+describe('pki', () => {
+  test('makes certificates for this machine and what is asked for', async () => {
+    expect(await cli.run('pki', 'my pki', '--host', 'nbd.example', '--host', '10.0.0.1', '--client', 'alice', '--days', '30')).toBe(0);
+    expect(cli.pkis).toEqual([{ directory: 'my pki', hosts: ['nbd.example', '10.0.0.1'], clientName: 'alice', days: 30 }]);
+    expect(cli.out).toContain("--server.tls-certificates 'my pki'");
+  });
+
+  test.each([
+    ['--days', '0'],
+    ['--days', 'x'],
+    ['--client', 'größe'],
+    ['--host', ''],
+    ['--client', 'a,b'],
+  ])('refuses %s %j', async (flag, value) => {
+    expect(await cli.run('pki', 'p', flag, value)).toBe(2);
+    expect(cli.pkis).toEqual([]);
   });
 });
 

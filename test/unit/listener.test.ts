@@ -161,7 +161,7 @@ describe('a listener', () => {
   });
 
   test('on a descriptor that is no socket is refused', async () => {
-    await expect(listen(server(), { kind: 'fd', fd: 999 })).rejects.toMatchObject({ code: 'io-error', message: expect.stringContaining('descriptor 999') });
+    await expect(listen(server(), { kind: 'fd', fd: 999 })).rejects.toThrow(/^cannot listen on descriptor 999: /);
   });
 
   test('removes its socket when it closes', async () => {

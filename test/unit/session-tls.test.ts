@@ -202,9 +202,9 @@ describe('before TLS where it is selective', () => {
   });
 });
 
-describe('an export that is not for the client', () => {
-  const termsOf = (name: string): ExportTerms => (name === 'mine' ? 'writable' : 'hidden');
+const termsOf = (name: string): ExportTerms => (name === 'mine' ? 'writable' : 'hidden');
 
+describe('an export that is not for the client', () => {
   test('is not listed', async () => {
     const driver = start({ termsOf }, directoryOf(['mine', 'theirs']));
     expect((await driver.option(NBD_OPT_LIST)).map(({ type }) => type)).toEqual([NBD_REP_SERVER, NBD_REP_ACK]);
