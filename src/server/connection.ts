@@ -236,7 +236,7 @@ export class Connection implements SessionHost {
     if (this.#closed || tls === null || this.#tlsTicket !== null || this.#unsent.length > 0) return;
     const { socket } = this.#transport;
     this.#tlsTicket = tls.gate.enter(() => {
-      this.#tlsTimer = tlsTimer(resources.settings.tlsHandshakeTimeoutMs, tls.gate, () => this.drop('TLS handshake timeout'));
+      this.#tlsTimer = tlsTimer(resources.settings.tlsHandshakeTimeoutMs, tls.gate, () => this.#onTlsTimeout());
       beginTls(socket, tls.credentials.current, {
         secured: (secured) => this.#onSecured(secured),
         failed: (message) => {
@@ -246,6 +246,11 @@ export class Connection implements SessionHost {
         },
       });
     });
+  }
+
+  #onTlsTimeout(): void {
+    this.drop('TLS handshake timeout');
+    this.#tlsTicket?.leave(); // at once: of those that stall, no more are dropped than others need the places of
   }
 
   /** A new session over the secured socket: of the old one nothing is left but the client's flags. */

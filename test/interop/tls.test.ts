@@ -3,13 +3,14 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import net from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { makeAuthority, issueCertificate } from '../../src/cli/make-pki.ts';
 import { NbdClient } from '../support/nbd-client.ts';
 import { PROJECT_ROOT } from '../support/source-tree.ts';
 import { TestPki, VALID } from '../support/test-pki.ts';
-import { RealServer } from './real-server.ts';
+import { basalt, RealServer } from './real-server.ts';
 import { interopTest, runOk, runTool, type ToolResult } from './tools.ts';
 
 const MIB = 1024 * 1024;
@@ -161,6 +162,35 @@ assert bytes(h.pread(100000, 5)) == b"x" * 100000
 h.shutdown()
 `;
     for (let round = 0; round < 2; round += 1) await runOk('nbdsh', '-c', script); // the second one finds the directory free
+  });
+
+  test('standard input that is standard error as well, as inetd has it, hears nothing but NBD', async () => {
+    server = await RealServer.create();
+    await server.createVolume('demo', '16M');
+    const inetd = net.createServer({ pauseOnConnect: true }, (socket) => {
+      const child = spawn(process.execPath, [ENTRY, 'serve', '--stdio', '--log-level', 'debug', '--data', server.dataDirectory], { stdio: [socket, socket, socket] });
+      exits.push(once(child, 'exit'));
+      socket.destroy();
+    });
+    const exits: Promise<unknown>[] = [];
+    inetd.listen(0, '127.0.0.1');
+    await once(inetd, 'listening');
+    const address = inetd.address();
+    if (address === null || typeof address === 'string') throw new Error('no address');
+    const client = await NbdClient.open({ host: '127.0.0.1', port: address.port }, 'demo');
+    await client.write(0, Buffer.alloc(100_000, 7));
+    expect((await client.read(99_990, 20)).equals(Buffer.concat([Buffer.alloc(10, 7), Buffer.alloc(10)]))).toBe(true);
+    await client.close();
+    expect(await exits[0]).toEqual([0, null]);
+    inetd.close();
+  });
+
+  test('standard input that is no socket is refused', async () => {
+    server = await RealServer.create();
+    await server.createVolume('demo', '16M');
+    const { status, out, error } = await basalt('serve', '--stdio', '--data', server.dataDirectory);
+    expect([status, out]).toEqual([2, '']);
+    expect(error).toContain('needs a socket as standard input');
   });
 
   interopTest(['nbdinfo'], 'a client that starts it with an open socket is served there', async () => {

@@ -267,6 +267,12 @@ describe('settings', () => {
     expect(cli.out).toMatch(/^server\.default_export +"" +at most 4096 bytes/m);
   });
 
+  test('lists what is said of exports behind them', async () => {
+    cli.files.set('a.toml', 'exports.demo = { read_only = true, allow = ["10.0.0.0/8", "unix"] }\nexports."*".allow = []\n');
+    expect(await cli.run('settings', '--config', 'a.toml')).toBe(0);
+    expect(cli.out).toContain('\nexports.demo: read-only, from 2 ranges of addresses\nexports.*: writable, from 0 ranges of addresses\n');
+  });
+
   test('as TOML is a file that can be passed back', async () => {
     expect(await cli.run('settings', '--toml')).toBe(0);
     expect(cli.out).toContain('#arena_bytes = "');

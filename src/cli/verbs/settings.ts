@@ -1,5 +1,6 @@
 /** `basalt settings` */
 import type { Argv, Options } from 'yargs';
+import type { ExportSettings } from '../../base/settings-types.ts';
 import { environmentName, flagName } from '../../config/load-settings.ts';
 import { describeRange, formatSetting } from '../../config/parse-setting.ts';
 import { settingsToml } from '../../config/settings-toml.ts';
@@ -13,6 +14,17 @@ export const settingsFlags = {
   ...SETTINGS_FLAGS,
   json: JSON_FLAG,
 } as const satisfies Record<string, Options>;
+
+/** Such as `exports.demo: read-only, from 2 ranges, in TLS, for alice, bob`. */
+function describeExport(name: string, { readOnly, allow, tlsRequired, tlsNames }: ExportSettings): string {
+  const rules = [
+    readOnly ? 'read-only' : 'writable',
+    ...(allow === null ? [] : [`from ${allow.length === 1 ? 'one range' : `${allow.length} ranges`} of addresses`]),
+    ...(tlsRequired ? ['in TLS'] : []),
+    ...(tlsNames === null ? [] : [`for ${tlsNames.join(', ') || 'nobody'}`]),
+  ];
+  return `exports.${name}: ${rules.join(', ')}\n`;
+}
 
 export function addSettings(program: Argv, context: CliContext): Argv {
   return program.command(
@@ -28,7 +40,7 @@ export function addSettings(program: Argv, context: CliContext): Argv {
         context.terminal.out(settingsToml());
         return;
       }
-      const { origins } = await readSettings(context, parsed);
+      const { origins, settings } = await readSettings(context, parsed);
       const all = [...SETTINGS].map(([key, setting]) => {
         const origin = origins.get(key);
         return { key, setting, value: origin?.value ?? setting.default, source: origin?.source ?? 'default' };
@@ -44,6 +56,7 @@ export function addSettings(program: Argv, context: CliContext): Argv {
         return [key, source === 'default' ? shown : `${shown} (${source})`, describeRange(setting), setting.description];
       });
       context.terminal.out(formatTable([['KEY', 'VALUE', 'RANGE', 'DESCRIPTION'], ...rows]));
+      for (const [name, rules] of settings.exports) context.terminal.out(describeExport(name, rules));
     },
   );
 }
