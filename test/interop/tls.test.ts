@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { makeAuthority, issueCertificate } from '../../src/cli/make-pki.ts';
+import { type Issued, issueCertificate, makeAuthority } from '../../src/cli/make-pki.ts';
 import { NbdClient } from '../support/nbd-client.ts';
 import { PROJECT_ROOT } from '../support/source-tree.ts';
 import { TestPki, VALID } from '../support/test-pki.ts';
@@ -84,6 +84,32 @@ describe('X.509', () => {
     expect(out).toContain('virtual size: 16 MiB');
     expect((await qemuImg(objects(strangers.directory), [])).status).not.toBe(0);
   });
+});
+
+interopTest(['certtool'], 'a certificate that ca-crl.pem calls back is refused from the next SIGHUP on, and others are not', async () => {
+  const own = await TestPki.create();
+  try {
+    await start('--server.tls', 'forced', '--server.tls-certificates', own.directory, '--server.tls-verify-peer', 'true');
+    const connect = async ({ certificate, key }: Issued): Promise<void> => {
+      const client = await NbdClient.connect({ host: '127.0.0.1', port: server.port });
+      await client.greet();
+      await client.startTls({ ca: [own.authority.certificate], servername: 'localhost', cert: certificate, key });
+      await client.go('demo');
+      await client.close();
+    };
+    const other = await own.issue({ name: 'bob' });
+    await connect(own.client);
+    const file = (name: string): string => join(own.directory, name);
+    await writeFile(file('template'), 'crl_next_update = 30\ncrl_number = 1\n');
+    await runOk('certtool', '--generate-crl', '--load-ca-privkey', file('ca-key.pem'), '--load-ca-certificate', file('ca-cert.pem'), '--load-certificate', file('client-cert.pem'), '--template', file('template'), '--outfile', file('ca-crl.pem'));
+    server.process.signal('SIGHUP');
+    await server.process.waitFor('the list to be read', () => server.process.error.includes('"tls-reloaded"'));
+    await expect(connect(own.client)).rejects.toBeInstanceOf(Error);
+    await connect(other);
+    expect(server.process.error).toContain('CERT_REVOKED');
+  } finally {
+    await own.dispose();
+  }
 });
 
 describe('pre-shared keys', () => {

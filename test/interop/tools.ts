@@ -11,7 +11,7 @@ import { expect, test } from 'vitest';
 const TOOL_PATH = ['/usr/bin', '/bin', '/usr/sbin', '/sbin', process.env.PATH ?? ''].join(delimiter);
 const TOOL_TIMEOUT_MS = 60_000;
 
-export type Tool = 'nbdinfo' | 'nbdcopy' | 'nbdsh' | 'nbdkit' | 'qemu-img' | 'qemu-io' | 'fio' | 'nbd-client' | 'strace' | 'psktool' | 'systemd-socket-activate';
+export type Tool = 'nbdinfo' | 'nbdcopy' | 'nbdsh' | 'nbdkit' | 'qemu-img' | 'qemu-io' | 'fio' | 'nbd-client' | 'strace' | 'psktool' | 'certtool' | 'systemd-socket-activate';
 
 function isInstalled(tool: Tool): boolean {
   return TOOL_PATH.split(delimiter).some((folder) => {
