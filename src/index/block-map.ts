@@ -50,6 +50,11 @@ export class Leaf {
   }
 }
 
+function kindIn({ chunks, slots }: DenseEntries, place: number): Lookup {
+  if (chunks[place] !== 0) return LOOKUP.STORED;
+  return slots[place] === 0 ? LOOKUP.EMPTY : LOOKUP.PROVISIONED;
+}
+
 function isChunk(chunk: number): boolean {
   return chunk !== 0 && chunk !== LOST_CHUNK;
 }
@@ -71,6 +76,8 @@ export class BlockMap {
   /** Result of the last lookup that said STORED. */
   foundChunk = 0;
   foundSlot = 0;
+  /** Result of the last `lookupRun`: the first block that it does not speak of. */
+  foundEnd = 0;
   readonly #leaves = new Map<number, Leaf>();
   readonly #dense = new Set<Leaf>();
   readonly #dirty = new Set<Leaf>();
@@ -143,6 +150,39 @@ export class BlockMap {
     this.foundChunk = chunk;
     this.foundSlot = slot;
     return LOOKUP.STORED;
+  }
+
+  /**
+   * As `lookup`, for all blocks from `blockNumber` up to, not including, `foundEnd`: the answer is the same for each of them. It ends at `end`, or
+   * where the leaf does. Where stored blocks lie is not told.
+   */
+  lookupRun(blockNumber: number, end: number): Lookup {
+    const index = Math.floor(blockNumber / LEAF_BLOCKS);
+    const base = index * LEAF_BLOCKS;
+    const place = blockNumber - base;
+    const endPlace = Math.min(LEAF_BLOCKS, end - base);
+    const leaf = this.leaf(index);
+    this.foundEnd = base + endPlace;
+    if (leaf === undefined) return LOOKUP.EMPTY;
+    if (!leaf.resident) return LOOKUP.NOT_RESIDENT;
+    leaf.used = true;
+    if (leaf.dense === null) return this.#runInUniform(leaf.run, base, place, endPlace);
+    const found = kindIn(leaf.dense, place);
+    let next = place + 1;
+    while (next < endPlace && kindIn(leaf.dense, next) === found) next += 1;
+    this.foundEnd = base + next;
+    return found;
+  }
+
+  #runInUniform(run: Run, base: number, place: number, endPlace: number): Lookup {
+    const runEnd = run.place + run.blockCount;
+    if (place >= runEnd) return LOOKUP.EMPTY;
+    if (place < run.place) {
+      this.foundEnd = base + Math.min(endPlace, run.place);
+      return LOOKUP.EMPTY;
+    }
+    this.foundEnd = base + Math.min(endPlace, runEnd);
+    return run.chunk === 0 ? LOOKUP.PROVISIONED : LOOKUP.STORED;
   }
 
   /** Makes the leaf of a block resident. Rejects with what `readLeaf` rejects with. */

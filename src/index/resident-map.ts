@@ -159,6 +159,14 @@ export class ResidentMap {
     return found;
   }
 
+  /** The first block of a range within one leaf that has an entry; `end` if none has. */
+  firstBetween(first: number, end: number): number {
+    if (first >= end || this.#leafEntries[Math.floor(first / LEAF_BLOCKS) % LEAF_BUCKETS] === 0) return end;
+    let key = first;
+    while (key < end && this.get(key) === NO_LOCATION) key += 1;
+    return key;
+  }
+
   /** Whether some block of a range may have an entry: exact for short ranges, by leaf for long ones. */
   mayHaveEntries(first: number, end: number): boolean {
     if (this.#size === 0) return false;

@@ -4,6 +4,7 @@
  * must wait (for the disk, for room). All offsets and lengths are bytes, of any alignment.
  */
 import type { VolumeError } from '../base/errors.ts';
+import type { ExtentList } from '../base/extent-list.ts';
 
 /** The bytes of a read, in order, borrowed until `release`, which is called exactly once. */
 export interface ReadLoan {
@@ -48,8 +49,23 @@ export interface BlockDevice {
    * Null where that is not possible or does not pay; then `readNow` is the way. Throws `out-of-range`.
    */
   lend(offsetBytes: number, lengthBytes: number): ReadLoan | null;
-  /** Fills `target`. Rejects with `out-of-range`, `io-error`, `corrupt`, `closed`. */
-  read(offsetBytes: number, target: Uint8Array): Promise<void>;
+  /**
+   * Fills `target`. Rejects with `out-of-range`, `io-error`, `corrupt`, `closed`. `extents`, which is empty, takes what stood where at the
+   * moment that is read, as far as it has room: of the extents that read as zeroes `target` has zeroes as well.
+   */
+  read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void>;
+
+  /**
+   * Appends to `extents` what stands where, from `offsetBytes` on: all of the range, or as much of it as the list has room for, at least one
+   * byte. False if the block map must be read for it, or there is so much that it should not be done within one turn: then the list
+   * holds nothing of use and `extents` is the way. Throws `out-of-range`, `closed`.
+   */
+  extentsNow(offsetBytes: number, lengthBytes: number, extents: ExtentList): boolean;
+  /**
+   * The same for any case, in time that follows what is there and not the length. Of a long range it may tell a part alone, and what is written
+   * meanwhile may be in it or not. Rejects with `out-of-range`, `io-error`, `corrupt`, `closed`.
+   */
+  extents(offsetBytes: number, lengthBytes: number, extents: ExtentList): Promise<void>;
 
   /**
    * Takes `lengthBytes` of `source` from `sourceStart`. Its completion is settled as the durability mode promises, at

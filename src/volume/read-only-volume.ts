@@ -4,8 +4,10 @@
  */
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
+import type { ExtentList } from '../base/extent-list.ts';
 import type { FileLock } from '../env/env.ts';
 import type { BlockDevice, Completion } from './block-device.ts';
+import { ExtentWalk } from './extent-walk.ts';
 import type { LoggedBlock, LoggedBlocks } from './logged-blocks.ts';
 import { ReadPath } from './read-path.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
@@ -46,6 +48,7 @@ export class ReadOnlyVolume implements BlockDevice {
   readonly #parts: ReadOnlyParts;
   readonly #core: VolumeCore;
   readonly #reads: ReadPath;
+  readonly #walk: ExtentWalk;
   #closing: Promise<void> | null = null;
 
   constructor(parts: ReadOnlyParts) {
@@ -53,6 +56,7 @@ export class ReadOnlyVolume implements BlockDevice {
     this.#parts = parts;
     this.#core = core;
     this.#reads = new ReadPath(core);
+    this.#walk = new ExtentWalk(core, parts.logged);
     this.name = core.name;
     this.sizeBytes = core.manifest.sizeBytes;
     this.blockSizeBytes = core.blockSizeBytes;
@@ -88,8 +92,10 @@ export class ReadOnlyVolume implements BlockDevice {
     return null;
   }
 
-  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+  async read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void> {
     this.#checkRead(offsetBytes, target.length);
+    // Nothing changes here: what stands where is the same before and after.
+    if (extents !== undefined) await this.#walk.run(offsetBytes, target.length, extents);
     for (const { start, end, logged } of this.#partsOf(offsetBytes, target.length)) {
       const piece = target.subarray(start, end);
       if (logged === null) await this.#readStored(offsetBytes + start, piece);
@@ -115,6 +121,16 @@ export class ReadOnlyVolume implements BlockDevice {
       throw toVolumeError(error, `reading the log of volume ${this.name}`);
     }
     this.#core.counters.readBytes += target.length;
+  }
+
+  extentsNow(offsetBytes: number, lengthBytes: number, extents: ExtentList): boolean {
+    this.#checkRead(offsetBytes, lengthBytes);
+    return this.#walk.now(offsetBytes, lengthBytes, extents);
+  }
+
+  async extents(offsetBytes: number, lengthBytes: number, extents: ExtentList): Promise<void> {
+    this.#checkRead(offsetBytes, lengthBytes);
+    await this.#walk.run(offsetBytes, lengthBytes, extents);
   }
 
   #partsOf(offsetBytes: number, lengthBytes: number): ReadPart[] {

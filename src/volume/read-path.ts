@@ -6,9 +6,11 @@ import type { Arena, Slab } from '../base/arena.ts';
 import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
 import { VolumeError } from '../base/errors.ts';
+import type { ExtentList } from '../base/extent-list.ts';
 import { LEAF_BLOCKS, LOOKUP, LOST_CHUNK } from '../index/block-map.ts';
 import { NO_LOCATION, isZeroLocation } from '../index/resident-map.ts';
 import type { ReadLoan } from './block-device.ts';
+import { ExtentWalk } from './extent-walk.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { EdgeBlock } from './write-path.ts';
 
@@ -37,10 +39,12 @@ const ATTEMPTS = 8;
 
 export class ReadPath {
   readonly #core: VolumeCore;
+  readonly #walk: ExtentWalk;
   #caching = 0;
 
   constructor(core: VolumeCore) {
     this.#core = core;
+    this.#walk = new ExtentWalk(core);
   }
 
   /** Copies a range that is wholly in memory; false if it is not. */
@@ -102,9 +106,9 @@ export class ReadPath {
     return loan;
   }
 
-  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+  async read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void> {
     this.#core.counters.readBytes += target.length;
-    await this.#readAll(offsetBytes, target, target.length <= CACHE_READ_BYTES);
+    await this.#readAll(offsetBytes, target, target.length <= CACHE_READ_BYTES, extents);
   }
 
   /**
@@ -128,9 +132,10 @@ export class ReadPath {
     }
   }
 
-  async #readAll(offsetBytes: number, target: Uint8Array, fillCache: boolean): Promise<void> {
+  async #readAll(offsetBytes: number, target: Uint8Array, fillCache: boolean, extents?: ExtentList): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
-      const pieces = await this.#locate(offsetBytes, target);
+      extents?.clear();
+      const pieces = await this.#locate(offsetBytes, target, extents);
       try {
         await forEachLimited(pieces, PIECES_AT_ONCE, (piece) => this.#readPiece(piece, target, fillCache));
         return;
@@ -142,7 +147,7 @@ export class ReadPath {
   }
 
   /** Copies what is known at once, and says where the rest is. */
-  async #locate(offsetBytes: number, target: Uint8Array): Promise<ChunkPiece[]> {
+  async #locate(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<ChunkPiece[]> {
     const release = this.#core.map.hold();
     try {
       await this.#loadLeaves(offsetBytes, target.length);
@@ -151,6 +156,8 @@ export class ReadPath {
       const pieces: ChunkPiece[] = [];
       const complete = this.#copyKnown(offsetBytes, target.length, target, 0, pieces);
       assert(complete, 'a leaf went away while it was held');
+      // Where that says nothing, since the range is too long, the reader takes it for data.
+      if (extents !== undefined && !this.#walk.now(offsetBytes, target.length, extents)) extents.clear();
       return pieces;
     } finally {
       release();

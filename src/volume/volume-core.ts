@@ -187,7 +187,11 @@ export class VolumeCore implements SlabOwner {
       const found = this.map.lookup(blockNumber);
       return found === LOOKUP.STORED || found === LOOKUP.NOT_RESIDENT ? 'persisted' : 'empty';
     }
-    if (isZeroLocation(location)) return 'empty';
+    return isZeroLocation(location) ? 'empty' : this.stateAt(location);
+  }
+
+  /** The state of the block that is current in a slot of a slab. */
+  stateAt(location: number): 'cached' | 'pending' | 'hot' {
     const slab = this.slabAt(location);
     if (slab.state === 'clean') return 'cached';
     const written = this.#log?.writtenLsn ?? Number.POSITIVE_INFINITY;

@@ -1,6 +1,7 @@
 /** An open volume: admission of requests, and what they wait for. The work is done by the parts (see `volume-core.ts`). */
 import { deferred } from '../base/async.ts';
 import type { Durability } from '../base/durability.ts';
+import type { ExtentList } from '../base/extent-list.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
@@ -9,6 +10,7 @@ import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
 import type { Flusher } from './flusher.ts';
+import { ExtentWalk } from './extent-walk.ts';
 import type { LogWriting } from './log-way.ts';
 import { ReadPath } from './read-path.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
@@ -42,6 +44,7 @@ export class Volume implements BlockDevice {
   readonly #writes: WritePath;
   readonly #log: LogWriter;
   readonly #reads: ReadPath;
+  readonly #walk: ExtentWalk;
   readonly #stopListening: (() => void)[];
   #durability: Durability;
   #submitQueued = false;
@@ -53,6 +56,7 @@ export class Volume implements BlockDevice {
     this.#writes = parts.writes;
     this.#log = parts.log;
     this.#reads = new ReadPath(parts.core);
+    this.#walk = new ExtentWalk(parts.core);
     this.name = parts.core.name;
     this.sizeBytes = parts.core.manifest.sizeBytes;
     this.blockSizeBytes = parts.core.blockSizeBytes;
@@ -159,10 +163,22 @@ export class Volume implements BlockDevice {
     return this.#reads.lend(offsetBytes, lengthBytes);
   }
 
-  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+  async read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void> {
     this.#checkOpen();
     this.#checkRange(offsetBytes, target.length);
-    await this.#reads.read(offsetBytes, target);
+    await this.#reads.read(offsetBytes, target, extents);
+  }
+
+  extentsNow(offsetBytes: number, lengthBytes: number, extents: ExtentList): boolean {
+    this.#checkOpen();
+    this.#checkRange(offsetBytes, lengthBytes);
+    return this.#walk.now(offsetBytes, lengthBytes, extents);
+  }
+
+  async extents(offsetBytes: number, lengthBytes: number, extents: ExtentList): Promise<void> {
+    this.#checkOpen();
+    this.#checkRange(offsetBytes, lengthBytes);
+    await this.#walk.run(offsetBytes, lengthBytes, extents);
   }
 
   async cache(offsetBytes: number, lengthBytes: number): Promise<void> {

@@ -446,7 +446,7 @@ export class WritePath {
 }
 
 /** Leaves of a range that have a zero mark; by whichever is less, the range or the marks. */
-function markedLeaves(zeroLeaves: ReadonlyMap<number, number>, firstLeaf: number, endLeaf: number): number[] {
+export function markedLeaves(zeroLeaves: ReadonlyMap<number, number>, firstLeaf: number, endLeaf: number): number[] {
   const found: number[] = [];
   if (endLeaf - firstLeaf < zeroLeaves.size) {
     for (let leaf = firstLeaf; leaf < endLeaf; leaf += 1) if (zeroLeaves.has(leaf)) found.push(leaf);

@@ -5,6 +5,7 @@
 import { checksum } from '../../src/base/checksum.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../../src/base/errors.ts';
+import { EXTENT, type ExtentList } from '../../src/base/extent-list.ts';
 import type { Env, File, FileLock } from '../../src/env/env.ts';
 import type { Admission, Completion, ZeroOptions } from '../../src/volume/block-device.ts';
 import type { CreateOptions, VolumeObserver, VolumeStats } from '../../src/volume/volume-info.ts';
@@ -165,9 +166,21 @@ class ToyVolume implements SimVolume {
     return null; // a memory that is overwritten in place has nothing to lend
   }
 
-  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+  async read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void> {
     await this.#env.clock.yield();
     this.readNow(offsetBytes, target.length, target, 0);
+    if (extents !== undefined) this.extentsNow(offsetBytes, target.length, extents);
+  }
+
+  /** It does not know; that there is data is never wrong. */
+  extentsNow(_offsetBytes: number, lengthBytes: number, extents: ExtentList): boolean {
+    extents.add(lengthBytes, EXTENT.PERSISTED);
+    return true;
+  }
+
+  async extents(offsetBytes: number, lengthBytes: number, extents: ExtentList): Promise<void> {
+    await this.#env.clock.yield();
+    this.extentsNow(offsetBytes, lengthBytes, extents);
   }
 
   writeNow(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceStart: number, fua: boolean, completion: Completion): Admission {

@@ -1,6 +1,7 @@
 /** A BlockDevice in plain memory, for tests of everything that stands on one, with switches for what a real one does now and then. */
 import { VolumeError } from '../../src/base/errors.ts';
 import { deferred, type Deferred } from '../../src/base/async.ts';
+import { EXTENT, type Extent, type ExtentList } from '../../src/base/extent-list.ts';
 import type { Admission, BlockDevice, Completion, DeviceDirectory, DeviceSummary, ReadLoan, ZeroOptions } from '../../src/volume/block-device.ts';
 
 export interface MemoryDeviceOptions {
@@ -26,6 +27,10 @@ export class MemoryDevice implements BlockDevice {
   /** Reads are lent, in two parts; `onLoan` says how many are. */
   lends = false;
   onLoan = 0;
+  /** Kinds of blocks that their bytes do not tell: what is zero is empty, and what is not is persisted, if nothing else is said here. */
+  readonly kinds = new Map<number, Extent>();
+  /** The map must be read: `extentsNow` is false. */
+  mapCold = false;
   /** Reads must wait: `readNow` is false, and `read` ends when `warm` is called, or at once if `readsWait` is off. */
   cold = false;
   readsWait = false;
@@ -112,13 +117,46 @@ export class MemoryDevice implements BlockDevice {
     };
   }
 
-  async read(offsetBytes: number, target: Uint8Array): Promise<void> {
+  async read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void> {
     this.#begin('read', offsetBytes, target.length, false);
-    if (this.readsWait) {
-      this.#reads ??= deferred<void>();
-      await this.#reads.promise;
-    }
+    await this.#wait();
     target.set(this.data.subarray(offsetBytes, offsetBytes + target.length));
+    if (extents !== undefined) this.#addExtents(offsetBytes, target.length, extents);
+  }
+
+  extentsNow(offsetBytes: number, lengthBytes: number, extents: ExtentList): boolean {
+    this.#begin('extentsNow', offsetBytes, lengthBytes, false);
+    if (this.mapCold) {
+      extents.add(1, EXTENT.EMPTY); // nothing of use, and nobody may see it
+      return false;
+    }
+    this.#addExtents(offsetBytes, lengthBytes, extents);
+    return true;
+  }
+
+  async extents(offsetBytes: number, lengthBytes: number, extents: ExtentList): Promise<void> {
+    this.#begin('extents', offsetBytes, lengthBytes, false);
+    await this.#wait();
+    this.#addExtents(offsetBytes, lengthBytes, extents);
+  }
+
+  async #wait(): Promise<void> {
+    if (!this.readsWait) return;
+    this.#reads ??= deferred<void>();
+    await this.#reads.promise;
+  }
+
+  #addExtents(offsetBytes: number, lengthBytes: number, extents: ExtentList): void {
+    let at = offsetBytes;
+    while (at < offsetBytes + lengthBytes) {
+      const blockNumber = Math.floor(at / this.blockSizeBytes);
+      const next = Math.min(offsetBytes + lengthBytes, (blockNumber + 1) * this.blockSizeBytes);
+      const block = this.data.subarray(blockNumber * this.blockSizeBytes, (blockNumber + 1) * this.blockSizeBytes);
+      const told = this.kinds.get(blockNumber);
+      const kind = block.every((byte) => byte === 0) ? (told ?? EXTENT.EMPTY) : told === undefined || told < EXTENT.DATA ? EXTENT.PERSISTED : told;
+      if (!extents.add(next - at, kind)) return;
+      at = next;
+    }
   }
 
   writeNow(offsetBytes: number, lengthBytes: number, source: Uint8Array, sourceStart: number, fua: boolean, completion: Completion): Admission {
