@@ -1,6 +1,6 @@
 /**
- * Numbers of the NBD protocol, spelled as its document spells them. Those that no code of ours sends yet (structured
- * replies, extended headers, TLS) stand here too, so that the table can be compared with the document line by line.
+ * Numbers of the NBD protocol, spelled as its document spells them. Those that no code of ours sends yet (TLS) stand here too,
+ * so that the table can be compared with the document line by line.
  */
 
 // Magic numbers (64-bit ones as their two big-endian halves).
@@ -13,6 +13,8 @@ export const NBD_REP_MAGIC_LOW = 0x045565a9;
 export const NBD_REQUEST_MAGIC = 0x25609513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 // Handshake flags, 16 bits, from the server.
 export const NBD_FLAG_FIXED_NEWSTYLE = 1 << 0;
@@ -92,6 +94,20 @@ export const NBD_CMD_FLAG_DF = 1 << 2;
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
 export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
+
+// Chunks of a structured reply: flags and types, 16 bits each.
+export const NBD_REPLY_FLAG_DONE = 1 << 0;
+export const NBD_REPLY_TYPE_NONE = 0;
+export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
+export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
+export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
+export const NBD_REPLY_TYPE_ERROR = 0x8001;
+export const NBD_REPLY_TYPE_ERROR_OFFSET = 0x8002;
+
+// Status of an extent in the context base:allocation.
+export const NBD_STATE_HOLE = 1 << 0;
+export const NBD_STATE_ZERO = 1 << 1;
 
 // Errors of replies. No other value may be sent.
 export const NBD_EPERM = 1;

@@ -105,7 +105,7 @@ export function decodeInfoRequest(data: Uint8Array): InfoRequest {
 }
 
 /** UTF-8 of `text`, cut between two characters where it would be longer than a string of the protocol may be. */
-function encodeText(text: string): Uint8Array {
+export function encodeText(text: string): Uint8Array {
   const bytes = textEncoder.encode(text);
   if (bytes.length <= MAX_STRING_BYTES) return bytes;
   let end = MAX_STRING_BYTES;

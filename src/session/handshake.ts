@@ -15,10 +15,14 @@ import {
   NBD_INFO_NAME,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
+  NBD_OPT_LIST_META_CONTEXT,
+  NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_PLATFORM,
   NBD_REP_ERR_POLICY,
@@ -27,6 +31,7 @@ import {
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
 } from '../protocol/constants.ts';
+import { encodeMetaContext } from '../protocol/meta-context.ts';
 import {
   CLIENT_FLAGS_BYTES,
   clientFlags,
@@ -50,13 +55,14 @@ import { transmissionFlagsOf } from './commands.ts';
 import { BLOCKED, BROKEN, LEAVING, SECURING, type SessionClient, type SessionEvent, type SessionResources } from './host.ts';
 import type { InputWindow } from './input-window.ts';
 import type { ReplyQueue } from './reply-queue.ts';
+import { type MetaContextQuestion, Negotiation, type Terms } from './terms.ts';
 
 export interface HandshakeOptions {
   readonly resources: SessionResources;
   readonly client: SessionClient;
   readonly replies: ReplyQueue;
   /** The device is the caller's from now on; transmission begins behind what is in the reply queue. */
-  readonly negotiated: (device: BlockDevice, readOnly: boolean) => void;
+  readonly negotiated: (device: BlockDevice, readOnly: boolean, terms: Terms) => void;
   /** EXPORT_NAME cannot say no: the connection is to be closed. */
   readonly refused: () => void;
   /** Asks for a turn. */
@@ -71,6 +77,7 @@ interface Opened {
   /** By itself, or for this client. */
   readonly readOnly: boolean;
   readonly description: string;
+  readonly terms: Terms;
 }
 
 export class Handshake {
@@ -78,6 +85,7 @@ export class Handshake {
   readonly #client: SessionClient;
   readonly #replies: ReplyQueue;
   readonly #options: HandshakeOptions;
+  readonly #negotiation = new Negotiation();
   #flagsRead = false;
   #fixedNewstyle = false;
   #noZeroes = false;
@@ -206,6 +214,19 @@ export class Handshake {
         if ('invalid' in asked) return this.#error(option, NBD_REP_ERR_INVALID, asked.invalid);
         return this.#run(this.#open(option, asked.name, asked.infos));
       }
+      case NBD_OPT_STRUCTURED_REPLY:
+      case NBD_OPT_EXTENDED_HEADERS: {
+        const refusal = this.#negotiation.agree(option, data.length);
+        if (refusal !== null) return this.#error(option, refusal.type, refusal.text);
+        this.#replies.message(encodeAck(option));
+        return 0;
+      }
+      case NBD_OPT_LIST_META_CONTEXT:
+      case NBD_OPT_SET_META_CONTEXT: {
+        const asked = this.#negotiation.ask(option, data);
+        if ('type' in asked) return this.#error(option, asked.type, asked.text);
+        return this.#run(this.#tellContexts(option, asked));
+      }
       default:
         return this.#error(option, NBD_REP_ERR_UNSUP, `option ${option} is not supported`);
     }
@@ -228,6 +249,7 @@ export class Handshake {
   #answerExportName(data: Uint8Array): number {
     if (this.#isPlainOn('forced')) return this.#broken('NBD_OPT_EXPORT_NAME before TLS, which this server demands');
     if (this.#shuttingDown) return this.#broken('NBD_OPT_EXPORT_NAME while the server is shutting down');
+    if (this.#negotiation.style === 'extended') return this.#broken('NBD_OPT_EXPORT_NAME after extended headers were negotiated');
     const name = decodeText(data, 'export name');
     if ('invalid' in name) return this.#broken(name.invalid);
     return this.#run(this.#openByName(name.text));
@@ -254,6 +276,23 @@ export class Handshake {
       if (!(error instanceof VolumeError)) throw error;
       this.#refuse(option, NBD_REP_ERR_PLATFORM, '', error);
     }
+  }
+
+  async #tellContexts(option: number, asked: MetaContextQuestion): Promise<void> {
+    try {
+      // Opened as for an INFO: whoever may not open an export is not told of its contexts either.
+      const { device } = await this.#acquire(asked.exportName, false);
+      this.#resources.directory.release(device);
+    } catch (error) {
+      if (!(error instanceof VolumeError)) throw error;
+      this.#refuse(option, NBD_REP_ERR_UNKNOWN, asked.exportName, error);
+      return;
+    }
+    if (this.#gone) return;
+    const contexts = this.#negotiation.answer(option, asked);
+    // The ids of a listing mean nothing, and should be 0.
+    const messages = contexts.map(({ id, name }) => encodeMetaContext(option, option === NBD_OPT_SET_META_CONTEXT ? id : 0, name));
+    this.#replies.message(concatenate([...messages, encodeAck(option)]));
   }
 
   async #open(option: number, name: string, infos: readonly number[]): Promise<void> {
@@ -292,13 +331,13 @@ export class Handshake {
       this.#options.refused();
       return;
     }
-    this.#replies.message(encodeExportNameReply(device.sizeBytes, transmissionFlagsOf(opened), this.#noZeroes));
+    this.#replies.message(encodeExportNameReply(device.sizeBytes, transmissionFlagsOf(opened, opened.terms), this.#noZeroes));
     this.#negotiated(opened);
   }
 
-  #negotiated({ name, device, readOnly }: Opened): void {
+  #negotiated({ name, device, readOnly, terms }: Opened): void {
     this.#options.report({ kind: 'negotiated', exportName: name, sizeBytes: device.sizeBytes, readOnly });
-    this.#options.negotiated(device, readOnly);
+    this.#options.negotiated(device, readOnly, terms);
   }
 
   #refuse(option: number, type: number, exportName: string, error: VolumeError): void {
@@ -307,8 +346,8 @@ export class Handshake {
   }
 
   #infos(option: number, opened: Opened, asked: readonly number[]): Uint8Array[] {
-    const { name, device, description } = opened;
-    const messages = [encodeInfoExport(option, device.sizeBytes, transmissionFlagsOf(opened))];
+    const { name, device, description, terms } = opened;
+    const messages = [encodeInfoExport(option, device.sizeBytes, transmissionFlagsOf(opened, terms))];
     if (asked.includes(NBD_INFO_NAME)) messages.push(encodeInfoName(option, name));
     if (asked.includes(NBD_INFO_DESCRIPTION) && description !== '') messages.push(encodeInfoDescription(option, description));
     if (asked.includes(NBD_INFO_BLOCK_SIZE)) {
@@ -348,7 +387,7 @@ export class Handshake {
       description = volumes.find((volume) => volume.name === name)?.description ?? '';
     }
     const device = await this.#acquireVolume(name);
-    return { name, device, readOnly: device.readOnly || this.#client.termsOf(name) === 'read-only', description };
+    return { name, device, readOnly: device.readOnly || this.#client.termsOf(name) === 'read-only', description, terms: this.#negotiation.termsFor(exportName) };
   }
 
   async #acquireVolume(name: string): Promise<BlockDevice> {

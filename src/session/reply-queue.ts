@@ -104,9 +104,21 @@ export class ReplyQueue {
     this.#count(byteCount);
   }
 
-  /** A reply whose data is on loan; it is released when the kernel has the data. */
-  lent(loan: ReadLoan, byteCount: number, cookieSource: Uint8Array, cookieAt: number): void {
-    this.simple(0, cookieSource, cookieAt);
+  /** A part of a buffer of the pool that `adopt` makes the queue's in the same turn. */
+  slice(bytes: Uint8Array): void {
+    this.#closePart();
+    this.#parts.push(bytes);
+    this.#partBytes += bytes.length;
+    this.#count(bytes.length);
+  }
+
+  /** Takes over a buffer of the pool, of which there are slices. */
+  adopt(buffer: Uint8Array): void {
+    this.#buffers.push(buffer);
+  }
+
+  /** Data on loan, `byteCount` bytes, behind its header; it is released when the kernel has the data. */
+  lent(loan: ReadLoan, byteCount: number): void {
     this.#closePart();
     for (const part of loan.parts) this.#parts.push(part);
     this.#loans.push(loan);

@@ -1,6 +1,7 @@
 /** One request that is under way. Requests are reused, so that none is made on the data path. */
 import { assert } from '../base/assert.ts';
 import type { VolumeError } from '../base/errors.ts';
+import { IDENTITY_BYTES } from '../protocol/transmission.ts';
 import { COOKIE_BYTES, copyCookie } from '../protocol/wire.ts';
 import type { Completion } from '../volume/block-device.ts';
 
@@ -9,8 +10,14 @@ export interface RequestOwner {
   requestEnded(request: Request, error: VolumeError | null): void;
 }
 
+export function copyIdentity(source: Uint8Array, identityAt: number, target: Uint8Array): void {
+  copyCookie(source, identityAt, target, 0);
+  copyCookie(source, identityAt + COOKIE_BYTES, target, COOKIE_BYTES);
+}
+
 export class Request implements Completion {
-  readonly cookie = new Uint8Array(COOKIE_BYTES);
+  /** Cookie and offset, as they came: what replies echo. */
+  readonly identity = new Uint8Array(IDENTITY_BYTES);
   command = 0;
   offsetBytes = 0;
   lengthBytes = 0;
@@ -21,10 +28,10 @@ export class Request implements Completion {
     this.#owner = owner;
   }
 
-  begin(cookieSource: Uint8Array, cookieAt: number, command: number, offsetBytes: number, lengthBytes: number): void {
+  begin(source: Uint8Array, identityAt: number, command: number, offsetBytes: number, lengthBytes: number): void {
     assert(!this.#pending, 'a request is begun once');
     this.#pending = true;
-    copyCookie(cookieSource, cookieAt, this.cookie, 0);
+    copyIdentity(source, identityAt, this.identity);
     this.command = command;
     this.offsetBytes = offsetBytes;
     this.lengthBytes = lengthBytes;

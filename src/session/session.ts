@@ -16,6 +16,7 @@ import { Handshake } from './handshake.ts';
 import { BLOCKED, BROKEN, LEAVING, SECURING, type SessionClient, type SessionHost, type SessionResources, TRUSTED_CLIENT } from './host.ts';
 import { InputWindow } from './input-window.ts';
 import { type ReplyBatch, ReplyQueue } from './reply-queue.ts';
+import type { Terms } from './terms.ts';
 import { Transmission } from './transmission.ts';
 
 export interface SessionCounters {
@@ -61,7 +62,7 @@ export class Session {
       resources,
       client,
       replies: this.#replies,
-      negotiated: (device, readOnly) => this.#negotiated(device, readOnly),
+      negotiated: (device, readOnly, terms) => this.#negotiated(device, readOnly, terms),
       refused: () => this.#leave(true),
       wake,
       report: (event) => host.report(event),
@@ -228,11 +229,12 @@ export class Session {
     this.#stopped = blocked || !room;
   }
 
-  #negotiated(device: BlockDevice, readOnly: boolean): void {
+  #negotiated(device: BlockDevice, readOnly: boolean, terms: Terms): void {
     const { settings, pool, budget, replyBudget } = this.#resources;
     this.#transmission = new Transmission({
       device,
       readOnly,
+      terms,
       settings,
       replies: this.#replies,
       pool,

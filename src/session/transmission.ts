@@ -5,22 +5,29 @@
  * makes `parse` return BLOCKED with the request still unconsumed, and `wake` asks for another turn, which parses it again.
  */
 import { assert } from '../base/assert.ts';
-import { VolumeError } from '../base/errors.ts';
-import type { ServerSettings } from '../base/settings-types.ts';
+import type { VolumeError } from '../base/errors.ts';
 import {
+  NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLAG_PAYLOAD_LEN,
+  NBD_CMD_FLAG_REQ_ONE,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
+  NBD_EINVAL,
   NBD_ESHUTDOWN,
 } from '../protocol/constants.ts';
+import { decodeStatusPayload } from '../protocol/meta-context.ts';
 import {
-  encodeSimpleReply,
+  EXTENDED_REQUEST_BYTES,
+  extendedRequestLength,
+  IDENTITY_BYTES,
+  isExtendedRequest,
   isRequest,
   REQUEST_BYTES,
   REQUEST_COOKIE_AT,
@@ -28,60 +35,39 @@ import {
   requestFlags,
   requestLength,
   requestOffset,
-  SIMPLE_REPLY_BYTES,
 } from '../protocol/transmission.ts';
-import { COOKIE_BYTES, copyCookie } from '../protocol/wire.ts';
 import type { Admission, BlockDevice } from '../volume/block-device.ts';
-import { bufferClassBytes, type BufferPool } from './buffer-pool.ts';
-import { type Bounds, refusalOf, SKIPPED_PAYLOAD_BYTES_MAX } from './commands.ts';
-import { nbdErrorOf } from './errno.ts';
+import { BlockStatus } from './block-status.ts';
+import { bufferClassBytes } from './buffer-pool.ts';
+import { type Bounds, explainRefusal, refusalOf, SKIPPED_PAYLOAD_BYTES_MAX } from './commands.ts';
 import { BLOCKED, BROKEN, LEAVING, type SessionEvent } from './host.ts';
 import type { InputWindow, PayloadLease } from './input-window.ts';
+import type { MetaContext } from './meta-contexts.ts';
 import type { PayloadBudget, Reservation } from './payload-budget.ts';
-import type { ReplyBudget } from './reply-budget.ts';
-import type { ReplyQueue } from './reply-queue.ts';
-import { Request, type RequestOwner } from './request.ts';
-
-/** Reads from this size on are lent by the device: below it a copy costs less than a part of its own. */
-const LENT_READ_BYTES_MIN = 32 * 1024;
-
-/** Data of a read that had to wait is copied beside other replies up to this size; above it, it is a part of its own. */
-const GATHERED_READ_BYTES_MAX = 32 * 1024;
+import { Reads } from './reads.ts';
+import { copyIdentity, type Request } from './request.ts';
+import { Requests, type RequestsOptions, volumeError } from './requests.ts';
 
 const CONSUMED = 0;
 
-export interface TransmissionOptions {
-  readonly device: BlockDevice;
+export interface TransmissionOptions extends RequestsOptions {
   /** For this client, whatever the device can do. */
   readonly readOnly: boolean;
-  readonly settings: ServerSettings;
-  readonly replies: ReplyQueue;
-  readonly pool: BufferPool;
   readonly budget: PayloadBudget;
-  readonly replyBudget: ReplyBudget;
-  /** Asks for a turn: replies are ready, or `parse` may get on. */
-  readonly wake: () => void;
-  readonly report: (event: SessionEvent) => void;
 }
 
-function volumeError(error: unknown): VolumeError {
-  if (error instanceof VolumeError) return error;
-  throw error; // a mistake of our own: it ends the process
-}
-
-export class Transmission implements RequestOwner {
+export class Transmission {
   readonly device: BlockDevice;
   readonly #bounds: Bounds;
-  readonly #settings: ServerSettings;
-  readonly #replies: ReplyQueue;
-  readonly #pool: BufferPool;
+  readonly #requests: Requests;
+  readonly #reads: Reads;
+  readonly #status: BlockStatus;
   readonly #budget: PayloadBudget;
-  readonly #replyBudget: ReplyBudget;
   readonly #wake: () => void;
   readonly #report: (event: SessionEvent) => void;
-  readonly #idleRequests: Request[] = [];
+  readonly #isExtended: boolean;
+  readonly #headerBytes: number;
 
-  #inFlight = 0;
   #submitDue = false;
   /** The device has no room, and `whenAdmitting` has not settled. */
   #deviceFull = false;
@@ -91,29 +77,33 @@ export class Transmission implements RequestOwner {
   #reservation: Reservation | null = null;
   #skipBytes = 0;
   #skipError = 0;
-  readonly #skipCookie = new Uint8Array(COOKIE_BYTES);
+  #skipText = '';
+  readonly #skipIdentity = new Uint8Array(IDENTITY_BYTES);
   #shuttingDown = false;
-  #gone = false;
 
   requestCount = 0;
-  readBytes = 0;
   writtenBytes = 0;
 
   constructor(options: TransmissionOptions) {
     this.device = options.device;
     this.#bounds = options.readOnly ? { sizeBytes: options.device.sizeBytes, readOnly: true } : options.device;
-    this.#settings = options.settings;
-    this.#replies = options.replies;
-    this.#pool = options.pool;
+    this.#requests = new Requests(options);
+    this.#reads = new Reads(this.#requests);
+    this.#status = new BlockStatus(this.#requests);
+    this.#isExtended = options.terms.style === 'extended';
+    this.#headerBytes = this.#isExtended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
     this.#budget = options.budget;
-    this.#replyBudget = options.replyBudget;
     this.#wake = options.wake;
     this.#report = options.report;
   }
 
   /** Requests that are not answered yet. */
   get inFlight(): number {
-    return this.#inFlight;
+    return this.#requests.inFlight;
+  }
+
+  get readBytes(): number {
+    return this.#reads.readBytes;
   }
 
   /** Whether a payload is being skipped. */
@@ -128,9 +118,8 @@ export class Transmission implements RequestOwner {
 
   /** The socket is gone: nothing is answered any more; requests under way still end. */
   disconnected(): void {
-    this.#gone = true;
     this.#dropReservation();
-    this.#replyBudget.leave(this.#wake);
+    this.#requests.disconnected();
   }
 
   /** Consumes requests; returns how many bytes the next one takes, or BLOCKED, LEAVING or BROKEN. */
@@ -138,11 +127,11 @@ export class Transmission implements RequestOwner {
     for (;;) {
       if (this.#skipBytes > 0 && !this.#skip(window)) return 1;
       const have = window.end - window.start;
-      if (have < REQUEST_BYTES) return REQUEST_BYTES;
+      if (have < this.#headerBytes) return this.#headerBytes;
       if (this.#mustWait()) return BLOCKED;
-      if (!isRequest(window.bytes, window.start)) return this.#broken('a request does not start with its magic number');
+      if (!this.#isRequest(window)) return this.#broken('a request does not start with its magic number');
       const command = requestCommand(window.bytes, window.start);
-      const outcome = command === NBD_CMD_WRITE ? this.#write(window, have) : this.#withoutPayload(window, command);
+      const outcome = command === NBD_CMD_WRITE ? this.#write(window, have) : this.#other(window, have, command);
       if (outcome !== CONSUMED) return outcome;
       this.requestCount += 1;
     }
@@ -155,17 +144,19 @@ export class Transmission implements RequestOwner {
     this.device.submit();
   }
 
-  requestEnded(request: Request, error: VolumeError | null): void {
-    this.#inFlight -= 1;
-    this.#idleRequests.push(request);
-    if (!this.#gone) this.#replies.simple(error === null ? 0 : this.#errorOf(request, error), request.cookie, 0);
-    this.#wake();
+  #isRequest({ bytes, start }: InputWindow): boolean {
+    return this.#isExtended ? isExtendedRequest(bytes, start) : isRequest(bytes, start);
+  }
+
+  #length({ bytes, start }: InputWindow): number {
+    return this.#isExtended ? extendedRequestLength(bytes, start) : requestLength(bytes, start);
   }
 
   #mustWait(): boolean {
+    const requests = this.#requests;
     return (
-      this.#inFlight >= this.#settings.maxRequestsInFlight ||
-      this.#replies.queuedBytes >= this.#settings.maxReplyBytes ||
+      requests.inFlight >= requests.settings.maxRequestsInFlight ||
+      requests.replies.queuedBytes >= requests.settings.maxReplyBytes ||
       this.#deviceFull ||
       (this.#reservation !== null && !this.#reservation.granted)
     );
@@ -182,46 +173,28 @@ export class Transmission implements RequestOwner {
     this.#wake();
   }
 
-  #errorOf(request: Request, error: VolumeError): number {
-    const { command, offsetBytes, lengthBytes } = request;
-    this.#report({ kind: 'request-failed', command, offsetBytes, lengthBytes, error });
-    return nbdErrorOf(error.code);
-  }
-
   #refusal(command: number, flags: number, offsetBytes: number, lengthBytes: number): number {
     if (this.#shuttingDown) return NBD_ESHUTDOWN;
-    return refusalOf(this.#bounds, command, flags, offsetBytes, lengthBytes, this.#settings.maxRequestBytes);
-  }
-
-  #begin(window: InputWindow, command: number, offsetBytes: number, lengthBytes: number): Request {
-    const request = this.#idleRequests.pop() ?? new Request(this);
-    request.begin(window.bytes, window.start + REQUEST_COOKIE_AT, command, offsetBytes, lengthBytes);
-    this.#inFlight += 1;
-    return request;
-  }
-
-  /** Ends a request without the answer of `requestEnded`. */
-  #putBack(request: Request): void {
-    request.end();
-    this.#inFlight -= 1;
-    this.#idleRequests.push(request);
+    const { settings, terms } = this.#requests;
+    return refusalOf(this.#bounds, command, flags, offsetBytes, lengthBytes, settings.maxRequestBytes, terms);
   }
 
   #write(window: InputWindow, have: number): number {
     const { bytes, start } = window;
     const flags = requestFlags(bytes, start);
     const offsetBytes = requestOffset(bytes, start);
-    const lengthBytes = requestLength(bytes, start);
+    const lengthBytes = this.#length(window);
     const refusal = this.#refusal(NBD_CMD_WRITE, flags, offsetBytes, lengthBytes);
-    if (refusal !== 0) return this.#refuseWrite(window, lengthBytes, refusal);
-    if (have < REQUEST_BYTES + lengthBytes) return REQUEST_BYTES + lengthBytes;
+    if (refusal !== 0) return this.#refuseWithPayload(window, lengthBytes, refusal);
+    const totalBytes = this.#headerBytes + lengthBytes;
+    if (have < totalBytes) return totalBytes;
 
     const fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
-    const request = this.#begin(window, NBD_CMD_WRITE, offsetBytes, lengthBytes);
-    const admission = this.#writeNow(request, bytes, start + REQUEST_BYTES, fua);
+    const request = this.#requests.begin(window, NBD_CMD_WRITE, offsetBytes, lengthBytes);
+    const admission = this.#writeNow(request, bytes, start + this.#headerBytes, fua);
     if (admission === 'full') return this.#waitForDevice(request);
     if (admission === 'partial' && !this.#writeLater(window, request, fua)) return BLOCKED;
-    if (admission === 'accepted') window.start += REQUEST_BYTES + lengthBytes;
+    if (admission === 'accepted') window.start += totalBytes;
     if (this.#reservation !== null) this.#dropReservation();
     this.writtenBytes += lengthBytes;
     return CONSUMED;
@@ -241,13 +214,13 @@ export class Transmission implements RequestOwner {
   /** A write that must read first: its payload leaves the window. False: there is no memory for it now. */
   #writeLater(window: InputWindow, request: Request, fua: boolean): boolean {
     const { bytes, start } = window;
-    const totalBytes = REQUEST_BYTES + request.lengthBytes;
+    const totalBytes = this.#headerBytes + request.lengthBytes;
     let lease = window.detachPayload(totalBytes);
-    let payloadStart = start + REQUEST_BYTES;
+    let payloadStart = start + this.#headerBytes;
     if (lease === null) {
       lease = this.#copyPayload(bytes, payloadStart, request.lengthBytes);
       if (lease === null) {
-        this.#putBack(request);
+        this.#requests.putBack(request);
         return false;
       }
       payloadStart = 0;
@@ -262,7 +235,7 @@ export class Transmission implements RequestOwner {
     const reservation = this.#reservation;
     if (!reservation.granted) return null;
     this.#reservation = null;
-    const buffer = this.#pool.take(lengthBytes);
+    const buffer = this.#requests.pool.take(lengthBytes);
     buffer.set(source.subarray(sourceStart, sourceStart + lengthBytes));
     return { buffer, reservation };
   }
@@ -270,7 +243,7 @@ export class Transmission implements RequestOwner {
   #writeFrom(lease: PayloadLease, payloadStart: number, request: Request, fua: boolean): void {
     const payload = lease.buffer.subarray(payloadStart, payloadStart + request.lengthBytes);
     const end = (error: VolumeError | null): void => {
-      this.#pool.give(lease.buffer);
+      this.#requests.pool.give(lease.buffer);
       lease.reservation.release();
       request.settle(error);
     };
@@ -281,14 +254,15 @@ export class Transmission implements RequestOwner {
   }
 
   /** Answers once the payload is out of the way: the client sends it in any case. */
-  #refuseWrite(window: InputWindow, lengthBytes: number, error: number): number {
-    if (lengthBytes > SKIPPED_PAYLOAD_BYTES_MAX) return this.#broken(`a write of ${lengthBytes} bytes is beyond every limit`);
+  #refuseWithPayload(window: InputWindow, lengthBytes: number, error: number): number {
+    if (lengthBytes > SKIPPED_PAYLOAD_BYTES_MAX) return this.#broken(`a payload of ${lengthBytes} bytes is beyond every limit`);
     if (this.#reservation !== null) this.#dropReservation();
-    copyCookie(window.bytes, window.start + REQUEST_COOKIE_AT, this.#skipCookie, 0);
+    copyIdentity(window.bytes, window.start + REQUEST_COOKIE_AT, this.#skipIdentity);
     this.#skipError = error;
+    this.#skipText = this.#requests.chunks === null ? '' : this.#explain(window, error);
     this.#skipBytes = lengthBytes;
-    window.start += REQUEST_BYTES;
-    if (lengthBytes === 0) this.#replies.simple(error, this.#skipCookie, 0);
+    window.start += this.#headerBytes;
+    if (lengthBytes === 0) this.#answerSkipped();
     return CONSUMED;
   }
 
@@ -298,8 +272,18 @@ export class Transmission implements RequestOwner {
     window.start += dropped;
     this.#skipBytes -= dropped;
     if (this.#skipBytes > 0) return false;
-    this.#replies.simple(this.#skipError, this.#skipCookie, 0);
+    this.#answerSkipped();
     return true;
+  }
+
+  #answerSkipped(): void {
+    this.#requests.refuse(this.#skipError, () => this.#skipText, this.#skipIdentity, 0);
+  }
+
+  /** Why the request at the front of the window is refused. */
+  #explain(window: InputWindow, error: number): string {
+    const { bytes, start } = window;
+    return explainRefusal(this.#bounds, error, requestCommand(bytes, start), requestFlags(bytes, start), requestOffset(bytes, start), this.#length(window));
   }
 
   #dropReservation(): void {
@@ -307,26 +291,63 @@ export class Transmission implements RequestOwner {
     this.#reservation = null;
   }
 
-  #withoutPayload(window: InputWindow, command: number): number {
+  /** Everything but WRITE: without a payload, unless an extended header announces one. */
+  #other(window: InputWindow, have: number, command: number): number {
     if (command === NBD_CMD_DISC) return LEAVING;
-    const { bytes, start } = window;
-    const flags = requestFlags(bytes, start);
-    const offsetBytes = requestOffset(bytes, start);
-    const lengthBytes = requestLength(bytes, start);
+    const flags = requestFlags(window.bytes, window.start);
+    if (this.#isExtended && (flags & NBD_CMD_FLAG_PAYLOAD_LEN) !== 0) return this.#withPayload(window, have, command, flags);
+    const offsetBytes = requestOffset(window.bytes, window.start);
+    const lengthBytes = this.#length(window);
     const refusal = this.#refusal(command, flags, offsetBytes, lengthBytes);
     const outcome =
       refusal !== 0
-        ? this.#answer(window, refusal)
+        ? this.#refuse(window, refusal)
         : command === NBD_CMD_READ
-          ? this.#read(window, offsetBytes, lengthBytes)
-          : this.#change(this.#begin(window, command, offsetBytes, lengthBytes), flags);
-    if (outcome === CONSUMED) window.start += REQUEST_BYTES;
+          ? this.#consumedIf(this.#reads.read(window, flags, offsetBytes, lengthBytes))
+          : command === NBD_CMD_BLOCK_STATUS
+            ? this.#blockStatus(window, { offsetBytes, lengthBytes, flags, contexts: this.#requests.terms.contexts })
+            : this.#change(this.#requests.begin(window, command, offsetBytes, lengthBytes), flags);
+    if (outcome === CONSUMED) window.start += this.#headerBytes;
     return outcome;
   }
 
-  #answer(window: InputWindow, error: number): number {
-    this.#replies.simple(error, window.bytes, window.start + REQUEST_COOKIE_AT);
+  #consumedIf(isAnswered: boolean): number {
+    return isAnswered ? CONSUMED : BLOCKED;
+  }
+
+  #refuse(window: InputWindow, error: number): number {
+    this.#requests.refuse(error, () => this.#explain(window, error), window.bytes, window.start + REQUEST_COOKIE_AT);
     return CONSUMED;
+  }
+
+  #blockStatus(window: InputWindow, asked: { offsetBytes: number; lengthBytes: number; flags: number; contexts: readonly MetaContext[] }): number {
+    const { offsetBytes, lengthBytes, flags, contexts } = asked;
+    return this.#consumedIf(this.#status.answer(window, { offsetBytes, lengthBytes, one: (flags & NBD_CMD_FLAG_REQ_ONE) !== 0, contexts }));
+  }
+
+  /** A request of an extended header with a payload that is not a WRITE: BLOCK_STATUS may have one, which selects contexts. */
+  #withPayload(window: InputWindow, have: number, command: number, flags: number): number {
+    const { bytes, start } = window;
+    const { terms } = this.#requests;
+    const payloadBytes = this.#length(window);
+    const payloadBytesMax = 8 + 4 * terms.contexts.length; // a longer one has an id that is unknown, or twice
+    if (command !== NBD_CMD_BLOCK_STATUS || payloadBytes > payloadBytesMax) return this.#refuseWithPayload(window, payloadBytes, NBD_EINVAL);
+    const totalBytes = this.#headerBytes + payloadBytes;
+    if (have < totalBytes) return totalBytes;
+    const contexts = this.#payloadContexts(bytes, start + this.#headerBytes, payloadBytes);
+    const offsetBytes = requestOffset(bytes, start);
+    const refusal = contexts === null ? NBD_EINVAL : this.#refusal(command, flags, offsetBytes, contexts.lengthBytes);
+    const outcome = contexts === null || refusal !== 0 ? this.#refuse(window, refusal) : this.#blockStatus(window, { offsetBytes, flags, ...contexts });
+    if (outcome === CONSUMED) window.start += totalBytes;
+    return outcome;
+  }
+
+  /** What a payload of BLOCK_STATUS asks for; null if that is not in order: unknown ids, one twice, none. */
+  #payloadContexts(source: Uint8Array, at: number, byteCount: number): { lengthBytes: number; contexts: MetaContext[] } | null {
+    const asked = decodeStatusPayload(source, at, byteCount);
+    if (asked === null || asked.contextIds.length === 0) return null;
+    const contexts = this.#requests.terms.contexts.filter(({ id }) => asked.contextIds.includes(id));
+    return contexts.length === asked.contextIds.length ? { lengthBytes: asked.lengthBytes, contexts } : null;
   }
 
   /** FLUSH, TRIM, WRITE_ZEROES, CACHE. */
@@ -376,7 +397,7 @@ export class Transmission implements RequestOwner {
   }
 
   #waitForDevice(request: Request): number {
-    this.#putBack(request);
+    this.#requests.putBack(request);
     this.#deviceFull = true;
     // At once, not behind `submit`: that may be what makes room, and nobody would hear of it.
     this.device.whenAdmitting().then(
@@ -390,90 +411,5 @@ export class Transmission implements RequestOwner {
     this.#admissionError = null;
     request.settle(error);
     return 'accepted';
-  }
-
-  #read(window: InputWindow, offsetBytes: number, lengthBytes: number): number {
-    const replies = this.#replies;
-    const replyBytes = SIMPLE_REPLY_BYTES + lengthBytes;
-    if (replies.queuedBytes > 0 && replies.queuedBytes + replyBytes > this.#settings.maxReplyBytes) return BLOCKED;
-    if (!this.#replyBudget.admits(replies.queuedBytes, replyBytes, this.#wake)) return BLOCKED;
-    try {
-      const lent = lengthBytes >= LENT_READ_BYTES_MIN && this.#readLent(window, offsetBytes, lengthBytes);
-      if (!lent) this.#readCopied(window, offsetBytes, lengthBytes);
-    } catch (error) {
-      return this.#failRead(window, offsetBytes, lengthBytes, volumeError(error));
-    }
-    this.readBytes += lengthBytes;
-    return CONSUMED;
-  }
-
-  /** Answers with bytes that stay where they are; false where that is not possible. */
-  #readLent(window: InputWindow, offsetBytes: number, lengthBytes: number): boolean {
-    const loan = this.device.lend(offsetBytes, lengthBytes);
-    if (loan === null) return false;
-    this.#replies.lent(loan, lengthBytes, window.bytes, window.start + REQUEST_COOKIE_AT);
-    return true;
-  }
-
-  /** Answers with a copy, at once if the device has everything in memory. */
-  #readCopied(window: InputWindow, offsetBytes: number, lengthBytes: number): void {
-    const replies = this.#replies;
-    const replyBytes = SIMPLE_REPLY_BYTES + lengthBytes;
-    const room = replies.room(replyBytes);
-    const gathered = room >= 0;
-    const buffer = gathered ? replies.gather : this.#pool.take(replyBytes);
-    const at = gathered ? room : 0;
-    let found = false;
-    try {
-      found = this.device.readNow(offsetBytes, lengthBytes, buffer, at + SIMPLE_REPLY_BYTES);
-    } catch (error) {
-      if (!gathered) this.#pool.give(buffer);
-      throw error;
-    }
-    if (!found) {
-      const request = this.#begin(window, NBD_CMD_READ, offsetBytes, lengthBytes);
-      this.#readLater(request, gathered ? this.#pool.take(replyBytes) : buffer);
-      return;
-    }
-    encodeSimpleReply(buffer, at, 0, window.bytes, window.start + REQUEST_COOKIE_AT);
-    if (gathered) replies.commit(replyBytes);
-    else replies.part(buffer, replyBytes);
-  }
-
-  #failRead(window: InputWindow, offsetBytes: number, lengthBytes: number, error: VolumeError): number {
-    this.#report({ kind: 'request-failed', command: NBD_CMD_READ, offsetBytes, lengthBytes, error });
-    return this.#answer(window, nbdErrorOf(error.code));
-  }
-
-  /** `buffer` takes the whole reply. Its size counts as queued from now on, so that slow reads cannot pile up memory. */
-  #readLater(request: Request, buffer: Uint8Array): void {
-    const replyBytes = SIMPLE_REPLY_BYTES + request.lengthBytes;
-    this.#replies.promise(replyBytes);
-    this.device.read(request.offsetBytes, buffer.subarray(SIMPLE_REPLY_BYTES, replyBytes)).then(
-      () => this.#readEnded(request, buffer, null),
-      (error: unknown) => this.#readEnded(request, buffer, volumeError(error)),
-    );
-  }
-
-  #readEnded(request: Request, buffer: Uint8Array, error: VolumeError | null): void {
-    const replies = this.#replies;
-    const replyBytes = SIMPLE_REPLY_BYTES + request.lengthBytes;
-    replies.promise(-replyBytes);
-    if (this.#gone || error !== null) {
-      this.#pool.give(buffer);
-      request.settle(error);
-      return;
-    }
-    this.#putBack(request);
-    encodeSimpleReply(buffer, 0, 0, request.cookie, 0);
-    if (request.lengthBytes <= GATHERED_READ_BYTES_MAX) {
-      const at = replies.room(replyBytes);
-      replies.gather.set(buffer.subarray(0, replyBytes), at);
-      replies.commit(replyBytes);
-      this.#pool.give(buffer);
-    } else {
-      replies.part(buffer, replyBytes);
-    }
-    this.#wake();
   }
 }

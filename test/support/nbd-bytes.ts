@@ -3,7 +3,6 @@
  * other. Numbers may be bigints, so that a test can say what no honest client would.
  */
 import {
-  NBD_CMD_READ,
   NBD_INFO_BLOCK_SIZE,
   NBD_INFO_DESCRIPTION,
   NBD_INFO_EXPORT,
@@ -16,7 +15,7 @@ export interface RequestFields {
   /** 8 bytes. */
   readonly cookie: Uint8Array;
   readonly offset?: number | bigint;
-  readonly length?: number;
+  readonly length?: number | bigint;
   readonly payload?: Uint8Array;
   readonly magic?: number;
 }
@@ -28,7 +27,19 @@ export function requestBytes(fields: RequestFields): Buffer {
   header.writeUInt16BE(fields.command, 6);
   header.set(fields.cookie, 8);
   header.writeBigUInt64BE(BigInt(fields.offset ?? 0), 16);
-  header.writeUInt32BE(fields.length ?? fields.payload?.length ?? 0, 24);
+  header.writeUInt32BE(Number(fields.length ?? fields.payload?.length ?? 0), 24);
+  return fields.payload === undefined ? header : Buffer.concat([header, fields.payload]);
+}
+
+/** A request with an extended header; PAYLOAD_LEN is the caller's to say. */
+export function extendedRequestBytes(fields: RequestFields): Buffer {
+  const header = Buffer.alloc(32);
+  header.writeUInt32BE(fields.magic ?? 0x21e41c71, 0);
+  header.writeUInt16BE(fields.flags ?? 0, 4);
+  header.writeUInt16BE(fields.command, 6);
+  header.set(fields.cookie, 8);
+  header.writeBigUInt64BE(BigInt(fields.offset ?? 0), 16);
+  header.writeBigUInt64BE(BigInt(fields.length ?? fields.payload?.length ?? 0), 24);
   return fields.payload === undefined ? header : Buffer.concat([header, fields.payload]);
 }
 
@@ -55,6 +66,27 @@ export function infoRequestBytes(name: string | Uint8Array, infos: readonly numb
   data.writeUInt16BE(infos.length, 4 + nameBytes.length);
   infos.forEach((info, index) => data.writeUInt16BE(info, 6 + nameBytes.length + 2 * index));
   return data;
+}
+
+/** Data of LIST_META_CONTEXT and SET_META_CONTEXT. `announced`: the number of queries that is said. */
+export function metaContextBytes(name: string | Uint8Array, queries: readonly (string | Uint8Array)[], announced = queries.length): Buffer {
+  const prefixed = (text: string | Uint8Array): Buffer => {
+    const bytes = Buffer.from(text);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(bytes.length);
+    return Buffer.concat([length, bytes]);
+  };
+  const count = Buffer.alloc(4);
+  count.writeUInt32BE(announced);
+  return Buffer.concat([prefixed(name), count, ...queries.map(prefixed)]);
+}
+
+/** Payload of an extended BLOCK_STATUS. */
+export function statusPayloadBytes(length: number | bigint, ids: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(8 + 4 * ids.length);
+  bytes.writeBigUInt64BE(BigInt(length));
+  for (const [index, id] of ids.entries()) bytes.writeUInt32BE(id, 8 + 4 * index);
+  return bytes;
 }
 
 /** The 18 bytes that a server says first. */
@@ -107,29 +139,4 @@ export function decodeExportInfos(replies: readonly OptionReply[]): ExportInfo {
   }
   if (!seen.has(NBD_INFO_EXPORT)) throw new Error('there is no NBD_INFO_EXPORT');
   return info;
-}
-
-export interface SimpleReply {
-  readonly error: number;
-  /** Hexadecimal. */
-  readonly cookie: string;
-  readonly data: Buffer;
-}
-
-/** What is under way, by cookie in hexadecimal: a reply that answers nothing is an error. */
-export type Outstanding = Map<string, { readonly command: number; readonly length: number }>;
-
-/** Reads one simple reply off the front of `source`, or null if it is not all there. Throws if it answers no request. */
-export function takeSimpleReply(source: Buffer, outstanding: Outstanding): { reply: SimpleReply; rest: Buffer } | null {
-  if (source.length < 16) return null;
-  if (source.readUInt32BE(0) !== 0x67446698) throw new Error(`no simple reply: ${source.subarray(0, 16).toString('hex')}`);
-  const error = source.readUInt32BE(4);
-  const cookie = source.subarray(8, 16).toString('hex');
-  const request = outstanding.get(cookie);
-  if (request === undefined) throw new Error(`reply to a request that nobody made: ${cookie}`);
-  if (![0, 1, 5, 12, 22, 28, 75, 95, 108].includes(error)) throw new Error(`error ${error} is none of NBD's`);
-  const dataBytes = request.command === NBD_CMD_READ && error === 0 ? request.length : 0;
-  if (source.length < 16 + dataBytes) return null;
-  outstanding.delete(cookie);
-  return { reply: { error, cookie, data: source.subarray(16, 16 + dataBytes) }, rest: source.subarray(16 + dataBytes) };
 }

@@ -18,14 +18,18 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_EXTENDED_HEADERS,
   NBD_OPT_GO,
   NBD_OPT_INFO,
   NBD_OPT_LIST,
+  NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
+  NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REP_ERR_UNSUP,
   NBD_REP_FLAG_ERROR,
   NBD_REP_INFO,
+  NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
 } from '../../src/protocol/constants.ts';
 import {
@@ -34,12 +38,14 @@ import {
   type ExportInfo,
   GREETING,
   infoRequestBytes,
+  extendedRequestBytes,
   optionBytes,
   type OptionReply,
   requestBytes,
+  metaContextBytes,
   takeOptionReply,
-  takeSimpleReply,
 } from './nbd-bytes.ts';
+import { type AskedRequest, type Reply, ReplyReader, type ReplyStyle } from './reply-reader.ts';
 
 export type NbdAddress = { readonly host: string; readonly port: number } | { readonly path: string };
 
@@ -73,23 +79,14 @@ export class NbdDisconnected extends Error {
   }
 }
 
-export interface RawRequest {
-  readonly command: number;
-  readonly flags?: number;
-  readonly offset?: number | bigint;
-  readonly length?: number;
-  readonly payload?: Uint8Array;
+export interface RawRequest extends AskedRequest {
   readonly cookie?: Uint8Array;
 }
 
-export interface RawReply {
-  readonly error: number;
-  readonly data: Buffer;
-}
+export type RawReply = Reply;
 
 interface Pending {
-  readonly command: number;
-  readonly length: number;
+  readonly what: string;
   resolve(reply: RawReply): void;
   reject(error: Error): void;
 }
@@ -133,6 +130,7 @@ export class NbdClient {
   export: ExportInfo | null = null;
   #input = new ByteQueue();
   #pending = new Map<string, Pending>();
+  readonly reader = new ReplyReader();
   #transmitting = false;
   #ended = false;
   #failure: Error | null = null;
@@ -312,19 +310,38 @@ export class NbdClient {
     await this.expectEnd();
   }
 
+  /** Agrees on structured replies or extended headers. */
+  async agree(style: Exclude<ReplyStyle, 'simple'>): Promise<void> {
+    const replies = await this.option(style === 'extended' ? NBD_OPT_EXTENDED_HEADERS : NBD_OPT_STRUCTURED_REPLY);
+    if (replies.length > 0) throw new Error('more than an ACK');
+    this.reader.style = style;
+  }
+
+  /** The contexts that an option about them names: SET_META_CONTEXT selects these. */
+  async contexts(option: number, name: string, queries: readonly string[]): Promise<{ id: number; name: string }[]> {
+    const found = (await this.option(option, metaContextBytes(name, queries))).map(({ type, data }) => {
+      if (type !== NBD_REP_META_CONTEXT) throw new Error(`reply ${type} to option ${option}`);
+      return { id: data.readUInt32BE(0), name: data.subarray(4).toString() };
+    });
+    for (const key of ['id', 'name'] as const) {
+      const values = new Set(found.map((context) => context[key]));
+      if (option === NBD_OPT_SET_META_CONTEXT && values.size !== found.length) throw new Error(`an ${key} that comes twice`);
+    }
+    if (option === NBD_OPT_SET_META_CONTEXT) this.reader.contexts = found;
+    return found;
+  }
+
   // Transmission
 
   /** Sends any request at all; resolves with whatever answers it. */
   request(fields: RawRequest): Promise<RawReply> {
     const what = `command ${fields.command} ${fields.offset ?? 0}+${fields.length ?? fields.payload?.length ?? 0}`;
+    const { cookie = randomBytes(8), ...asked } = fields;
     if (this.#ended) return Promise.reject(this.#failure ?? new NbdDisconnected(what));
-    const cookie = fields.cookie ?? randomBytes(8);
-    const key = Buffer.from(cookie).toString('hex');
-    if (this.#pending.has(key)) throw new Error('that cookie is under way');
+    const bytes = this.reader.request(cookie, asked);
     return new Promise((resolve, reject) => {
-      const length = fields.length ?? fields.payload?.length ?? 0;
-      this.#pending.set(key, { command: fields.command, length, resolve, reject });
-      this.send(requestBytes({ ...fields, cookie }));
+      this.#pending.set(Buffer.from(cookie).toString('hex'), { what, resolve, reject });
+      this.send(bytes);
     });
   }
 
@@ -362,7 +379,8 @@ export class NbdClient {
 
   /** Says goodbye and waits for the server to close, once it has answered everything. */
   async close(): Promise<void> {
-    if (!this.#ended && this.#transmitting) this.send(requestBytes({ command: NBD_CMD_DISC, cookie: Buffer.alloc(8) }));
+    const disconnect = { command: NBD_CMD_DISC, cookie: Buffer.alloc(8) };
+    if (!this.#ended && this.#transmitting) this.send(this.reader.style === 'extended' ? extendedRequestBytes(disconnect) : requestBytes(disconnect));
     else this.socket.end();
     await this.expectEnd();
   }
@@ -405,22 +423,21 @@ export class NbdClient {
 
   #answerRequests(): void {
     for (;;) {
-      const head = this.#input.head(16);
-      if (head.length < 16) return;
-      const pending = this.#pending.get(head.subarray(8, 16).toString('hex'));
-      const wanted = pending?.command === NBD_CMD_READ && head.readUInt32BE(4) === 0 ? 16 + pending.length : 16;
-      if (this.#input.length < wanted) return; // before the bytes are joined: a large reply comes in many pieces
-      const taken = takeSimpleReply(this.#input.head(wanted), this.#pending);
-      if (taken === null || pending === undefined) return;
-      this.#input.drop(16 + taken.reply.data.length);
-      pending.resolve(taken.reply);
+      const wanted = this.reader.messageBytes(this.#input.head(32));
+      if (wanted === null || this.#input.length < wanted) return; // before the bytes are joined: a large reply comes in many pieces
+      const message = Buffer.from(this.#input.head(wanted).subarray(0, wanted));
+      this.#input.drop(wanted);
+      const reply = this.reader.take(message);
+      if (reply === null) continue;
+      this.#pending.get(reply.cookie)?.resolve(reply);
+      this.#pending.delete(reply.cookie);
     }
   }
 
   #onEnd(): void {
     if (this.#ended) return;
     this.#ended = true;
-    for (const pending of this.#pending.values()) pending.reject(this.#failure ?? new NbdDisconnected(`command ${pending.command}`));
+    for (const pending of this.#pending.values()) pending.reject(this.#failure ?? new NbdDisconnected(pending.what));
     this.#pending.clear();
     this.#wake?.();
     this.#wake = null;

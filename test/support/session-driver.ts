@@ -3,7 +3,15 @@
  * asked for right after a read, and kept while reading is stopped.
  */
 import type { ServerSettings } from '../../src/base/settings-types.ts';
-import { NBD_CMD_READ, NBD_OPT_GO } from '../../src/protocol/constants.ts';
+import {
+  NBD_CMD_READ,
+  NBD_OPT_EXTENDED_HEADERS,
+  NBD_OPT_GO,
+  NBD_OPT_SET_META_CONTEXT,
+  NBD_OPT_STRUCTURED_REPLY,
+  NBD_REP_ACK,
+  NBD_REP_META_CONTEXT,
+} from '../../src/protocol/constants.ts';
 import { BufferPool, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
 import { type SessionClient, type SessionEvent, type SessionHost, type SessionResources, TRUSTED_CLIENT } from '../../src/session/host.ts';
 import { PayloadBudget } from '../../src/session/payload-budget.ts';
@@ -15,14 +23,12 @@ import {
   clientFlagsBytes,
   GREETING,
   infoRequestBytes,
+  metaContextBytes,
   optionBytes,
   type OptionReply,
-  type Outstanding,
-  requestBytes,
-  type SimpleReply,
   takeOptionReply,
-  takeSimpleReply,
 } from './nbd-bytes.ts';
+import { type AskedRequest, type Reply, ReplyReader, type ReplyStyle } from './reply-reader.ts';
 
 export const TEST_SETTINGS: ServerSettings = {
   maxConnections: 64,
@@ -77,13 +83,7 @@ export async function settled(): Promise<void> {
   for (let turn = 0; turn < 3; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
 }
 
-export interface TestRequest {
-  readonly command: number;
-  readonly flags?: number;
-  readonly offset?: number | bigint;
-  readonly length?: number;
-  readonly payload?: Uint8Array;
-}
+export type TestRequest = AskedRequest;
 
 export class SessionDriver implements SessionHost {
   readonly session: Session;
@@ -101,7 +101,7 @@ export class SessionDriver implements SessionHost {
   /** Largest read; a test's way to split the input. */
   readBytesMax = Number.POSITIVE_INFINITY;
   readonly #unsent: ReplyBatch[] = [];
-  readonly #outstanding: Outstanding = new Map();
+  readonly reader = new ReplyReader();
   #output: Buffer = Buffer.alloc(0);
   #input: Buffer = Buffer.alloc(0);
   #target: Uint8Array;
@@ -173,7 +173,7 @@ export class SessionDriver implements SessionHost {
   }
 
   get outstandingCount(): number {
-    return this.#outstanding.size;
+    return this.reader.outstanding.size;
   }
 
   feed(bytes: Uint8Array): void {
@@ -227,31 +227,44 @@ export class SessionDriver implements SessionHost {
     this.sendCount = 0;
   }
 
+  /** Greets, agrees on a style of replies and on contexts, and opens an export. */
+  async goWith(style: ReplyStyle, contexts: readonly string[] = [], name = 'disk'): Promise<void> {
+    this.greet();
+    const option = style === 'extended' ? NBD_OPT_EXTENDED_HEADERS : NBD_OPT_STRUCTURED_REPLY;
+    const asked = style === 'simple' ? [] : await this.option(option);
+    const selected = style === 'simple' ? [] : await this.option(NBD_OPT_SET_META_CONTEXT, metaContextBytes(name, contexts));
+    const opened = await this.option(NBD_OPT_GO, infoRequestBytes(name));
+    for (const replies of [asked, selected, opened]) if (replies.length > 0 && replies.at(-1)?.type !== NBD_REP_ACK) throw new Error(`not acknowledged: ${JSON.stringify(replies)}`);
+    this.reader.style = style;
+    this.reader.contexts = selected
+      .filter(({ type }) => type === NBD_REP_META_CONTEXT)
+      .map(({ data }) => ({ id: data.readUInt32BE(0), name: data.subarray(4).toString() }));
+    this.sendCount = 0;
+  }
+
   /** The bytes of a request with a cookie of its own; it counts as under way from now on. */
   encode(request: TestRequest): Buffer {
     this.#cookie += 1;
     const cookie = Buffer.alloc(8, 0xc0);
     cookie.writeUInt32BE(this.#cookie, 2);
-    const length = request.length ?? request.payload?.length ?? 0;
-    this.#outstanding.set(cookie.toString('hex'), { command: request.command, length });
-    return requestBytes({ ...request, cookie });
+    return this.reader.request(cookie, request);
   }
 
   /** Takes all replies that are there; each must answer a request, and none may be cut. */
-  takeReplies(): SimpleReply[] {
-    const replies: SimpleReply[] = [];
+  takeReplies(): Reply[] {
+    const replies: Reply[] = [];
     let rest = this.takeOutput();
     while (rest.length > 0) {
-      const taken = takeSimpleReply(rest, this.#outstanding);
+      const taken = this.reader.takeFirst(rest);
       if (taken === null) throw new Error('half a reply');
-      replies.push(taken.reply);
+      if (taken.reply !== null) replies.push(taken.reply);
       rest = taken.rest;
     }
     return replies;
   }
 
   /** Sends requests in one read and waits for everything that they set off. */
-  async exchange(...requests: readonly TestRequest[]): Promise<SimpleReply[]> {
+  async exchange(...requests: readonly TestRequest[]): Promise<Reply[]> {
     this.feed(Buffer.concat(requests.map((request) => this.encode(request))));
     await settled();
     return this.takeReplies();

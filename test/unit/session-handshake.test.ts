@@ -238,7 +238,7 @@ test('ABORT is acknowledged, and what follows it is not looked at', async () => 
   expect(messages(driver)).toEqual([]);
 });
 
-test.each([4, 8, 9, 10, 11, 12, 0, 0xffffffff])('option %i is not supported, and the stream stays in sync', async (option) => {
+test.each([4, 12, 0, 0xffffffff])('option %i is not supported, and the stream stays in sync', async (option) => {
   const driver = greeted(oneDisk());
   const replies = await driver.option(option, Buffer.alloc(5000, 0x49));
   expect(replies.map(({ type, option: answered }) => [answered, type])).toEqual([[option, NBD_REP_ERR_UNSUP]]);

@@ -28,8 +28,8 @@ async function open(device: MemoryDevice, settings = {}): Promise<{ driver: Sess
 function applyTo(memory: Uint8Array, { command, offset = 0, length = 0, payload }: TestRequest): Buffer {
   const at = Number(offset);
   if (command === NBD_CMD_WRITE && payload !== undefined) memory.set(payload, at);
-  if (command === NBD_CMD_WRITE_ZEROES) memory.fill(0, at, at + length);
-  return command === NBD_CMD_READ ? Buffer.from(memory.subarray(at, at + length)) : Buffer.alloc(0);
+  if (command === NBD_CMD_WRITE_ZEROES) memory.fill(0, at, at + Number(length));
+  return command === NBD_CMD_READ ? Buffer.from(memory.subarray(at, at + Number(length))) : Buffer.alloc(0);
 }
 
 const SIZE = 2 * MIB;
