@@ -68,14 +68,15 @@ export function infoRequestBytes(name: string | Uint8Array, infos: readonly numb
   return data;
 }
 
+function prefixed(text: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(text);
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(bytes.length);
+  return Buffer.concat([length, bytes]);
+}
+
 /** Data of LIST_META_CONTEXT and SET_META_CONTEXT. `announced`: the number of queries that is said. */
 export function metaContextBytes(name: string | Uint8Array, queries: readonly (string | Uint8Array)[], announced = queries.length): Buffer {
-  const prefixed = (text: string | Uint8Array): Buffer => {
-    const bytes = Buffer.from(text);
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(bytes.length);
-    return Buffer.concat([length, bytes]);
-  };
   const count = Buffer.alloc(4);
   count.writeUInt32BE(announced);
   return Buffer.concat([prefixed(name), count, ...queries.map(prefixed)]);

@@ -49,7 +49,7 @@ interface Chunk {
   readonly payload: Buffer;
 }
 
-const ERRORS = [0, 1, 5, 12, 22, 28, 75, 95, 108];
+const ERRORS = new Set([0, 1, 5, 12, 22, 28, 75, 95, 108]);
 const HEADER_BYTES = { simple: 16, structured: 20, extended: 32 } as const;
 const MAX_EXTENTS = 1 << 20;
 
@@ -130,7 +130,7 @@ class PartialReply {
     must(payload.length === textEnd + (hasOffset ? 8 : 0) && textEnd <= 6 + 4096, `an error of ${payload.length} bytes`);
     must(this.error === 0, 'two errors in one reply');
     this.error = payload.readUInt32BE(0);
-    must(this.error !== 0 && ERRORS.includes(this.error), `error ${this.error} is none of NBD's`);
+    must(this.error !== 0 && ERRORS.has(this.error), `error ${this.error} is none of NBD's`);
     this.text = new TextDecoder('utf-8', { fatal: true }).decode(payload.subarray(6, textEnd));
     must(!this.text.includes('\0'), 'a NUL in the text of an error');
     if (!hasOffset) return;
@@ -253,7 +253,7 @@ export class ReplyReader {
 
   #takeSimple(message: Buffer, cookie: string, { request, types }: PartialReply): Reply {
     const error = message.readUInt32BE(4);
-    must(ERRORS.includes(error), `error ${error} is none of NBD's`);
+    must(ERRORS.has(error), `error ${error} is none of NBD's`);
     must(this.style !== 'extended', 'a simple reply with extended headers');
     const isPlain = this.style === 'simple' || (error === 0 && request.command !== NBD_CMD_READ && request.command !== NBD_CMD_BLOCK_STATUS);
     must(isPlain && types.length === 0, 'a simple reply where a structured one belongs');
