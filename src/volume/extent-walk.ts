@@ -5,6 +5,7 @@
  * Short ranges are looked up block by block within the turn. Long ones are taken in windows that grow: who wants one extent only does not pay
  * for the rest, and between two windows others have their turn.
  */
+import { forEachLimited } from '../base/async.ts';
 import { VolumeError } from '../base/errors.ts';
 import { EXTENT, type Extent, type ExtentList } from '../base/extent-list.ts';
 import { LEAF_BLOCKS, LOOKUP, type Lookup } from '../index/block-map.ts';
@@ -16,6 +17,8 @@ import { markedLeaves } from './write-path.ts';
 const NOW_BLOCKS_MAX = 16 * LEAF_BLOCKS;
 /** Leaves with something in them that are read at once, and held in memory meanwhile. */
 const WINDOW_LEAVES_MAX = 256;
+/** Leaves that are read from the checkpoint at the same time. */
+const LOADS_AT_ONCE = 16;
 
 /** Nothing that only the log has. */
 const NOTHING_LOGGED: ReadonlyMap<number, unknown> = new Map();
@@ -84,7 +87,7 @@ export class ExtentWalk {
         const end = leaves.length > WINDOW_LEAVES_MAX ? leaves[WINDOW_LEAVES_MAX] * LEAF_BLOCKS : wantedEnd;
         const missing = leaves.slice(0, WINDOW_LEAVES_MAX).filter((index) => map.leaf(index)?.resident === false);
         if (missing.length === 0) return this.#walkWindow(target, { first, end, leaves }) ? end : null;
-        for (const index of missing) await map.load(index);
+        await forEachLimited(missing, LOADS_AT_ONCE, (index) => map.load(index));
       }
     } finally {
       release();
