@@ -79,7 +79,8 @@ export class BlockMap {
   /** Result of the last `lookupRun`: the first block that it does not speak of. */
   foundEnd = 0;
   readonly #leaves = new Map<number, Leaf>();
-  readonly #dense = new Set<Leaf>();
+  /** Dense leaves that may be dropped: dirty ones wait for a checkpoint. */
+  readonly #droppable = new Set<Leaf>();
   readonly #dirty = new Set<Leaf>();
   readonly #loading = new Map<number, Promise<void>>();
   readonly #options: BlockMapOptions;
@@ -225,7 +226,7 @@ export class BlockMap {
     leaf.dense = dense;
     leaf.mapped = 0;
     leaf.run = EMPTY_RUN;
-    this.#dense.add(leaf);
+    if (!leaf.dirty) this.#droppable.add(leaf);
     this.#residentBytes += DENSE_LEAF_BYTES - UNIFORM_LEAF_BYTES;
     if (run.blockCount > 0) this.#writeRun(leaf, dense, run);
     return dense;
@@ -257,15 +258,15 @@ export class BlockMap {
   /** Drops clean leaves, those not used lately first, until memory is within its limit. */
   trimMemory(): void {
     if (this.#holds > 0) return;
-    let attempts = this.#dense.size * 2;
-    while (this.#residentBytes > this.#options.limitBytes && attempts > 0) {
+    let attempts = this.#droppable.size * 2;
+    // One iterator for all of them: each new one would first have to pass what was deleted before.
+    for (const leaf of this.#droppable) {
+      if (this.#residentBytes <= this.#options.limitBytes || attempts === 0) return;
       attempts -= 1;
-      const leaf: Leaf | undefined = this.#dense.values().next().value;
-      if (leaf === undefined) return;
-      this.#dense.delete(leaf);
-      if (leaf.dirty || leaf.used || leaf.reference === null) {
+      this.#droppable.delete(leaf);
+      if (leaf.used) {
         leaf.used = false;
-        this.#dense.add(leaf);
+        this.#droppable.add(leaf);
       } else {
         leaf.dense = null;
         leaf.resident = false;
@@ -315,6 +316,7 @@ export class BlockMap {
     leaf.dirty = true;
     leaf.used = true;
     this.#dirty.add(leaf);
+    this.#droppable.delete(leaf);
   }
 
   #placeInLeaf(leaf: Leaf, run: Run): void {
@@ -395,11 +397,14 @@ export class BlockMap {
     leaf.dirty = false;
     this.#dirty.delete(leaf);
     leaf.reference = reference;
-    if (reference !== null) return;
+    if (reference !== null) {
+      if (leaf.dense !== null) this.#droppable.add(leaf);
+      return;
+    }
     assert(leaf.mapped === 0, `leaf ${leaf.index} has blocks and is dropped`);
     this.#leaves.delete(leaf.index);
     this.#residentBytes -= UNIFORM_LEAF_BYTES;
-    if (this.#dense.delete(leaf)) this.#residentBytes -= DENSE_LEAF_BYTES - UNIFORM_LEAF_BYTES;
+    if (leaf.dense !== null) this.#residentBytes -= DENSE_LEAF_BYTES - UNIFORM_LEAF_BYTES;
     this.#forgetLast();
   }
 
