@@ -18,6 +18,9 @@ import type { VolumeCore } from './volume-core.ts';
 import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
 import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
 
+/** Zeroes that keep their space take memory for each leaf: 100 MiB for a range of this size. An extended header can ask for any. */
+const PROVISIONED_BYTES_MAX = 2 ** 40;
+
 export interface VolumeParts {
   readonly core: VolumeCore;
   readonly writes: WritePath;
@@ -293,6 +296,9 @@ export class Volume implements BlockDevice {
   #tryZero(offsetBytes: number, lengthBytes: number, options: ZeroOptions, completion: Completion, edges: EdgeBlocks): Admission {
     this.#checkWritable();
     this.#checkRange(offsetBytes, lengthBytes);
+    if (options.provisioned && lengthBytes > PROVISIONED_BYTES_MAX) {
+      throw new VolumeError('no-space', `${lengthBytes} bytes of zeroes cannot keep their space: at most ${PROVISIONED_BYTES_MAX} at once`);
+    }
     // At most the blocks at both ends take slots; with the range between them that is three records.
     if (!this.#hasRoom(2, 3)) return 'full';
     if (!this.#writes.prepareWrite(offsetBytes, lengthBytes, edges)) return 'partial';

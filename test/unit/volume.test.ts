@@ -318,3 +318,15 @@ describe('a read without a copy', () => {
     });
   });
 });
+
+test('zeroes keep the space of 1 TiB at once, and no more', async () => {
+  const machine = new SimMachine();
+  await machine.run(async () => {
+    await machine.create('/v', { sizeBytes: 2 ** 45 });
+    const volume = await machine.open('/v');
+    await expect(volume.zero(0, 2 ** 40 + 1, { provisioned: true, fua: false })).rejects.toMatchObject({ code: 'no-space' });
+    await volume.zero(0, 2 ** 45, { provisioned: false, fua: false });
+    await volume.zero(0, 2 ** 40, { provisioned: true, fua: false });
+    await volume.close();
+  });
+});
