@@ -110,10 +110,10 @@ declare const WebAssembly: {
 };
 
 /**
- * Page-aligned memory, committed when it is first touched. A plain SharedArrayBuffer is not aligned; of a growable one each
- * view costs 50 ns more than of WebAssembly's.
+ * Memory that is committed when it is first touched, page-aligned up to 4 GiB. A plain SharedArrayBuffer is not aligned (so that writes past
+ * the page cache are refused, and go through it); of a growable one each view costs 50 ns more than of WebAssembly's.
  */
-function pageAlignedMemory(bytes: number): SharedArrayBuffer {
+function blockMemory(bytes: number): SharedArrayBuffer {
   const pages = Math.ceil(bytes / WASM_PAGE_BYTES);
   if (bytes >= WASM_BYTES_MIN && bytes <= WASM_BYTES_MAX) {
     try {
@@ -123,7 +123,8 @@ function pageAlignedMemory(bytes: number): SharedArrayBuffer {
       if (!(error instanceof RangeError)) throw error; // the process may not reserve that much: the other way needs less
     }
   }
-  return new SharedArrayBuffer(bytes, { maxByteLength: bytes });
+  // One that can grow ends at 4 GiB, too.
+  return bytes <= WASM_BYTES_MAX ? new SharedArrayBuffer(bytes, { maxByteLength: bytes }) : new SharedArrayBuffer(bytes);
 }
 
 export interface ArenaStats {
@@ -160,7 +161,7 @@ export class Arena {
     this.maxDirtySlabs = Math.min(Math.floor(options.dirtyBytes / this.slabBytes), this.maxSlabs - 1);
     assert(this.maxDirtySlabs >= 2, `an arena of ${options.arenaBytes} bytes is too small for slabs of ${this.slabBytes}`);
     this.maxPinnedSlabs = this.maxSlabs - 1 - this.maxDirtySlabs;
-    this.#buffer = pageAlignedMemory(this.maxSlabs * this.slabBytes);
+    this.#buffer = blockMemory(this.maxSlabs * this.slabBytes);
   }
 
   /** A slab for new data; there must be room (`dirtyRoom`). */

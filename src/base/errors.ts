@@ -46,6 +46,13 @@ export function systemCode(error: unknown): string | undefined {
   return typeof error.code === 'string' ? error.code : undefined;
 }
 
+const REFUSALS: ReadonlySet<string | undefined> = new Set(['EINVAL', 'ENOTSUP', 'EOPNOTSUPP']);
+
+/** Whether a kernel says that it does not do such a call here (O_DIRECT, on some file systems): that is no failure of the disk. */
+export function isRefusal(error: unknown): boolean {
+  return REFUSALS.has(systemCode(error));
+}
+
 const NO_SPACE_CODES: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
 /**

@@ -45,7 +45,7 @@ export interface File {
  * `create` makes a new file and fails with EEXIST; `write` opens one for reading and writing; `read` for reading. `direct`: past the page
  * cache, and a write is durable when it returns (O_DIRECT and O_DSYNC). `uncached`: past the page cache, and durable when the file
  * is synced, as a plain write is (O_DIRECT). Both write parts of whole pages in page-aligned memory, at an offset of whole pages; `direct`
- * one at a time. A file system that cannot do that answers EINVAL, here or at a write.
+ * one at a time. A file system that cannot do that answers EINVAL or ENOTSUP, here or at a write.
  */
 export type OpenMode = 'create' | 'write' | 'read' | 'direct' | 'uncached';
 

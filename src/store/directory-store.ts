@@ -5,14 +5,12 @@
  * them open: what was opened stays readable.
  */
 import { assert } from '../base/assert.ts';
-import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { VolumeError, isRefusal, systemCode, toVolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import { SPARE_PREFIX, SpareFiles } from './spare-files.ts';
 
 const STAGE_PREFIX = '.stage-';
-/** What a file system says that has no O_DIRECT, at the opening or at a write. */
-const REFUSALS: ReadonlySet<string> = new Set(['EINVAL', 'EOPNOTSUPP']);
 
 function splitKey(key: string): { folder: string; name: string } {
   const slash = key.indexOf('/');
@@ -94,7 +92,7 @@ class DirectoryStagedObject implements StagedObject {
         await file.close();
       }
     } catch (error) {
-      if (!REFUSALS.has(systemCode(error) ?? '')) throw error;
+      if (!isRefusal(error)) throw error;
       uncached.isRefused = true;
       return false;
     }

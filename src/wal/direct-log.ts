@@ -13,7 +13,7 @@
  * writes begin with a life of the file, after a sync of what older ones left in the page cache, and end with the first plain write.
  */
 import { assert } from '../base/assert.ts';
-import { VolumeError, systemCode } from '../base/errors.ts';
+import { VolumeError, isRefusal } from '../base/errors.ts';
 import { DIRECT_ALIGNMENT_BYTES, type File, type FileSystem, type Logger } from '../env/env.ts';
 import type { Segment } from './log-batch.ts';
 
@@ -69,8 +69,7 @@ export class DirectLog {
       return new DirectLog(options, files);
     } catch (error) {
       await Promise.allSettled(files.map((file) => file.close())); // nothing was written through them
-      const isRefusal = systemCode(error) === 'EINVAL' || (error instanceof VolumeError && error.code === 'unsupported');
-      if (!isRefusal) throw error;
+      if (!isRefusal(error) && !(error instanceof VolumeError && error.code === 'unsupported')) throw error;
       warn(options, error);
       return null;
     }
@@ -144,11 +143,11 @@ export class DirectLog {
   }
 
   /**
-   * EINVAL is no failure of the disk but the kernel's answer to a call that it does not do here (also to the rest of a short write, which
+   * A refusal is no failure of the disk but the kernel's answer to a call that it does not do here (EINVAL also to the rest of a short write, which
    * begins within a page). The caller writes all of the segment plainly and syncs it, which proves as much as if it had never been here.
    */
   #refused(error: unknown): false {
-    if (systemCode(error) !== 'EINVAL') throw error;
+    if (!isRefusal(error)) throw error;
     this.#isRefused = true;
     this.#tailFile = -1;
     warn(this.#options, error);

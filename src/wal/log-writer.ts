@@ -295,8 +295,9 @@ export class LogWriter {
   #wrote(batch: LogBatch, startMs: number, withinTurn: boolean): void {
     const { clock, settings, events } = this.#options;
     const { bytes } = batch;
-    // No file has a plain write that is not synced: everything is durable, this batch by its own write.
-    const isDurable = this.#dirtyFiles.size === 0 && this.#syncing === null;
+    // No file has a plain write that is not synced: everything is durable, this batch by its own write. Unless a sync failed meanwhile:
+    // what it should have covered counts as dirty nowhere, and may be lost.
+    const isDurable = this.#failure === null && this.#dirtyFiles.size === 0 && this.#syncing === null;
     // Bulk batches are slow because they are large: only small ones say something about the device.
     if (!isDurable && bytes <= settings.logInlineBytes) this.#policy.wrote(clock.nowMs(), clock.nowMs() - startMs);
     this.#writtenLsn = batch.lastLsn;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Arena, type Slab, type SlabOwner } from '../../src/base/arena.ts';
-import { KIB } from '../../src/base/units.ts';
+import { GIB, KIB } from '../../src/base/units.ts';
 
 const SLAB = 16 * KIB;
 
@@ -23,6 +23,15 @@ function full(memory: Arena, owner: Owner): Slab {
   slab.currentCount = 4;
   return slab;
 }
+
+test('an arena may be larger than 4 GiB: of its memory only what is touched is taken', () => {
+  const memory = new Arena({ arenaBytes: 5 * GIB, dirtyBytes: GIB });
+  const owner = new Owner();
+  let last = memory.takeClean(owner);
+  while (last.index < memory.maxSlabs - 1) last = memory.takeClean(owner);
+  last.put(Uint8Array.of(1, 2, 3), 0);
+  expect([last.index, ...last.bytes.subarray(0, 4)]).toEqual([1279, 1, 2, 3, 0]);
+});
 
 describe('the arena', () => {
   test('gives no more dirty slabs than allowed, and always has one for the cache', () => {

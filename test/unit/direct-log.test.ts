@@ -177,10 +177,32 @@ describe('a change of the mode', () => {
   });
 });
 
+test('a direct write that ends behind a failed sync makes nothing durable (I4): what that sync should have covered may be lost', async () => {
+  const harness = await DirectHarness.make({ durability: 'relaxed', fileBytes: 128 * KIB });
+  harness.writeRecords(30); // plainly; the next record begins the next file
+  const [plain] = harness.files;
+  plain.hold = true;
+  const changed = new Ended();
+  harness.log.setDurability('strict', changed);
+  await settleMicrotasks();
+  for (const direct of harness.directFiles) direct.hold = true;
+  harness.append(1, 4);
+  const ended = harness.durable(harness.append(2, 4));
+  harness.log.submit();
+  await settleMicrotasks();
+  plain.syncError = systemError('EIO');
+  await plain.release();
+  expect([changed.code, ended.code]).toEqual(['failed', 'failed']);
+  await harness.directFiles[1].release();
+  expect(harness.directFiles[1].writes).toBeGreaterThan(0);
+  expect(harness.log.durableLsn).toBe(0);
+  expect(harness.log.unsynced.blockCount).toBeGreaterThan(30);
+});
+
 describe('opening', () => {
   const options = { logger: new MemoryLogger(), volume: 'v', paths: ['a', 'b'], plainFiles: [new FakeFile(), new FakeFile()], fileBytes: MIB };
 
-  test('answers null, with one warning, where there is no O_DIRECT, and leaves no file open', async () => {
+  test.each(['EINVAL', 'ENOTSUP'])('answers null, with one warning, where there is no O_DIRECT (%s), and leaves no file open', async (code) => {
     const logger = new MemoryLogger();
     const opened = new FakeFile();
     let closed = 0;
@@ -188,7 +210,7 @@ describe('opening', () => {
       closed += 1;
       return Promise.resolve();
     };
-    const open = (path: string): Promise<FakeFile> => (path === 'a' ? Promise.resolve(opened) : Promise.reject(systemError('EINVAL')));
+    const open = (path: string): Promise<FakeFile> => (path === 'a' ? Promise.resolve(opened) : Promise.reject(systemError(code)));
     expect(await DirectLog.open({ ...options, logger, files: { open } })).toBeNull();
     expect([closed, logger.lines.map(({ level, event }) => `${level} ${event}`)]).toEqual([1, ['warn no-direct-log']]);
   });

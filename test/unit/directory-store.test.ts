@@ -141,8 +141,13 @@ describe('bytes past the page cache', () => {
     expect(await content('chunks/a2')).toBe(EXPECTED);
   });
 
-  test.each(['open', 'write'] as const)('go through it where the file system says EINVAL at the %s, and it is not asked again', async (at) => {
-    const files = new RefusingFiles(at, 'EINVAL');
+  test.each([
+    ['EINVAL', 'open'],
+    ['EINVAL', 'write'],
+    ['ENOTSUP', 'open'], // what Node calls EOPNOTSUPP
+    ['ENOTSUP', 'write'],
+  ] as const)('go through it where the file system says %s at the %s, and it is not asked again', async (code, at) => {
+    const files = new RefusingFiles(at, code);
     await put(files, 'chunks/a');
     expect(files.asked).toEqual(['create', 'uncached', 'create']);
     expect(await content('chunks/a1')).toBe(EXPECTED);
