@@ -57,6 +57,8 @@ class Disk {
   }
 }
 
+const open = (): Promise<never> => Promise.reject(systemError('EIO'));
+
 describe('a measurement', () => {
   test.each([
     [0.5, 0.125, 'direct'],
@@ -119,7 +121,6 @@ describe('a measurement', () => {
 
   test('that cannot make its file says buffered, and removes what the failed call may have made (simulated seed 1446)', async () => {
     const disk = new Disk(0.3, 0.1);
-    const open = (): Promise<never> => Promise.reject(systemError('EIO'));
     const measure = (files: Pick<FileSystem, 'open' | 'remove'>): ReturnType<typeof measureLogWay> => measureLogWay({ files, clock: disk.clock, logger: disk.logger, path: PATH });
     expect(await measure({ ...disk.files, open })).toBe('buffered');
     expect(disk.removed).toEqual([PATH]);
