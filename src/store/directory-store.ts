@@ -194,7 +194,10 @@ export class DirectoryStore implements ObjectStore {
     if (spare === null || (await this.#files.exists(path))) return null;
     await this.#files.rename(spare.path, path);
     const file = await this.#files.open(path, 'write');
-    const oldBytes = await file.sizeBytes();
+    const oldBytes = await file.sizeBytes().catch(async (error: unknown) => {
+      await file.close().catch(() => undefined); // the first error is the one to report
+      throw error;
+    });
     if (oldBytes <= sizeBytes) return { file, oldBytes };
     // Somebody else made it longer: what is behind the object's end would be taken for a part of it.
     await file.close();

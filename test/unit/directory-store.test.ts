@@ -322,6 +322,21 @@ describe('the space of a removed object', () => {
     expect(names()).toEqual(['chunks/b', 'chunks/c']);
   });
 
+  test('is closed again when its length cannot be learned', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.env.files.makeDirectory('/s');
+      await machine.env.files.makeDirectory('/s/chunks');
+      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
+      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+      await simulated.remove('chunks/a', 9);
+      await simulated.settle();
+      machine.fault = (call) => (call.kind === 'size' ? { kind: 'error', code: 'EIO' } : null);
+      await expect(simulated.stage('chunks/b', 9)).rejects.toMatchObject({ code: 'EIO' });
+      expect(machine.env.simFiles.openPaths()).toEqual([]);
+    });
+  });
+
   test('is given back when the disk is full', async () => {
     const machine = new SimMachine();
     await machine.run(async () => {
