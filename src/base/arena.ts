@@ -24,6 +24,11 @@ export interface SlabOwner {
 /** `Buffer.fill` for any array of bytes: the one copy out of shared memory that goes at the speed of memory. */
 const fillFrom: (this: Uint8Array, source: Uint8Array, start: number, end: number) => unknown = Reflect.get(Buffer.alloc(0), 'fill');
 
+/** Copies `source`, which may be in shared memory, to `at` in `target`; see `Slab.get`. */
+export function copyShared(source: Uint8Array, target: Uint8Array, at: number): void {
+  fillFrom.call(target, source, at, at + source.length);
+}
+
 export class Slab {
   /** Place in the arena; part of a block's location. */
   readonly index: number;
@@ -84,7 +89,7 @@ export class Slab {
 
   /** Copies `lengthBytes` from `offset` to `target` at `at`: for the same reason not with `set` (4 KiB: 0.83 us against 1.1, or 2.7 where unequal mod 8). */
   get(offset: number, lengthBytes: number, target: Uint8Array, at: number): void {
-    fillFrom.call(target, this.bytes.subarray(offset, offset + lengthBytes), at, at + lengthBytes);
+    copyShared(this.bytes.subarray(offset, offset + lengthBytes), target, at);
   }
 }
 

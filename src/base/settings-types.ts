@@ -9,6 +9,10 @@ import type { AddressRange } from './address-range.ts';
 export const LOG_COMPRESSIONS = ['off', 'lz4', 'auto'] as const;
 export type LogCompression = (typeof LOG_COMPRESSIONS)[number];
 
+/** Whether the blocks of chunks are compressed. */
+export const CHUNK_COMPRESSIONS = ['off', 'lz4'] as const;
+export type ChunkCompression = (typeof CHUNK_COMPRESSIONS)[number];
+
 /**
  * How a log reaches the disk. `buffered`: plain writes and syncs. `direct`, in mode strict: writes past the page cache that are both. `mmap`:
  * small writes are copies into a shared mapping.
@@ -43,6 +47,7 @@ export interface EngineSettings {
   readonly logFileBytes: number;
   readonly logFileCount: number;
   readonly logCompress: LogCompression;
+  readonly chunkCompress: ChunkCompression;
   readonly logIo: LogIo;
   /** Largest log write done within the turn; a larger one goes through the thread pool. */
   readonly logInlineBytes: number;

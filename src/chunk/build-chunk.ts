@@ -1,9 +1,10 @@
 /**
  * Building chunks: which blocks of sealed slabs stand where, sorted by block number, with their checksums. Pure functions of
- * shared memory, run on another thread. The blocks themselves are not copied: they are written from the slabs.
+ * shared memory, run on another thread. The blocks themselves are not copied, but written from the slabs, unless they are compressed.
  */
 import { assert } from '../base/assert.ts';
-import { type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail } from '../format/chunk-layout.ts';
+import { type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail, plainFrames, versionFor } from '../format/chunk-layout.ts';
+import { packBlocks } from './pack-blocks.ts';
 
 export const SORT_PICKS_TASK = 'sortPicks';
 export const BUILD_CHUNK_TASK = 'buildChunk';
@@ -46,6 +47,8 @@ export function sortPicks({ blockNumbers, picks }: SortPicksJob): Uint32Array {
 export interface ChunkSource {
   readonly blockNumbers: Float64Array;
   readonly checksums: Uint32Array;
+  /** The blocks of the slots, where they are to be compressed; null if they are not, or where nothing is picked from the slab. */
+  readonly bytes: Uint8Array | null;
 }
 
 export interface BuildChunkJob {
@@ -54,11 +57,14 @@ export interface BuildChunkJob {
   /** What to take, in ascending order of block numbers, no block twice. */
   readonly picks: Uint32Array;
   readonly ranges: readonly ZeroRange[];
+  readonly compress: boolean;
 }
 
-/** A chunk without its blocks, which go from the slabs into the store as they are. */
+/** A chunk without its blocks, which go from the slabs into the store as they are; or with them, where they are compressed. */
 export interface BuiltChunk {
   readonly header: Uint8Array;
+  /** Its frames, in shared memory; null: the blocks as they are. */
+  readonly packed: Uint8Array | null;
   readonly tail: Uint8Array;
   /** Block number of each slot of the chunk, ascending. */
   readonly blockNumbers: Float64Array;
@@ -66,7 +72,8 @@ export interface BuiltChunk {
   readonly runs: Uint32Array;
 }
 
-export function buildChunk({ identity, sources, picks, ranges }: BuildChunkJob): BuiltChunk {
+export function buildChunk({ identity, sources, picks, ranges, compress }: BuildChunkJob): BuiltChunk {
+  const { blockSizeBytes } = identity;
   const count = picks.length;
   const blockNumbers = new Float64Array(count);
   const checksums = new Uint32Array(count);
@@ -80,6 +87,15 @@ export function buildChunk({ identity, sources, picks, ranges }: BuildChunkJob):
     if (i > 0 && picks[i - 1] === pick - 1) runs[runs.length - 1] += 1;
     else runs.push(pick, 1);
   }
-  const header = encodeChunkHeader(identity);
-  return { header, tail: encodeChunkTail(identity, header, { blockNumbers, checksums }, ranges), blockNumbers, runs: Uint32Array.from(runs) };
+  const blockAt = (index: number): Uint8Array => {
+    const { bytes } = sources[Math.floor(picks[index] / PICK_SOURCE_FACTOR)];
+    assert(bytes !== null, 'a block was picked from a slab without memory');
+    const slot = picks[index] % PICK_SOURCE_FACTOR;
+    return bytes.subarray(slot * blockSizeBytes, (slot + 1) * blockSizeBytes);
+  };
+  const packed = compress ? packBlocks(count, blockSizeBytes, blockAt) : null;
+  const frames = packed?.frames ?? plainFrames(count, blockSizeBytes);
+  const header = encodeChunkHeader(identity, versionFor(frames));
+  const tail = encodeChunkTail(identity, header, { blockNumbers, checksums }, ranges, frames);
+  return { header, packed: packed?.bytes ?? null, tail, blockNumbers, runs: Uint32Array.from(runs) };
 }

@@ -4,11 +4,15 @@
  */
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, HEADER_CRC_OFFSET, type ChunkFooter, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
+import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, HEADER_CRC_OFFSET, type ChunkFooter, type ChunkFrame, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
 import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import { type StoredExtent, extentOf, readSlots, unpackFrame } from './stored-blocks.ts';
 
 export const CHUNK_FOLDER = 'chunks';
 const TABLE_BYTES_PER_BLOCK = 16;
+const FRAME_NUMBER_BYTES = 2;
+/** Of an object with five numbers, roughly. */
+const FRAME_BYTES = 64;
 
 /** Key of a chunk: its epoch is part of it, so that two writers never want one key. */
 export function chunkKey(epoch: number, chunk: number): string {
@@ -26,7 +30,7 @@ export function parseChunkName(name: string): { readonly chunk: number; readonly
 }
 
 export interface ChunkReaderOptions {
-  readonly store: ObjectStore;
+  readonly store: Pick<ObjectStore, 'open'>;
   readonly volumeId: Uint8Array;
   readonly blockSizeBytes: number;
   readonly volumeBlocks: number;
@@ -76,14 +80,33 @@ export async function readChunkTables(
   return { identity, footer, tables: decodeChunkTables(bytes, footer, options.blockSizeBytes, options.volumeBlocks, name) };
 }
 
-function isNear(offset: number, end: number): boolean {
-  return offset >= end && offset - end <= GAP_BYTES;
+/** Memory that a chunk's tables take. */
+function tableMemory({ blockNumbers, packed }: ChunkTables): number {
+  const forFrames = packed === null ? 0 : packed.frameOf.length * FRAME_NUMBER_BYTES + packed.frames.length * FRAME_BYTES;
+  return blockNumbers.length * TABLE_BYTES_PER_BLOCK + forFrames;
 }
 
-/** Throws `corrupt`, naming block, chunk and byte, unless the bytes have the checksum that is expected (I3). */
-function checkBlock(key: string, blockNumber: number, bytes: Uint8Array, expected: number, offsetBytes: number): void {
+/** Where a piece ends that is read at once: it begins with `extents[first]`, and has others near behind it, or in the same frame. */
+function spanEnd(extents: readonly StoredExtent[], first: number, mostBytes: number): number {
+  const start = extents[first].offset;
+  let end = first + 1;
+  for (; end < extents.length; end += 1) {
+    const { offset, bytes, frame } = extents[end];
+    const last = extents[end - 1];
+    const gap = offset - last.offset - last.bytes;
+    const isNear = (frame !== null && frame === last.frame) || (gap >= 0 && gap <= GAP_BYTES);
+    if (!isNear || offset + bytes - start > mostBytes) break;
+  }
+  return end;
+}
+
+/** Throws `corrupt`, naming block, chunk and byte, unless the bytes have the checksum of a slot's block (I3). */
+function checkBlock(key: string, tables: ChunkTables, slot: number, bytes: Uint8Array): void {
   const computed = checksum(bytes);
+  const expected = tables.checksums[slot];
   if (computed === expected) return;
+  const blockNumber = tables.blockNumbers[slot];
+  const offsetBytes = extentOf(tables, slot, bytes.length).offset;
   throw new VolumeError('corrupt', `${key}: block ${blockNumber}: checksum ${formatChecksum(computed)}, expected ${formatChecksum(expected)}, at byte ${offsetBytes}`, {
     context: { chunk: key, blockNumber, offsetBytes },
   });
@@ -133,22 +156,28 @@ export class ChunkReader {
     const key = chunkKey(chunk.epoch, chunk.number);
     const open = await this.#acquire(chunk.number, chunk.epoch);
     try {
-      const { offsets, blockNumbers, checksums } = open.tables;
+      const { blockNumbers, offsets } = open.tables;
+      const extents = slots.map((slot) => extentOf(open.tables, slot, blockSizeBytes));
       const scratch = new Uint8Array(Math.max(SPAN_BYTES, blockSizeBytes));
-      let first = 0;
-      while (first < slots.length) {
-        const start = offsets[slots[first]];
-        let end = first + 1;
-        while (end < slots.length && isNear(offsets[slots[end]], offsets[slots[end - 1]] + blockSizeBytes) && offsets[slots[end]] + blockSizeBytes - start <= scratch.length) end += 1;
-        const span = scratch.subarray(0, offsets[slots[end - 1]] + blockSizeBytes - start);
+      for (let first = 0, end = 0; first < slots.length; first = end) {
+        end = spanEnd(extents, first, scratch.length);
+        const start = extents[first].offset;
+        const span = scratch.subarray(0, extents[end - 1].offset + extents[end - 1].bytes - start);
         await open.object.read(span, start);
+        let unpacked: ChunkFrame | null = null;
+        let plain: Uint8Array = span;
         for (let i = first; i < end; i += 1) {
+          const { offset, bytes, frame } = extents[i];
+          const stored = span.subarray(offset - start, offset - start + bytes);
+          if (frame !== null && frame !== unpacked) {
+            plain = unpackFrame(frame, stored, { key, blockNumber: blockNumbers[slots[i]] });
+            unpacked = frame;
+          }
           const slot = slots[i];
-          const bytes = span.subarray(offsets[slot] - start, offsets[slot] - start + blockSizeBytes);
-          checkBlock(key, blockNumbers[slot], bytes, checksums[slot], offsets[slot]);
-          take(i, bytes);
+          const block = frame === null ? stored : plain.subarray(offsets[slot], offsets[slot] + blockSizeBytes);
+          checkBlock(key, open.tables, slot, block);
+          take(i, block);
         }
-        first = end;
       }
     } catch (error) {
       throw toVolumeError(error, `reading ${key}`);
@@ -165,17 +194,10 @@ export class ChunkReader {
       if (tables.blockNumbers[slot + i] === blockNumber + i) continue;
       throw new VolumeError('corrupt', `${key}: slot ${slot + i} holds block ${tables.blockNumbers[slot + i] ?? 'none'}, expected block ${blockNumber + i}`);
     }
-    let done = 0;
-    while (done < count) {
-      let run = 1;
-      while (done + run < count && tables.offsets[slot + done + run] === tables.offsets[slot + done] + run * blockSizeBytes) run += 1;
-      const from = targetStart + done * blockSizeBytes;
-      await open.object.read(target.subarray(from, from + run * blockSizeBytes), tables.offsets[slot + done]);
-      done += run;
-    }
+    const bytes = target.subarray(targetStart, targetStart + count * blockSizeBytes);
+    await readSlots(open.object, tables, slot, bytes, blockSizeBytes, key);
     for (let i = 0; i < count; i += 1) {
-      const from = targetStart + i * blockSizeBytes;
-      checkBlock(key, blockNumber + i, target.subarray(from, from + blockSizeBytes), tables.checksums[slot + i], tables.offsets[slot + i]);
+      checkBlock(key, tables, slot + i, bytes.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes));
     }
   }
 
@@ -213,7 +235,7 @@ export class ChunkReader {
       const { tables } = await readChunkTables(object, this.#options, chunk, key);
       const open: OpenChunk = { object, tables, users: 0, evicted: false };
       this.#open.set(chunk, open);
-      this.#tableBytes += tables.blockNumbers.length * TABLE_BYTES_PER_BLOCK;
+      this.#tableBytes += tableMemory(tables);
       this.#evict(chunk);
       return open;
     } catch (error) {
@@ -234,7 +256,7 @@ export class ChunkReader {
     const open = this.#open.get(chunk);
     if (open === undefined) return;
     this.#open.delete(chunk);
-    this.#tableBytes -= open.tables.blockNumbers.length * TABLE_BYTES_PER_BLOCK;
+    this.#tableBytes -= tableMemory(open.tables);
     open.evicted = true;
     if (open.users === 0) await this.#closeQuietly(open.object);
   }

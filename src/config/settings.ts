@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import { type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
+import { CHUNK_COMPRESSIONS, type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -99,6 +99,7 @@ const ENGINE: Table<EngineSettings> = {
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
   logCompress: { type: 'choice', default: 'auto', values: LOG_COMPRESSIONS, description: 'Compress the log, where that saves a tenth or more: auto does while its syncs are slow, as on a card. Not read by versions before this setting.' },
+  chunkCompress: { type: 'choice', default: 'off', values: CHUNK_COMPRESSIONS, description: 'Compress the blocks of chunks, where that saves a tenth or more: for a slow or small disk. What was written before stays as it is. Not read by versions before this setting.' },
   logIo: { type: 'choice', default: 'auto', values: LOG_IO_MODES, description: 'How the log is written: buffered, writes and syncs; direct, in mode strict one write past the page cache (O_DIRECT); mmap, small writes through a mapping; auto, buffered or direct, as measured when the volume was made.' },
   logInlineBytes: size([192 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),
@@ -200,9 +201,14 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
     return typeof value === 'boolean' ? value : setting.default;
   };
   const { defaultExport, tls, tlsCertificates, tlsPskFile, tlsVerifyPeer, socketMode, socketOwner, ...serverNumbers } = SERVER;
-  const { logCompress, logIo, ...engineNumbers } = ENGINE;
+  const { logCompress, chunkCompress, logIo, ...engineNumbers } = ENGINE;
   return {
-    engine: { ...numbersOf('engine', engineNumbers, numberAt), logCompress: choiceAt('engine.log_compress', logCompress), logIo: choiceAt('engine.log_io', logIo) },
+    engine: {
+      ...numbersOf('engine', engineNumbers, numberAt),
+      logCompress: choiceAt('engine.log_compress', logCompress),
+      chunkCompress: choiceAt('engine.chunk_compress', chunkCompress),
+      logIo: choiceAt('engine.log_io', logIo),
+    },
     server: {
       ...numbersOf('server', serverNumbers, numberAt),
       defaultExport: textAt('server.default_export', defaultExport),

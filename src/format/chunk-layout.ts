@@ -17,7 +17,7 @@
  * | offset | size | field |
  * |---|---|---|
  * | 0 | 8 | magic `BASALTCH` |
- * | 8 | 4 | format version, 1 |
+ * | 8 | 4 | format version: 2 if a frame is compressed, else 1 |
  * | 12 | 4 | block size in bytes |
  * | 16 | 16 | volume id |
  * | 32 | 8 | epoch |
@@ -39,8 +39,9 @@
  *
  * Block table entry: u64 block number, u32 CRC-32 of the block, u16 frame, u16 place within the frame.
  * Frame table entry: u64 offset in the object, u32 stored length, u32 plain length, u32 CRC-32 of the stored bytes (0 for
- * codec 0: the blocks have their own), u8 codec (0 none), u8 cipher (0 none), u16 zero, 12 bytes nonce, 12 bytes zero. The
- * tag of a cipher is the end of the frame's stored bytes.
+ * codec 0: the blocks have their own), u8 codec (0 none; in version 2 also 1, LZ4), u8 cipher (0 none), u16 zero, 12 bytes nonce,
+ * 12 bytes zero. The tag of a cipher is the end of the frame's stored bytes. A frame of codec 1 is one LZ4 block that stands for
+ * whole blocks, back to back: 65536 bytes at most, and more than are stored.
  * Range table entry: u64 first block, u64 number of blocks, u32 flags (bit 0: provisioned), u32 zero.
  *
  * Footer
@@ -48,7 +49,7 @@
  * | offset | size | field |
  * |---|---|---|
  * | 0 | 8 | magic `BASALTCF` |
- * | 8 | 4 | format version, 1 |
+ * | 8 | 4 | format version, the header's |
  * | 12 | 4 | number of blocks |
  * | 16 | 4 | number of frames |
  * | 20 | 4 | number of ranges |
@@ -64,13 +65,20 @@
  * of LSNs is empty if and only if the kind is 1, the
  * tables end where the footer begins, block numbers ascend, and each entry lies within the frame, object and volume it names.
  */
+import { assert } from '../base/assert.ts';
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import { corrupt, readU64, viewOf, writeU64 } from './bytes.ts';
 
 export const CHUNK_HEADER_BYTES = 4096;
 export const CHUNK_FOOTER_BYTES = 64;
-export const CHUNK_VERSION = 1;
+/** By what a chunk may have in it. */
+export const CHUNK_VERSION = { PLAIN: 1, PACKED: 2 } as const;
+export type ChunkVersion = (typeof CHUNK_VERSION)[keyof typeof CHUNK_VERSION];
+export const FRAME_CODEC = { NONE: 0, LZ4: 1 } as const;
+export type FrameCodec = (typeof FRAME_CODEC)[keyof typeof FRAME_CODEC];
+/** Longest that a compressed frame may be when it is unpacked. */
+export const MAX_PACKED_PLAIN_BYTES = 65536;
 export const BLOCK_ENTRY_BYTES = 16;
 export const FRAME_ENTRY_BYTES = 48;
 export const RANGE_ENTRY_BYTES = 24;
@@ -106,16 +114,35 @@ export interface ZeroRange {
   readonly provisioned: boolean;
 }
 
-/** The tables of a chunk, decoded. All blocks of format version 1 are in frames of codec 0. */
+/** Consecutive blocks of a chunk that are stored together, as they are or as one LZ4 block. */
+export interface ChunkFrame {
+  readonly codec: FrameCodec;
+  readonly offset: number;
+  readonly storedBytes: number;
+  readonly plainBytes: number;
+  /** CRC-32 of the stored bytes; 0 for codec 0. */
+  readonly checksum: number;
+}
+
+/** The tables of a chunk, decoded. */
 export interface ChunkTables {
   readonly blockNumbers: Float64Array;
   readonly checksums: Uint32Array;
-  /** Where each block's bytes begin in the object. */
+  /** Where each block's bytes begin: in the object, or, in a compressed frame, in what it is unpacked to. */
   readonly offsets: Uint32Array;
+  readonly packed: PackedFrames | null;
   readonly ranges: readonly ZeroRange[];
 }
 
+/** The compressed frames of a chunk; a chunk without one has no `PackedFrames`. */
+export interface PackedFrames {
+  readonly frames: readonly ChunkFrame[];
+  /** For each block 1 + the index of its frame in `frames`; 0: it is stored as it is. */
+  readonly frameOf: Uint16Array;
+}
+
 export interface ChunkFooter {
+  readonly version: ChunkVersion;
   readonly blockCount: number;
   readonly frameCount: number;
   readonly rangeCount: number;
@@ -137,11 +164,11 @@ export function tablesBytes(blockCount: number, frameCount: number, rangeCount: 
 }
 
 /** The header: 4096 bytes. */
-export function encodeChunkHeader(identity: ChunkIdentity): Uint8Array {
+export function encodeChunkHeader(identity: ChunkIdentity, version: ChunkVersion = CHUNK_VERSION.PLAIN): Uint8Array {
   const bytes = new Uint8Array(CHUNK_HEADER_BYTES);
   const view = viewOf(bytes);
   bytes.set(HEADER_MAGIC, 0);
-  view.setUint32(8, CHUNK_VERSION, true);
+  view.setUint32(8, version, true);
   view.setUint32(12, identity.blockSizeBytes, true);
   bytes.set(identity.volumeId, 16);
   writeU64(view, 32, identity.epoch);
@@ -188,37 +215,44 @@ export function decodeChunkHeader(bytes: Uint8Array, expected: { volumeId: Uint8
   return identity;
 }
 
-function checkVersion(version: number, name: string): void {
-  if (version !== CHUNK_VERSION) throw new VolumeError('unsupported', `${name}: format version ${version}; this basalt reads version ${CHUNK_VERSION}: use a newer one`);
+function checkVersion(version: number, name: string): ChunkVersion {
+  if (version === CHUNK_VERSION.PLAIN || version === CHUNK_VERSION.PACKED) return version;
+  throw new VolumeError('unsupported', `${name}: format version ${version}; this basalt reads versions ${CHUNK_VERSION.PLAIN} and ${CHUNK_VERSION.PACKED}: use a newer one`);
+}
+
+/** The one frame of a chunk that is not compressed; none where there are no blocks. */
+export function plainFrames(blockCount: number, blockSizeBytes: number): ChunkFrame[] {
+  const bytes = blockCount * blockSizeBytes;
+  return bytes === 0 ? [] : [{ codec: FRAME_CODEC.NONE, offset: CHUNK_HEADER_BYTES, storedBytes: bytes, plainBytes: bytes, checksum: 0 }];
+}
+
+/** The version of a chunk of such frames. */
+export function versionFor(frames: readonly ChunkFrame[]): ChunkVersion {
+  return frames.some(({ codec }) => codec !== FRAME_CODEC.NONE) ? CHUNK_VERSION.PACKED : CHUNK_VERSION.PLAIN;
 }
 
 /**
- * Tables and footer of a chunk of codec 0: what stands behind its blocks. `header` is the object's header; `blockNumbers`
- * ascend, `checksums` go with them.
+ * Tables and footer of a chunk: what stands behind its frames. `header` is the object's header, of the same version; `blockNumbers`
+ * ascend, `checksums` go with them; `frames` hold the blocks in this order, and stand back to back in the object.
  */
 export function encodeChunkTail(
   identity: ChunkIdentity,
   header: Uint8Array,
   blocks: { readonly blockNumbers: Float64Array; readonly checksums: Uint32Array },
   ranges: readonly ZeroRange[],
+  frames: readonly ChunkFrame[] = plainFrames(blocks.blockNumbers.length, identity.blockSizeBytes),
 ): Uint8Array {
   const count = blocks.blockNumbers.length;
-  const frameCount = count === 0 ? 0 : 1;
-  const length = tablesBytes(count, frameCount, ranges.length);
+  const length = tablesBytes(count, frames.length, ranges.length);
   const bytes = new Uint8Array(length + CHUNK_FOOTER_BYTES);
   const view = viewOf(bytes);
-  let at = 0;
-  for (let i = 0; i < count; i += 1) {
-    writeU64(view, at, blocks.blockNumbers[i]);
-    view.setUint32(at + 8, blocks.checksums[i], true);
-    view.setUint16(at + 14, i, true);
-    at += BLOCK_ENTRY_BYTES;
-  }
-  const dataBytes = count * identity.blockSizeBytes;
-  if (frameCount === 1) {
-    writeU64(view, at, CHUNK_HEADER_BYTES);
-    view.setUint32(at + 8, dataBytes, true);
-    view.setUint32(at + 12, dataBytes, true);
+  let at = encodeBlocks(view, blocks, frames, identity.blockSizeBytes);
+  for (const frame of frames) {
+    writeU64(view, at, frame.offset);
+    view.setUint32(at + 8, frame.storedBytes, true);
+    view.setUint32(at + 12, frame.plainBytes, true);
+    view.setUint32(at + 16, frame.checksum, true);
+    view.setUint8(at + 20, frame.codec);
     at += FRAME_ENTRY_BYTES;
   }
   for (const range of ranges) {
@@ -228,17 +262,36 @@ export function encodeChunkTail(
     at += RANGE_ENTRY_BYTES;
   }
   bytes.set(FOOTER_MAGIC, at);
-  view.setUint32(at + 8, CHUNK_VERSION, true);
+  view.setUint32(at + 8, versionFor(frames), true);
   view.setUint32(at + 12, count, true);
-  view.setUint32(at + 16, frameCount, true);
+  view.setUint32(at + 16, frames.length, true);
   view.setUint32(at + 20, ranges.length, true);
-  writeU64(view, at + 24, CHUNK_HEADER_BYTES + dataBytes);
+  writeU64(view, at + 24, frames.reduce((end, { storedBytes }) => end + storedBytes, CHUNK_HEADER_BYTES));
   view.setUint32(at + 32, length, true);
   view.setUint32(at + 36, checksum(bytes.subarray(0, length)), true);
   writeU64(view, at + 40, identity.chunkNumber);
   view.setUint32(at + 48, checksum(header.subarray(0, HEADER_CRC_OFFSET)), true);
   view.setUint32(at + FOOTER_CRC_OFFSET, checksum(bytes.subarray(at, at + FOOTER_CRC_OFFSET)), true);
   return bytes;
+}
+
+/** Writes the block table; returns where it ends. */
+function encodeBlocks(view: DataView, { blockNumbers, checksums }: { readonly blockNumbers: Float64Array; readonly checksums: Uint32Array }, frames: readonly ChunkFrame[], blockSizeBytes: number): number {
+  let at = 0;
+  let block = 0;
+  for (let frame = 0; frame < frames.length; frame += 1) {
+    const count = frames[frame].plainBytes / blockSizeBytes;
+    for (let place = 0; place < count; place += 1) {
+      writeU64(view, at, blockNumbers[block]);
+      view.setUint32(at + 8, checksums[block], true);
+      view.setUint16(at + 12, frame, true);
+      view.setUint16(at + 14, place, true);
+      at += BLOCK_ENTRY_BYTES;
+      block += 1;
+    }
+  }
+  assert(block === blockNumbers.length, 'the frames of a chunk hold other blocks than its table');
+  return at;
 }
 
 /** Decodes and checks the footer: the last 64 bytes of an object of `objectBytes`. Errors: `corrupt`, `unsupported`. */
@@ -250,8 +303,8 @@ export function decodeChunkFooter(bytes: Uint8Array, objectBytes: number, chunkN
   const stored = view.getUint32(FOOTER_CRC_OFFSET, true);
   const computed = checksum(bytes.subarray(0, FOOTER_CRC_OFFSET));
   if (stored !== computed) throw corrupt(name, `footer checksum ${formatChecksum(stored)}, expected ${formatChecksum(computed)}`, base + FOOTER_CRC_OFFSET);
-  checkVersion(view.getUint32(8, true), name);
   const footer = {
+    version: checkVersion(view.getUint32(8, true), name),
     blockCount: view.getUint32(12, true),
     frameCount: view.getUint32(16, true),
     rangeCount: view.getUint32(20, true),
@@ -278,6 +331,10 @@ export function decodeChunkTables(bytes: Uint8Array, footer: ChunkFooter, blockS
   }
   const view = viewOf(bytes);
   const frames = decodeFrames(view, footer, name);
+  const packedFrames: ChunkFrame[] = [];
+  // As in `PackedFrames.frameOf`.
+  const packedNumbers = frames.map((frame) => (frame.codec === FRAME_CODEC.NONE ? 0 : packedFrames.push(frame)));
+  const frameOf = packedFrames.length === 0 ? null : new Uint16Array(footer.blockCount);
   const blockNumbers = new Float64Array(footer.blockCount);
   const checksums = new Uint32Array(footer.blockCount);
   const offsets = new Uint32Array(footer.blockCount);
@@ -285,34 +342,44 @@ export function decodeChunkTables(bytes: Uint8Array, footer: ChunkFooter, blockS
   for (let i = 0; i < footer.blockCount; i += 1) {
     const at = i * BLOCK_ENTRY_BYTES;
     const blockNumber = readU64(view, at);
-    const frame = frames[view.getUint16(at + 12, true)];
+    const frameIndex = view.getUint16(at + 12, true);
+    const frame = frames[frameIndex];
     const offsetInFrame = view.getUint16(at + 14, true) * blockSizeBytes;
-    const fits = frame !== undefined && offsetInFrame + blockSizeBytes <= frame.length;
+    const fits = frame !== undefined && offsetInFrame + blockSizeBytes <= frame.plainBytes;
     if (blockNumber <= previous || blockNumber >= volumeBlocks || !fits) throw corrupt(name, `block table entry ${i} is impossible`, footer.tablesOffset + at);
     blockNumbers[i] = blockNumber;
     checksums[i] = view.getUint32(at + 8, true);
-    offsets[i] = frame.offset + offsetInFrame;
+    offsets[i] = frame.codec === FRAME_CODEC.NONE ? frame.offset + offsetInFrame : offsetInFrame;
+    if (frameOf !== null) frameOf[i] = packedNumbers[frameIndex];
     previous = blockNumber;
   }
-  return { blockNumbers, checksums, offsets, ranges: decodeRanges(view, footer, volumeBlocks, name) };
+  const packed = frameOf === null ? null : { frames: packedFrames, frameOf };
+  return { blockNumbers, checksums, offsets, packed, ranges: decodeRanges(view, footer, volumeBlocks, name) };
 }
 
-function decodeFrames(view: DataView, footer: ChunkFooter, name: string): { offset: number; length: number }[] {
-  const frames = [];
+function decodeFrames(view: DataView, footer: ChunkFooter, name: string): ChunkFrame[] {
+  const frames: ChunkFrame[] = [];
   const start = footer.blockCount * BLOCK_ENTRY_BYTES;
   for (let i = 0; i < footer.frameCount; i += 1) {
     const at = start + i * FRAME_ENTRY_BYTES;
-    const offset = readU64(view, at);
-    const length = view.getUint32(at + 8, true);
-    if (view.getUint8(at + 20) !== 0 || view.getUint8(at + 21) !== 0) {
-      throw new VolumeError('unsupported', `${name}: frame ${i} has codec ${view.getUint8(at + 20)}, cipher ${view.getUint8(at + 21)}; use a newer basalt`);
+    const codec = view.getUint8(at + 20);
+    const isKnown = codec === FRAME_CODEC.NONE || (codec === FRAME_CODEC.LZ4 && footer.version === CHUNK_VERSION.PACKED);
+    if (!isKnown || view.getUint8(at + 21) !== 0) {
+      throw new VolumeError('unsupported', `${name}: frame ${i} has codec ${codec}, cipher ${view.getUint8(at + 21)}; use a newer basalt`);
     }
-    if (offset < CHUNK_HEADER_BYTES || offset + length > footer.tablesOffset || view.getUint32(at + 12, true) !== length) {
-      throw corrupt(name, `frame ${i} (offset ${offset}, ${length} bytes) is impossible`, footer.tablesOffset + at);
+    const frame: ChunkFrame = { codec, offset: readU64(view, at), storedBytes: view.getUint32(at + 8, true), plainBytes: view.getUint32(at + 12, true), checksum: view.getUint32(at + 16, true) };
+    if (!isPossible(frame, footer)) {
+      throw corrupt(name, `frame ${i} (offset ${frame.offset}, ${frame.storedBytes} bytes for ${frame.plainBytes}) is impossible`, footer.tablesOffset + at);
     }
-    frames.push({ offset, length });
+    frames.push(frame);
   }
   return frames;
+}
+
+function isPossible({ codec, offset, storedBytes, plainBytes }: ChunkFrame, footer: ChunkFooter): boolean {
+  if (offset < CHUNK_HEADER_BYTES || offset + storedBytes > footer.tablesOffset) return false;
+  if (codec === FRAME_CODEC.NONE) return plainBytes === storedBytes;
+  return storedBytes > 0 && storedBytes < plainBytes && plainBytes <= MAX_PACKED_PLAIN_BYTES;
 }
 
 function decodeRanges(view: DataView, footer: ChunkFooter, volumeBlocks: number, name: string): ZeroRange[] {

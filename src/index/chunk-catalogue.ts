@@ -15,6 +15,11 @@ export interface ChunkFacts {
   readonly objectBytes: number;
 }
 
+/** Bytes that a block of a chunk takes in its object, on the average: all of them, or fewer where the chunk is compressed. */
+export function storedBlockBytes({ blockCount, objectBytes }: Pick<ChunkFacts, 'blockCount' | 'objectBytes'>, blockSizeBytes: number): number {
+  return blockCount === 0 ? 0 : Math.min(blockSizeBytes, Math.floor(objectBytes / blockCount));
+}
+
 export class CataloguePage {
   readonly index: number;
   reference: PageReference | null;
@@ -51,9 +56,15 @@ export class ChunkCatalogue {
   /** Chunks with no live block, until somebody takes them. */
   readonly #dead = new Set<number>();
   #chunkCount = 0;
+  readonly #blockSizeBytes: number;
   #liveBlocks = 0;
+  #liveStoredBytes = 0;
   #objectBytes = 0;
   #deadBytes = 0;
+
+  constructor(blockSizeBytes: number) {
+    this.#blockSizeBytes = blockSizeBytes;
+  }
 
   get chunkCount(): number {
     return this.#chunkCount;
@@ -62,6 +73,11 @@ export class ChunkCatalogue {
   /** Blocks that the map refers to, in all chunks. */
   get liveBlocks(): number {
     return this.#liveBlocks;
+  }
+
+  /** What these take in their chunks: less than they have where they are compressed. */
+  get liveStoredBytes(): number {
+    return this.#liveStoredBytes;
   }
 
   get objectBytes(): number {
@@ -96,6 +112,7 @@ export class ChunkCatalogue {
       page.objectBytes[entry.place] = entry.objectBytes;
       this.#chunkCount += 1;
       this.#liveBlocks += entry.liveBlocks;
+      this.#liveStoredBytes += entry.liveBlocks * storedBlockBytes(entry, this.#blockSizeBytes);
       this.#objectBytes += entry.objectBytes;
       if (entry.liveBlocks === 0) this.#died(index * PAGE_FANOUT + entry.place, entry.objectBytes);
     }
@@ -111,6 +128,7 @@ export class ChunkCatalogue {
     page.objectBytes[place] = facts.objectBytes;
     this.#chunkCount += 1;
     this.#liveBlocks += facts.blockCount;
+    this.#liveStoredBytes += facts.blockCount * storedBlockBytes(facts, this.#blockSizeBytes);
     this.#objectBytes += facts.objectBytes;
     if (facts.blockCount === 0) this.#died(chunk, facts.objectBytes);
     this.#dirty.add(page);
@@ -122,6 +140,7 @@ export class ChunkCatalogue {
     assert(page.epochs[place] !== 0 && blockCount > 0 && page.liveBlocks[place] >= blockCount, 'a chunk has fewer live blocks than lose their place');
     page.liveBlocks[place] -= blockCount;
     this.#liveBlocks -= blockCount;
+    this.#liveStoredBytes -= blockCount * storedBlockBytes({ blockCount: page.blockCounts[place], objectBytes: page.objectBytes[place] }, this.#blockSizeBytes);
     if (page.liveBlocks[place] === 0) this.#died(chunk, page.objectBytes[place]);
     this.#dirty.add(page);
   }

@@ -1,7 +1,7 @@
 /** Building a chunk on a worker thread and writing it into the store: what the flusher and the compactor share. */
 import { assert } from '../base/assert.ts';
 import { toVolumeError } from '../base/errors.ts';
-import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, PICK_SOURCE_FACTOR } from '../chunk/build-chunk.ts';
+import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, type ChunkSource, PICK_SOURCE_FACTOR } from '../chunk/build-chunk.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
 import type { StagedObject } from '../store/object-store.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -11,8 +11,9 @@ export interface PreparedChunk {
   readonly chunk: number;
   readonly key: string;
   readonly header: Uint8Array;
-  /** The blocks: views of the sources, which must not change before they are written. */
+  /** The blocks: compressed, or views of the sources, which must not change before they are written. */
   readonly blocks: readonly Uint8Array[];
+  readonly isPacked: boolean;
   readonly tail: Uint8Array;
   readonly objectBytes: number;
   readonly blockNumbers: Float64Array;
@@ -25,17 +26,24 @@ export interface StagedChunk extends PreparedChunk {
   readonly object: StagedObject;
 }
 
-/** Builds the chunk of a job; `memory` has the bytes of each of its sources, null where nothing is picked from one. */
-export async function prepareChunk(core: VolumeCore, job: BuildChunkJob, memory: readonly (Uint8Array | null)[]): Promise<PreparedChunk> {
-  const { identity, picks } = job;
-  const built = asBuiltChunk(await core.env.workers.run(BUILD_CHUNK_TASK, job));
+/** What a chunk is built from; of each source the slot table, and its memory, in which nothing is picked where it is null. */
+export type PrepareChunkJob = Omit<BuildChunkJob, 'sources' | 'compress'> & { readonly sources: readonly ChunkSource[] };
+
+export async function prepareChunk(core: VolumeCore, job: PrepareChunkJob): Promise<PreparedChunk> {
+  const { identity, picks, sources } = job;
+  const compress = core.settings.chunkCompress === 'lz4';
+  // Unless blocks are compressed their memory does not cross to the thread at all.
+  const seen = compress ? sources : sources.map((source) => ({ ...source, bytes: null }));
+  const built = asBuiltChunk(await core.env.workers.run(BUILD_CHUNK_TASK, { ...job, sources: seen, compress }));
+  const blocks = built.packed === null ? blockParts(sources, built.runs, identity.blockSizeBytes) : [built.packed];
   return {
     chunk: identity.chunkNumber,
     key: chunkKey(identity.epoch, identity.chunkNumber),
     header: built.header,
-    blocks: blockParts(memory, built.runs, identity.blockSizeBytes),
+    blocks,
+    isPacked: built.packed !== null,
     tail: built.tail,
-    objectBytes: built.header.length + picks.length * identity.blockSizeBytes + built.tail.length,
+    objectBytes: blocks.reduce((sum, part) => sum + part.length, built.header.length + built.tail.length),
     blockNumbers: built.blockNumbers,
     picks,
   };
@@ -46,10 +54,11 @@ export async function prepareChunk(core: VolumeCore, job: BuildChunkJob, memory:
  * not worth a place in the page cache.
  */
 export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncached: boolean): Promise<StagedChunk> {
-  const { header, blocks, tail } = chunk;
+  const { header, blocks, isPacked, tail } = chunk;
   const object = await core.store.stage(chunk.key, chunk.objectBytes);
   try {
-    if (uncached && blocks.length > 0) {
+    // Compressed blocks have no length that the disk could take as it is.
+    if (uncached && !isPacked && blocks.length > 0) {
       await object.append([header]);
       await object.appendUncached(blocks);
       await object.append([tail]);
@@ -64,10 +73,10 @@ export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncache
   }
 }
 
-function blockParts(memory: readonly (Uint8Array | null)[], runs: Uint32Array, blockSizeBytes: number): Uint8Array[] {
+function blockParts(sources: readonly ChunkSource[], runs: Uint32Array, blockSizeBytes: number): Uint8Array[] {
   const parts: Uint8Array[] = [];
   for (let i = 0; i < runs.length; i += 2) {
-    const bytes = memory[Math.floor(runs[i] / PICK_SOURCE_FACTOR)];
+    const { bytes } = sources[Math.floor(runs[i] / PICK_SOURCE_FACTOR)];
     assert(bytes !== null, 'a block was picked from a slab without memory');
     const slot = runs[i] % PICK_SOURCE_FACTOR;
     parts.push(bytes.subarray(slot * blockSizeBytes, (slot + runs[i + 1]) * blockSizeBytes));
@@ -76,10 +85,10 @@ function blockParts(memory: readonly (Uint8Array | null)[], runs: Uint32Array, b
 }
 
 function asBuiltChunk(result: unknown): BuiltChunk {
-  const whole = typeof result === 'object' && result !== null && 'header' in result && 'tail' in result && 'blockNumbers' in result && 'runs' in result;
+  const whole = typeof result === 'object' && result !== null && 'header' in result && 'packed' in result && 'tail' in result && 'blockNumbers' in result && 'runs' in result;
   assert(whole, 'the worker answered with something else than a chunk');
-  const { header, tail, blockNumbers, runs } = result;
-  const typed = header instanceof Uint8Array && tail instanceof Uint8Array && blockNumbers instanceof Float64Array && runs instanceof Uint32Array;
+  const { header, packed, tail, blockNumbers, runs } = result;
+  const typed = header instanceof Uint8Array && (packed === null || packed instanceof Uint8Array) && tail instanceof Uint8Array && blockNumbers instanceof Float64Array && runs instanceof Uint32Array;
   assert(typed, 'the worker answered with wrong types');
-  return { header, tail, blockNumbers, runs };
+  return { header, packed, tail, blockNumbers, runs };
 }

@@ -3,6 +3,7 @@ import { assert } from '../base/assert.ts';
 import { checksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { ChunkTables } from '../format/chunk-layout.ts';
+import { storedBlockBytes } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, isZeroLocation } from '../index/resident-map.ts';
 import { loadLeaves, isStillAt } from './commit.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -16,7 +17,8 @@ export interface Copies {
   readonly slots: Uint16Array;
   /** The blocks, back to back; checked. */
   readonly bytes: Uint8Array;
-  /** Bytes that their old places take in their chunks. */
+  /** Bytes that they take in their chunks, and those that their chunks take for them. */
+  readonly storedBytes: number;
   readonly freedBytes: number;
 }
 
@@ -46,6 +48,7 @@ export class UnreadableChunk extends Error {
 export async function gatherCopies(core: VolumeCore, victims: Iterable<number>, target: Uint8Array): Promise<Copies> {
   const limit = Math.floor(target.length / core.blockSizeBytes);
   const found: LiveBlock[] = [];
+  let storedBytes = 0;
   let freedBytes = 0;
   for (const chunk of victims) {
     if (found.length === limit) break;
@@ -53,6 +56,7 @@ export async function gatherCopies(core: VolumeCore, victims: Iterable<number>, 
     if (facts === undefined || facts.liveBlocks === 0) continue;
     const live = await unlessGone(core, chunk, () => findLive(core, { number: chunk, epoch: facts.epoch }, limit - found.length));
     for (const block of live ?? []) found.push(block);
+    storedBytes += (live?.length ?? 0) * storedBlockBytes(facts, core.blockSizeBytes);
     freedBytes += ((live?.length ?? 0) * facts.objectBytes) / facts.liveBlocks;
   }
   found.sort((a, b) => a.blockNumber - b.blockNumber);
@@ -64,6 +68,7 @@ export async function gatherCopies(core: VolumeCore, victims: Iterable<number>, 
     chunks: Uint32Array.from(found, (block) => block.chunk),
     slots: Uint16Array.from(found, (block) => block.slot),
     bytes: target,
+    storedBytes,
     freedBytes,
   };
 }

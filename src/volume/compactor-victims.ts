@@ -1,6 +1,6 @@
 /** Which chunks compaction rewrites, and when: how much space chunks take against what lives in them. */
 import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, tablesBytes } from '../format/chunk-layout.ts';
-import { type ChunkCatalogue, PAGE_CHUNKS } from '../index/chunk-catalogue.ts';
+import { type ChunkCatalogue, PAGE_CHUNKS, storedBlockBytes } from '../index/chunk-catalogue.ts';
 
 /** Candidates kept of one look at the catalogue. */
 const CANDIDATES_MAX = 64;
@@ -25,9 +25,8 @@ export interface Victim {
 
 /** Whether the chunks take more space than they should for what lives in them. Dead ones do not count: they only wait for a checkpoint. */
 export function isOverSpace(catalogue: ChunkCatalogue, limits: SpaceLimits): boolean {
-  const liveBytes = catalogue.liveBlocks * limits.blockSizeBytes;
   const takenBytes = catalogue.objectBytes - catalogue.deadBytes;
-  return takenBytes > (liveBytes * limits.compactSpacePercent) / 100 + SLACK_SLABS * limits.slabBytes;
+  return takenBytes > (catalogue.liveStoredBytes * limits.compactSpacePercent) / 100 + SLACK_SLABS * limits.slabBytes;
 }
 
 /**
@@ -44,7 +43,7 @@ export function livePartLimit(catalogue: ChunkCatalogue, limits: SpaceLimits): n
 /** Live part of a chunk's bytes; 0 if there is no such chunk, or nothing lives in it. */
 export function livePart(catalogue: ChunkCatalogue, chunk: number, blockSizeBytes: number): number {
   const facts = catalogue.get(chunk);
-  return facts === undefined ? 0 : (facts.liveBlocks * blockSizeBytes) / facts.objectBytes;
+  return facts === undefined ? 0 : (facts.liveBlocks * storedBlockBytes(facts, blockSizeBytes)) / facts.objectBytes;
 }
 
 /**
@@ -58,10 +57,11 @@ export function findCandidates(catalogue: ChunkCatalogue, options: { readonly li
     best = best.toSorted((a, b) => b.reward - a.reward).slice(0, CANDIDATES_MAX);
   };
   for (const page of catalogue.pages()) {
-    const { liveBlocks, objectBytes } = page;
+    const { liveBlocks, blockCounts, objectBytes } = page;
     for (let place = 0; place < PAGE_CHUNKS; place += 1) {
       if (liveBlocks[place] === 0) continue;
-      const live = (liveBlocks[place] * blockSizeBytes) / objectBytes[place];
+      const stored = storedBlockBytes({ blockCount: blockCounts[place], objectBytes: objectBytes[place] }, blockSizeBytes);
+      const live = (liveBlocks[place] * stored) / objectBytes[place];
       if (live >= limit) continue;
       const chunk = page.index * PAGE_CHUNKS + place;
       if (except.has(chunk)) continue;
@@ -73,12 +73,12 @@ export function findCandidates(catalogue: ChunkCatalogue, options: { readonly li
   return best.map(({ chunk }) => chunk);
 }
 
-/** Bytes of a chunk object of so many copied blocks. */
-export function copyBytes(blockCount: number, blockSizeBytes: number): number {
-  return CHUNK_HEADER_BYTES + blockCount * blockSizeBytes + tablesBytes(blockCount, 1, 0) + CHUNK_FOOTER_BYTES;
+/** Bytes of a chunk object of so many copied blocks, which take so many bytes each. */
+export function copyBytes(blockCount: number, blockBytes: number): number {
+  return CHUNK_HEADER_BYTES + blockCount * blockBytes + tablesBytes(blockCount, 1, 0) + CHUNK_FOOTER_BYTES;
 }
 
-/** Whether a new chunk of `blockCount` blocks pays, when its blocks give back `freedBytes` where they were. */
-export function isWorth(blockCount: number, freedBytes: number, blockSizeBytes: number): boolean {
-  return blockCount > 0 && copyBytes(blockCount, blockSizeBytes) <= freedBytes * WORTH_PART;
+/** Whether a new chunk of `blockCount` blocks of so many bytes each pays, when they give back `freedBytes` where they were. */
+export function isWorth(blockCount: number, freedBytes: number, blockBytes: number): boolean {
+  return blockCount > 0 && copyBytes(blockCount, blockBytes) <= freedBytes * WORTH_PART;
 }

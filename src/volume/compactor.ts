@@ -17,6 +17,7 @@ import { assert } from '../base/assert.ts';
 import { toVolumeError } from '../base/errors.ts';
 import type { Timer } from '../env/env.ts';
 import type { ChunkIdentity } from '../format/chunk-layout.ts';
+import { storedBlockBytes } from '../index/chunk-catalogue.ts';
 import { type StagedChunk, prepareChunk, stageChunk } from './chunk-writer.ts';
 import { applySet, isStillAt, loadLeaves } from './commit.ts';
 import { type Copies, UnreadableChunk, gatherCopies } from './compactor-gather.ts';
@@ -138,15 +139,23 @@ export class Compactor {
       this.#candidates = findCandidates(catalogue, { limit, lastChunk, blockSizeBytes, except: this.#unreadable });
     }
     let blocks = 0;
+    let storedBytes = 0;
     let freedBytes = 0;
     for (const chunk of this.#candidates) {
       const facts = catalogue.get(chunk);
       assert(facts !== undefined && facts.liveBlocks > 0, 'a chunk without a live block is a candidate');
       const taken = Math.min(facts.liveBlocks, slotsPerSlab - blocks);
       blocks += taken;
+      storedBytes += taken * storedBlockBytes(facts, blockSizeBytes);
       freedBytes += (taken * facts.objectBytes) / facts.liveBlocks;
     }
-    return isWorth(blocks, freedBytes, blockSizeBytes) ? this.#candidates : null;
+    return isWorth(blocks, freedBytes, this.#copyBlockBytes(blocks, storedBytes)) ? this.#candidates : null;
+  }
+
+  /** What a copy of a block will take, on the average: what it takes now, if copies are compressed. */
+  #copyBlockBytes(blockCount: number, storedBytes: number): number {
+    const { settings, blockSizeBytes } = this.#core;
+    return settings.chunkCompress === 'off' || blockCount === 0 ? blockSizeBytes : storedBytes / blockCount;
   }
 
   #liveBlocks(chunks: readonly number[]): number {
@@ -165,7 +174,8 @@ export class Compactor {
   }
 
   #gather(victims: readonly number[]): Promise<Copies> {
-    this.#buffer ??= new Uint8Array(this.#core.slotsPerSlab * this.#core.blockSizeBytes);
+    // Shared, so that the thread that compresses them sees the copies without a copy.
+    this.#buffer ??= new Uint8Array(new SharedArrayBuffer(this.#core.slotsPerSlab * this.#core.blockSizeBytes));
     return gatherCopies(this.#core, victims, this.#buffer);
   }
 
@@ -190,13 +200,13 @@ export class Compactor {
 
   /** Makes a chunk of what is still current, and commits it. No set is made meanwhile. */
   async #store(copies: Copies): Promise<number> {
-    const { map, blockSizeBytes } = this.#core;
+    const { map } = this.#core;
     if (this.#stopped || this.#core.failure !== null || copies.count === 0) return 0;
     const release = map.hold();
     try {
       await loadLeaves(map, copies);
       const picks = Uint32Array.from(stillCurrent(this.#core, copies));
-      if (!isWorth(picks.length, (copies.freedBytes * picks.length) / copies.count, blockSizeBytes)) return 0;
+      if (!isWorth(picks.length, (copies.freedBytes * picks.length) / copies.count, this.#copyBlockBytes(copies.count, copies.storedBytes))) return 0;
       return await this.#writeAndCommit(copies, picks);
     } finally {
       release();
@@ -218,8 +228,8 @@ export class Compactor {
       parts: 1,
     };
     try {
-      const { blockNumbers, checksums } = copies;
-      const staged = await stageChunk(this.#core, await prepareChunk(this.#core, { identity, sources: [{ blockNumbers, checksums }], picks, ranges: [] }, [copies.bytes]), false);
+      const { blockNumbers, checksums, bytes } = copies;
+      const staged = await stageChunk(this.#core, await prepareChunk(this.#core, { identity, sources: [{ blockNumbers, checksums, bytes }], picks, ranges: [] }), false);
       await this.#flusher.serial.run(() => this.#commit(staged, copies));
       return staged.objectBytes;
     } catch (cause) {

@@ -5,6 +5,7 @@
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
+import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import { PAGE_FANOUT, decodeLeaf } from '../format/checkpoint-layout.ts';
 import { RECORD_CODEC } from '../format/log-record.ts';
 import { LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
@@ -130,14 +131,15 @@ async function fromCheckpoint({ store, manifest, checkpoint, rebuilt, misplaced 
 }
 
 /** What the sets of chunks behind the checkpoint did to the block. */
-async function fromSets({ chain, readTables }: Inspection, blockNumber: number): Promise<ExplainStep[]> {
+async function fromSets({ chain, manifest, readTables }: Inspection, blockNumber: number): Promise<ExplainStep[]> {
   const steps: ExplainStep[] = [];
   for (const set of chain.sets) {
     for (const { chunk, key } of set.chunks) {
-      const { ranges, blockNumbers, offsets } = await readTables(chunk);
+      const tables = await readTables(chunk);
+      const { ranges, blockNumbers } = tables;
       if (ranges.some((range) => isCovered(range, blockNumber))) steps.push({ lsn: set.lastLsn, file: key, offsetBytes: null, what: `chunk ${chunk} (${lsnsOf(set)}) empties the block`, place: { state: 'empty' } });
       const slot = blockNumbers.indexOf(blockNumber);
-      if (slot >= 0) steps.push({ lsn: set.lastLsn, file: key, offsetBytes: offsets[slot], what: `chunk ${chunk} (${lsnsOf(set)}) has the block in slot ${slot}`, place: { state: 'persisted', chunk, slot } });
+      if (slot >= 0) steps.push({ lsn: set.lastLsn, file: key, offsetBytes: extentOf(tables, slot, manifest.blockSizeBytes).offset, what: `chunk ${chunk} (${lsnsOf(set)}) has the block in slot ${slot}`, place: { state: 'persisted', chunk, slot } });
     }
   }
   return steps;
@@ -185,12 +187,12 @@ async function locateInChunk({ store, manifest, chunks, checkpoint, readTables }
   const file = inspected?.key ?? chunkKey(checkpoint.catalogue.get(chunk)?.epoch ?? 0, chunk);
   const fault = inspected === undefined ? 'is missing' : (inspected.fault?.problem ?? null);
   if (fault !== null || inspected === undefined) return { isReadable: false, location: null, problem: `${file}, which has block ${blockNumber}: ${fault}` };
-  const { checksums, offsets } = await readTables(chunk);
+  const tables = await readTables(chunk);
   const bytes = new Uint8Array(manifest.blockSizeBytes);
   const object = await store.open(file);
   let computedChecksum: string | null = null;
   try {
-    await object.read(bytes, offsets[slot]);
+    await readSlots(object, tables, slot, bytes, manifest.blockSizeBytes, file);
     computedChecksum = formatChecksum(checksum(bytes));
   } catch (error) {
     if (!isDamage(toVolumeError(error, `reading ${file}`))) throw error;
@@ -198,7 +200,8 @@ async function locateInChunk({ store, manifest, chunks, checkpoint, readTables }
     await object.close();
   }
   const { identity } = inspected;
-  return compare({ file, offsetBytes: offsets[slot], chunk, slot, lsn: null, lsns: identity === null ? null : [identity.firstLsn, identity.lastLsn], storedChecksum: formatChecksum(checksums[slot]), computedChecksum });
+  const { offset } = extentOf(tables, slot, manifest.blockSizeBytes);
+  return compare({ file, offsetBytes: offset, chunk, slot, lsn: null, lsns: identity === null ? null : [identity.firstLsn, identity.lastLsn], storedChecksum: formatChecksum(tables.checksums[slot]), computedChecksum });
 }
 
 async function locateInLog({ env, directory }: ToolOptions, { manifest }: Inspection, record: InspectedRecord, index: number): Promise<Located> {

@@ -6,11 +6,11 @@
 import { assert } from '../base/assert.ts';
 import { SerialQueue, forEachLimited } from '../base/async.ts';
 import { type VolumeError, toVolumeError } from '../base/errors.ts';
-import { type BuildChunkJob, SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
+import { SORT_PICKS_TASK } from '../chunk/build-chunk.ts';
 import type { Timer } from '../env/env.ts';
 import type { ChunkIdentity } from '../format/chunk-layout.ts';
 import { type ChunkSet, makeSet, setLength } from './chunk-set.ts';
-import { type StagedChunk, prepareChunk, stageChunk } from './chunk-writer.ts';
+import { type PrepareChunkJob, type StagedChunk, prepareChunk, stageChunk } from './chunk-writer.ts';
 import { commitSet } from './commit.ts';
 import { mergeSparse } from './slab-merge.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -280,8 +280,7 @@ export class Flusher {
   /** Builds and writes the parts of a set into `staged`, durable but not yet published. */
   async #stageAll(set: ChunkSet, staged: (StagedChunk | undefined)[]): Promise<void> {
     const { slotsPerSlab, manifest, blockSizeBytes, env, settings } = this.#core;
-    const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { blockNumbers: slab.blockNumbers, checksums: slab.checksums }));
-    const memory = set.slabs.map(({ slab }) => slab?.bytes ?? null);
+    const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { blockNumbers: slab.blockNumbers, checksums: slab.checksums, bytes: slab.bytes }));
     const sorted: unknown = await env.workers.run(SORT_PICKS_TASK, { blockNumbers: sources.map((source) => source.blockNumbers), picks: set.picks });
     assert(sorted instanceof Uint32Array && sorted.length === set.picks.length, 'the worker answered with something else than picks');
     const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
@@ -306,13 +305,13 @@ export class Flusher {
           parts,
         };
         // The slabs do not change before the set is committed.
-        staged[index] = await this.#stage({ identity, sources, picks: picks.slice(), ranges: index === 0 ? set.ranges : [] }, memory, isRewritten);
+        staged[index] = await this.#stage({ identity, sources, picks: picks.slice(), ranges: index === 0 ? set.ranges : [] }, isRewritten);
       },
     );
   }
 
-  async #stage(job: BuildChunkJob, memory: readonly (Uint8Array | null)[], uncached: boolean): Promise<StagedChunk> {
-    const chunk = await prepareChunk(this.#core, job, memory);
+  async #stage(job: PrepareChunkJob, uncached: boolean): Promise<StagedChunk> {
+    const chunk = await prepareChunk(this.#core, job);
     return this.#whileFull(() => stageChunk(this.#core, chunk, uncached));
   }
 
@@ -353,4 +352,4 @@ export class Flusher {
 }
 
 /** Stands for a slab whose memory is free: nothing is picked from it. */
-const NO_SOURCE = { blockNumbers: new Float64Array(0), checksums: new Uint32Array(0) };
+const NO_SOURCE = { blockNumbers: new Float64Array(0), checksums: new Uint32Array(0), bytes: null };

@@ -2,6 +2,7 @@
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER, type ChunkReaderOptions, chunkKey, parseChunkName, readChunkIdentity, readChunkTables } from '../chunk/chunk-reader.ts';
+import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ObjectStore, StoredObject } from '../store/object-store.ts';
@@ -116,7 +117,7 @@ export async function inspectChunk(inspection: ChunkInspection, chunk: number, e
       const fault = { offsetBytes: 32, problem: `is of epoch ${identity.epoch}, expected epoch ${epoch}` };
       return { chunk, epoch, key, sizeBytes, identity: null, fault, blockCount, badBlocks: [] };
     }
-    const badBlocks = deep ? await findBadBlocks(object, tables, manifest.blockSizeBytes, pace) : [];
+    const badBlocks = deep ? await findBadBlocks(object, tables, { key, blockSizeBytes: manifest.blockSizeBytes, pace }) : [];
     return { chunk, epoch, key, sizeBytes, identity, fault: null, blockCount, badBlocks };
   } catch (error) {
     return { chunk, epoch, key, sizeBytes, identity, fault: faultOf(key, error), blockCount: 0, badBlocks: [] };
@@ -125,22 +126,22 @@ export async function inspectChunk(inspection: ChunkInspection, chunk: number, e
   }
 }
 
-async function findBadBlocks(object: StoredObject, tables: ChunkTables, blockSizeBytes: number, pace: ChunkInspection['pace']): Promise<BadBlock[]> {
+async function findBadBlocks(object: StoredObject, tables: ChunkTables, options: { readonly key: string; readonly blockSizeBytes: number; readonly pace: ChunkInspection['pace'] }): Promise<BadBlock[]> {
+  const { key, blockSizeBytes, pace } = options;
   const most = Math.max(1, Math.floor((pace === undefined ? READ_BYTES : PACED_READ_BYTES) / blockSizeBytes));
   const buffer = new Uint8Array(most * blockSizeBytes);
   const bad: BadBlock[] = [];
-  let slot = 0;
-  while (slot < tables.blockNumbers.length) {
-    let run = 1;
-    while (run < most && tables.offsets[slot + run] === tables.offsets[slot] + run * blockSizeBytes) run += 1;
-    const whole = await readOrFault(object, buffer.subarray(0, run * blockSizeBytes), tables.offsets[slot]);
+  const readOrFault = (slot: number, target: Uint8Array): Promise<string | null> => faultOfRead(() => readSlots(object, tables, slot, target, blockSizeBytes, key));
+  for (let slot = 0; slot < tables.blockNumbers.length; ) {
+    const run = Math.min(most, tables.blockNumbers.length - slot);
+    const whole = await readOrFault(slot, buffer.subarray(0, run * blockSizeBytes));
     for (let i = 0; i < run; i += 1) {
       const bytes = buffer.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes);
-      const offsetBytes = tables.offsets[slot + i];
-      // A bad sector fails the reading of its neighbours, too: each is tried alone then.
-      const fault = whole === null ? null : await readOrFault(object, bytes, offsetBytes);
+      // A bad sector, or a bad frame, fails the reading of its neighbours, too: each is tried alone then.
+      const fault = whole === null ? null : await readOrFault(slot + i, bytes);
       const problem = fault ?? checksumFault(bytes, tables.checksums[slot + i]);
-      if (problem !== null) bad.push({ slot: slot + i, blockNumber: tables.blockNumbers[slot + i], offsetBytes, problem, checksum: tables.checksums[slot + i] });
+      const { offset } = extentOf(tables, slot + i, blockSizeBytes);
+      if (problem !== null) bad.push({ slot: slot + i, blockNumber: tables.blockNumbers[slot + i], offsetBytes: offset, problem, checksum: tables.checksums[slot + i] });
     }
     slot += run;
     await pace?.(run * blockSizeBytes);
@@ -154,9 +155,9 @@ function checksumFault(bytes: Uint8Array, expected: number): string | null {
 }
 
 /** Why the bytes cannot be read, or null. Throws what is no damage. */
-async function readOrFault(object: StoredObject, target: Uint8Array, offsetBytes: number): Promise<string | null> {
+async function faultOfRead(read: () => Promise<void>): Promise<string | null> {
   try {
-    await object.read(target, offsetBytes);
+    await read();
     return null;
   } catch (cause) {
     const error = toVolumeError(cause, 'reading a block');

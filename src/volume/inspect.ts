@@ -72,7 +72,7 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   reconcileCatalogue(checkpoint, chunks, leaves.live, isComplete, findings, file);
   const chain = followChain(manifest, chunks, findings);
   const rebuilt = isComplete ? null : await rebuild(options, { checkpoint, chunks, leaves, readTables });
-  const map = await buildMap({ store, checkpoint, chain, rebuilt, wanted: wantedLeaves(checkpoint, leaves, rebuilt, volumeBlocks), readTables, volumeBlocks, indexBytes: options.settings.indexBytes });
+  const map = await buildMap({ store, checkpoint, chain, rebuilt, wanted: wantedLeaves(checkpoint, leaves, rebuilt, volumeBlocks), readTables, volumeBlocks, blockSizeBytes: manifest.blockSizeBytes, indexBytes: options.settings.indexBytes });
   const log = await inspectLog(env.files, directory, manifest, chain.lastLsn, findings);
   const lost = await reportLosses({ findings, checkpoint, chunks, chain, log, map, leaves });
   await noteLeftovers(store, checkpoint, findings);
@@ -119,12 +119,13 @@ interface BuildMapOptions {
   /** The leaves that `rebuilt` stands for. */
   readonly wanted: ReadonlySet<number>;
   readonly volumeBlocks: number;
+  readonly blockSizeBytes: number;
   readonly readTables: Inspection['readTables'];
   readonly indexBytes: number;
 }
 
 /** The map as of the end of the chain: the checkpoint's leaves, those put together again, and the sets behind it. */
-async function buildMap({ store, checkpoint, chain, rebuilt, wanted, readTables, volumeBlocks, indexBytes }: BuildMapOptions): Promise<BlockMap> {
+async function buildMap({ store, checkpoint, chain, rebuilt, wanted, readTables, volumeBlocks, blockSizeBytes, indexBytes }: BuildMapOptions): Promise<BlockMap> {
   const map = new BlockMap({
     limitBytes: indexBytes,
     displaced: () => undefined, // the catalogue is counted anew when it is needed
@@ -140,7 +141,7 @@ async function buildMap({ store, checkpoint, chain, rebuilt, wanted, readTables,
   });
   for (const [index, reference] of checkpoint.leaves) if (!wanted.has(index)) map.addStored(index, reference);
   for (const index of wanted) for (const run of rebuilt?.runsOf(index) ?? []) map.place(index * LEAF_BLOCKS + run.place, run.blockCount, run.chunk, run.slot);
-  const sink = new ChunkCatalogue();
+  const sink = new ChunkCatalogue(blockSizeBytes);
   for (const set of chain.sets) {
     const contents: ChunkContent[] = [];
     const ranges: ZeroRange[] = [];

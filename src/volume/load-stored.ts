@@ -51,7 +51,7 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
 
 /** Loads checkpoint and chunks; `made` is told of the core as soon as there is one to let go of. Errors: `corrupt`, `io-error`. */
 export async function loadStored(options: LoadOptions, store: ObjectStore, manifest: Manifest, made: (core: VolumeCore) => void): Promise<StoredVolume> {
-  const catalogue = new ChunkCatalogue();
+  const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
   const map = new BlockMap({
     limitBytes: options.settings.indexBytes,
     readLeaf: (index, reference) => readLeaf(store, index, reference),

@@ -105,7 +105,7 @@ class ReadOnlyOpening {
     const { store, map, log, chunks } = inspection;
     const logged = new Map<number, LoggedBlock>();
     for (const record of log.records) await applyRecord(map, record, logged);
-    const catalogue = new ChunkCatalogue();
+    const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
     for (const chunk of chunks.values()) if (isTrusted(inspection, chunk)) catalogue.add(chunk.chunk, { epoch: chunk.epoch, blockCount: chunk.blockCount, objectBytes: chunk.sizeBytes });
     this.#core = makeCore(this.#options, { store, manifest, map, catalogue });
     return { core: this.#core, logged };

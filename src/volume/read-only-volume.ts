@@ -66,7 +66,7 @@ export class ReadOnlyVolume implements BlockDevice {
 
   stats(): VolumeStats {
     const { counters, catalogue } = this.#core;
-    return { ...counters, ...NOTHING_LOGGED, liveBytes: catalogue.liveBlocks * this.blockSizeBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: 0 };
+    return { ...counters, ...NOTHING_LOGGED, liveBytes: catalogue.liveBlocks * this.blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: 0 };
   }
 
   status(): VolumeStatus {

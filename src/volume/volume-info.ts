@@ -62,8 +62,9 @@ export interface VolumeStats {
   /** Of `chunkBytes` and `chunksWritten`, what compaction wrote: copies of what was stored already. */
   readonly compactionBytes: number;
   readonly compactions: number;
-  /** As of now: bytes of the blocks that live in chunks, of all chunks, and of the files kept to be written again. */
+  /** As of now: bytes of the blocks that live in chunks, what they take there (less where it is compressed), bytes of all chunks, and of the files kept to be written again. */
   readonly liveBytes: number;
+  readonly liveStoredBytes: number;
   readonly storedChunkBytes: number;
   readonly spareBytes: number;
   readonly checkpointBytes: number;

@@ -89,7 +89,7 @@ export class Volume implements BlockDevice {
 
   stats(): VolumeStats {
     const { counters, catalogue, store } = this.#core;
-    const space = { liveBytes: catalogue.liveBlocks * this.blockSizeBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: store.spareBytes };
+    const space = { liveBytes: catalogue.liveBlocks * this.blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: store.spareBytes };
     return { ...counters, ...this.#log.stats, ...space };
   }
 

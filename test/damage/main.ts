@@ -43,17 +43,17 @@ function tell(progress: Progress): Promise<void> {
 
 /** Changes each byte whose turn is this process's, and tells its parent. */
 async function flipShare(share: number): Promise<void> {
-  for (const { name, logCompress } of SUBJECTS) {
+  for (const { name, packing } of SUBJECTS) {
     if (values.file !== undefined && values.file !== name) continue;
-    const subject = logCompress === 'off' ? name : `${name} (${logCompress})`;
-    let sample = await DamagedSample.make(logCompress);
+    const subject = packing === 'nothing' ? name : `${name} (compressed)`;
+    let sample = await DamagedSample.make(packing);
     let problems: string[] = [];
     const { length } = fileOf(sample.files, name);
     for (let at = share * STEP; at < length; at += JOBS * STEP) {
       problems.push(...(await sample.flip(name, at)));
       if (sample.counts.changes < REPORT_EVERY) continue;
       await tell({ subject, counts: sample.counts, problems });
-      sample = await DamagedSample.make(logCompress);
+      sample = await DamagedSample.make(packing);
       problems = [];
     }
     await tell({ subject, counts: sample.counts, problems });

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/base/checksum.ts';
 import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, decodeLeaf, decodeNode, decodeRoot } from '../../src/format/checkpoint-layout.ts';
-import { CHUNK_FOOTER_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
+import { BLOCK_ENTRY_BYTES, CHUNK_FOOTER_BYTES, type ChunkFooter, type ChunkTables, FRAME_ENTRY_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
 import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
 import * as golden from './structures.ts';
@@ -121,6 +121,18 @@ function decodeChanged(change: Partial<RecordFields>): Uint8Array | string | nul
   return decodePacked(bytes);
 }
 
+function tailOf(chunk: Uint8Array): { readonly footer: ChunkFooter; readonly tables: Uint8Array } {
+  const footer = decodeChunkFooter(chunk.subarray(chunk.length - CHUNK_FOOTER_BYTES), chunk.length, 41, 'chunk');
+  return { footer, tables: chunk.subarray(footer.tablesOffset, footer.tablesOffset + footer.tablesLength) };
+}
+
+/** The tables of a chunk, decoded, after a change under a right checksum. */
+function tablesOf(chunk: Uint8Array, change: (tables: Buffer) => void = () => undefined): ChunkTables {
+  const { footer, tables } = tailOf(chunk);
+  change(Buffer.from(tables.buffer, tables.byteOffset, tables.length));
+  return decodeChunkTables(tables, { ...footer, tablesChecksum: checksum(tables) }, golden.BLOCK_BYTES, 2 ** 36, 'chunk');
+}
+
 describe('format version 2', () => {
   /** Behind the record's payload. */
   const PADDING_BYTES = 6;
@@ -136,6 +148,41 @@ describe('format version 2', () => {
     expect(decodeRecord(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, golden.RECORD_CONTEXT, record)).toBe('valid');
     expect(record).toMatchObject({ ...golden.PACKED_RECORD, endOffset: bytes.length });
     expect(decodePacked(bytes)).toEqual(new Uint8Array(golden.BLOCK_BYTES).fill(0x61));
+  });
+
+  test('the golden chunk with a compressed frame decodes to what was encoded', () => {
+    const chunk = golden.packedChunk();
+    const tail = bytesOf('packed-chunk-tail', FILE_2);
+    chunk.set(bytesOf('packed-chunk-header', FILE_2), 0);
+    chunk.set(tail, chunk.length - tail.length);
+    expect(decodeChunkHeader(chunk, { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, chunkNumber: 41 }, 'chunk')).toEqual(golden.CHUNK);
+    const tables = tablesOf(chunk);
+    expect([...tables.blockNumbers]).toEqual([...golden.CHUNK_BLOCKS]);
+    expect([...tables.offsets]).toEqual([4096, 8192, 0]);
+    expect([...(tables.packed?.frameOf ?? [])]).toEqual([0, 0, 1]);
+    const offset = 3 * golden.BLOCK_BYTES;
+    expect(tables.packed?.frames).toEqual([{ codec: 1, offset, storedBytes: 26, plainBytes: golden.BLOCK_BYTES, checksum: checksum(golden.PACKED_BLOCK) }]);
+    expect(chunk.subarray(offset, offset + 26)).toEqual(golden.PACKED_BLOCK);
+  });
+
+  const frameAt = 3 * BLOCK_ENTRY_BYTES + FRAME_ENTRY_BYTES;
+  test.each<[string, (tables: Buffer) => number, string]>([
+    ['stands for more than may be unpacked', (tables) => tables.writeUInt32LE(65537, frameAt + 12), '26 bytes for 65537) is impossible'],
+    ['stands for fewer bytes than are stored', (tables) => tables.writeUInt32LE(26, frameAt + 12), '26 bytes for 26) is impossible'],
+    ['is empty', (tables) => tables.writeUInt32LE(0, frameAt + 8), '0 bytes for 4096) is impossible'],
+    ['reaches into the tables', (tables) => tables.writeUInt32LE(27, frameAt + 8), '27 bytes for 4096) is impossible'],
+    ['is of a codec to come', (tables) => tables.writeUInt8(2, frameAt + 20), 'has codec 2, cipher 0; use a newer basalt'],
+    ['is encrypted', (tables) => tables.writeUInt8(1, frameAt + 21), 'has codec 1, cipher 1; use a newer basalt'],
+    ['has no such place', (tables) => tables.writeUInt16LE(1, 2 * BLOCK_ENTRY_BYTES + 14), 'block table entry 2 is impossible'],
+  ])('a compressed frame that %s is refused', (_, change, message) => {
+    const chunk = golden.packedChunk();
+    expect(() => tablesOf(chunk, (tables) => change(tables))).toThrow(message);
+  });
+
+  test('version 1 of a chunk has no compressed frames', () => {
+    const chunk = golden.packedChunk();
+    const { footer, tables } = tailOf(chunk);
+    expect(() => decodeChunkTables(tables, { ...footer, version: 1 }, golden.BLOCK_BYTES, 2 ** 36, 'chunk')).toThrow('frame 1 has codec 1, cipher 0; use a newer basalt');
   });
 
   test('one flipped bit in any byte of the compressed record is found', () => {

@@ -1,6 +1,6 @@
 /** One of each structure of format version 1, with every field set to something of its own. */
 import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, encodeLeaf, encodeNode, encodeRoot } from '../../src/format/checkpoint-layout.ts';
-import { CHUNK_HEADER_BYTES, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
+import { CHUNK_HEADER_BYTES, CHUNK_VERSION, FRAME_CODEC, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
 import { LOG_VERSION, RECORD_CODEC, RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, paddedBytes, recordPrefixBytes, recordSeed } from '../../src/format/log-record.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
 import { checksum } from '../../src/base/checksum.ts';
@@ -102,10 +102,25 @@ function packedRecord(): Uint8Array {
   return bytes;
 }
 
+/** A chunk of a frame as it is, of two blocks, and one of that LZ4 block. */
+export function packedChunk(): Uint8Array {
+  const blocks = [Buffer.alloc(BLOCK_BYTES, 1), Buffer.alloc(BLOCK_BYTES, 2), Buffer.alloc(BLOCK_BYTES, 'a')];
+  const plainBytes = 2 * BLOCK_BYTES;
+  const frames = [
+    { codec: FRAME_CODEC.NONE, offset: CHUNK_HEADER_BYTES, storedBytes: plainBytes, plainBytes, checksum: 0 },
+    { codec: FRAME_CODEC.LZ4, offset: CHUNK_HEADER_BYTES + plainBytes, storedBytes: PACKED_BLOCK.length, plainBytes: BLOCK_BYTES, checksum: checksum(PACKED_BLOCK) },
+  ];
+  const header = encodeChunkHeader(CHUNK, CHUNK_VERSION.PACKED);
+  const tail = encodeChunkTail(CHUNK, header, { blockNumbers: CHUNK_BLOCKS, checksums: Uint32Array.from(blocks, (block) => checksum(block)) }, RANGES, frames);
+  return new Uint8Array(Buffer.concat([header, blocks[0], blocks[1], PACKED_BLOCK, tail]));
+}
+
 /** What version 2 changes. */
 export function structures2(): Map<string, Uint8Array> {
   return new Map<string, Uint8Array>([
     ['log-header', encodeLogHeader(LOG_HEADER_2).subarray(0, 72)],
     ['packed-record', packedRecord()],
+    ['packed-chunk-header', packedChunk().subarray(0, 92)],
+    ['packed-chunk-tail', packedChunk().subarray(CHUNK_HEADER_BYTES + 2 * BLOCK_BYTES + PACKED_BLOCK.length)],
   ]);
 }

@@ -8,7 +8,7 @@ const VOLUME_BLOCKS = 3 * LEAF_BLOCKS;
 
 /** A map with its catalogue, and a "checkpoint" in memory that leaves are written to and read back from. */
 class World {
-  readonly catalogue = new ChunkCatalogue();
+  readonly catalogue = new ChunkCatalogue(4096);
   readonly pages = new Map<number, Run[]>();
   readonly map: BlockMap;
   /** What each block should be: chunk and slot; chunk 0 for provisioned zeroes. */

@@ -1,6 +1,6 @@
 /** What a world is made of, drawn from its seed: the volume, its settings, the machine, the clients and how often things go wrong. */
 import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts';
-import { type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES } from '../../src/base/settings-types.ts';
+import { type EngineSettings, CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_IO_MODES } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { CreateOptions } from '../../src/volume/volume-info.ts';
 import { POWER_CUT_MODES, type PowerCutMode } from './power-cut.ts';
@@ -351,6 +351,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     logFileCount: random.between(3, 5),
     // Drawn apart: worlds are otherwise what they were before there was a choice.
     logCompress: random.derive('log compress').pick(LOG_COMPRESSIONS),
+    chunkCompress: random.derive('chunk compress').pick(CHUNK_COMPRESSIONS),
     logIo: random.derive('log io').pick(LOG_IO_MODES),
     logInlineBytes: random.pick([0, 16 * KIB, 256 * KIB]),
     logInlineLatencyMs: random.pick([0.5, 5]),

@@ -280,6 +280,7 @@ class ToyVolume implements SimVolume {
       compactionBytes: 0,
       compactions: 0,
       liveBytes: 0,
+      liveStoredBytes: 0,
       storedChunkBytes: 0,
       spareBytes: 0,
       checkpointBytes: 0,

@@ -3,18 +3,26 @@
  * failure without a message that names the file. Broken rules come back as text.
  */
 import { VolumeError } from '../../src/base/errors.ts';
-import type { LogCompression } from '../../src/base/settings-types.ts';
 import type { CheckReport } from '../../src/volume/check.ts';
 import { type Content, type VolumeFiles, check, fileOf, flipped, machineWith, readContent, repair, sampleFiles, tryOpen, withFile } from './damaged-volumes.ts';
-import { SAMPLE_FILES, sampleStates } from './make-sample.ts';
+import { SAMPLE_FILES, type SamplePacking, sampleStates } from './make-sample.ts';
 
 /** Log records that were synced must be there, or their loss must be told; what was not may end anywhere. */
 export const STATES = sampleStates('synced');
 /** A log of which nothing is left, not even the records that say what had been synced. */
 export const OLDER_STATES = sampleStates('chunked');
 
-/** What each byte of is changed: with a compressed log all other files are the same. */
-export const SUBJECTS: readonly { readonly name: string; readonly logCompress: LogCompression }[] = [...SAMPLE_FILES.map((name) => ({ name, logCompress: 'off' as const })), { name: 'log/00.log', logCompress: 'lz4' }];
+export interface Subject {
+  readonly name: string;
+  readonly packing: SamplePacking;
+}
+
+/** What each byte of is changed: where a log or chunks are compressed all other files are the same, but for lengths of chunks. */
+export const SUBJECTS: readonly Subject[] = [
+  ...SAMPLE_FILES.map((name): Subject => ({ name, packing: 'nothing' })),
+  { name: 'log/00.log', packing: 'log' },
+  ...SAMPLE_FILES.filter((name) => name.startsWith('chunks/')).map((name): Subject => ({ name, packing: 'chunks' })),
+];
 
 /** Of this one all records are still in the log. */
 export const NEWEST_CHUNK = 'chunks/c0000000003-e000002';
@@ -66,8 +74,8 @@ export class DamagedSample {
     this.files = files;
   }
 
-  static async make(logCompress: LogCompression = 'off'): Promise<DamagedSample> {
-    return new DamagedSample(await sampleFiles(1, logCompress));
+  static async make(packing: SamplePacking = 'nothing'): Promise<DamagedSample> {
+    return new DamagedSample(await sampleFiles(1, packing));
   }
 
   /** Changes one byte of a file; another bit from byte to byte, and now and then all of them. Returns the broken rules. */

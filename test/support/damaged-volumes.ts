@@ -1,22 +1,21 @@
 /** Copies of the sample volume with something wrong with them, on simulated machines. */
 import { createHash } from 'node:crypto';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { LogCompression } from '../../src/base/settings-types.ts';
 import { type CheckReport, checkVolume } from '../../src/volume/check.ts';
 import { type RepairOptions, type RepairReport, repairVolume } from '../../src/volume/repair.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { BLOCK_BYTES, Scratch, SimMachine, snapshot } from './engine-harness.ts';
-import { SAMPLE_BYTES, SAMPLE_SETTINGS, makeSample } from './make-sample.ts';
+import { SAMPLE_BYTES, SAMPLE_SETTINGS, type SamplePacking, makeSample } from './make-sample.ts';
 
 export type VolumeFiles = ReadonlyMap<string, Buffer>;
 
 export const NO_PROGRESS = (): void => undefined;
 
 /** The files of a sample volume; those of different seeds differ in their volume id alone. */
-export async function sampleFiles(seed = 1, logCompress: LogCompression = 'off'): Promise<VolumeFiles> {
+export async function sampleFiles(seed = 1, packing: SamplePacking = 'nothing'): Promise<VolumeFiles> {
   const scratch = new Scratch();
   try {
-    await makeSample(`${scratch.path}/v`, seed, logCompress);
+    await makeSample(`${scratch.path}/v`, seed, packing);
     return snapshot(`${scratch.path}/v`);
   } finally {
     scratch.remove();

@@ -40,6 +40,7 @@ export function smallSettings(changes: Partial<EngineSettings> = {}): EngineSett
     logFileBytes: MIB,
     logFileCount: 3,
     logCompress: 'off',
+    chunkCompress: 'off',
     logIo: 'buffered',
     logInlineBytes: 256 * KIB,
     logInlineLatencyMs: 1000,

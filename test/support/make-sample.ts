@@ -1,6 +1,6 @@
 /**
  * Makes the small volumes that are kept in `volumes`, and says what is in them: `sample` has nothing but structures of version 1,
- * `sample-2` a log of version 2. Each is made once and must stay readable for ever; to make them again:
+ * `sample-2` a log of version 2, `sample-3` chunks of version 2. Each is made once and must stay readable for ever; to make them again:
  *
  *     BASALT_WRITE_SAMPLE=1 npx vitest run test/unit/sample.test.ts
  *
@@ -8,7 +8,7 @@
  * ranges of zeroes in both, and records in the log that are in no chunk.
  */
 import { cpSync, rmSync } from 'node:fs';
-import type { EngineSettings, LogCompression } from '../../src/base/settings-types.ts';
+import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
@@ -32,6 +32,9 @@ export const SAMPLE_BYTES = MIB;
 const AGE_MS = 1000;
 
 export const SAMPLE_SETTINGS: EngineSettings = smallSettings({ logFileBytes: 64 * KIB, flushIntervalMs: AGE_MS });
+
+/** What of a sample is compressed. */
+export type SamplePacking = 'nothing' | 'log' | 'chunks';
 
 type Operation =
   | { readonly kind: 'write'; readonly offsetBytes: number; readonly text: string; readonly lengthBytes: number }
@@ -90,12 +93,12 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 /** Makes the sample in `target`, which is replaced. `seed` gives it its volume id; all else is the same for every seed. */
-export async function makeSample(target: string, seed = 1, logCompress: LogCompression = 'off'): Promise<void> {
+export async function makeSample(target: string, seed = 1, packing: SamplePacking = 'nothing'): Promise<void> {
   const scratch = new Scratch();
   const directory = `${scratch.path}/sample`;
   const clock = new ManualClock();
   const env = { clock, files: new NodeFileSystem(), random: new SeededRandom(seed), workers: inlineWorkers, logger: new MemoryLogger() };
-  const settings = { ...SAMPLE_SETTINGS, logCompress };
+  const settings: EngineSettings = { ...SAMPLE_SETTINGS, logCompress: packing === 'log' ? 'lz4' : 'off', chunkCompress: packing === 'chunks' ? 'lz4' : 'off' };
   const open = (): Promise<Volume> => openVolume({ env, directory, settings, arena: smallArena(settings) });
   try {
     await createVolume({ env, directory, settings, create: { sizeBytes: SAMPLE_BYTES, blockSizeBytes: BLOCK_BYTES, durability: 'relaxed' } });

@@ -10,7 +10,7 @@ describe('the catalogue', () => {
     const facts = fc.record({ blockCount: fc.integer({ min: 0, max: 1024 }), displaced: fc.integer({ min: 0, max: 1024 }), objectBytes: fc.integer({ min: 1, max: 2 ** 32 - 1 }) });
     fc.assert(
       fc.property(fc.uniqueArray(fc.integer({ min: 1, max: 5000 }), { maxLength: 40 }), fc.array(facts, { minLength: 40, maxLength: 40 }), (chunks, list) => {
-        const catalogue = new ChunkCatalogue();
+        const catalogue = new ChunkCatalogue(4096);
         let live = 0;
         let bytes = 0;
         const dead = new Set<number>();
@@ -23,7 +23,7 @@ describe('the catalogue', () => {
           bytes += objectBytes;
           if (displaced === blockCount) dead.add(chunk);
         });
-        const restored = new ChunkCatalogue();
+        const restored = new ChunkCatalogue(4096);
         for (const page of catalogue.pages()) restored.restore(page.index, REFERENCE, page.entries());
         for (const copy of [catalogue, restored]) {
           expect([copy.chunkCount, copy.liveBlocks, copy.objectBytes]).toEqual([chunks.length, live, bytes]);
@@ -37,7 +37,7 @@ describe('the catalogue', () => {
   });
 
   test('refuses to count wrong: a chunk added twice, blocks displaced twice, a live chunk removed', () => {
-    const catalogue = new ChunkCatalogue();
+    const catalogue = new ChunkCatalogue(4096);
     catalogue.add(7, { epoch: 1, blockCount: 2, objectBytes: 1 });
     expect(() => catalogue.add(7, { epoch: 2, blockCount: 2, objectBytes: 1 })).toThrow(/already/);
     expect(() => catalogue.remove(7)).toThrow(/live blocks/);
@@ -49,7 +49,7 @@ describe('the catalogue', () => {
   });
 
   test('knows which pages a checkpoint must write', () => {
-    const catalogue = new ChunkCatalogue();
+    const catalogue = new ChunkCatalogue(4096);
     for (const chunk of [1, 2, 1024, 5000]) catalogue.add(chunk, { epoch: 1, blockCount: 1, objectBytes: 1 });
     expect([...catalogue.dirtyPages].map((page) => page.index)).toEqual([0, 1, 4]);
     for (const page of [...catalogue.dirtyPages]) catalogue.checkpointed(page, REFERENCE);

@@ -22,6 +22,7 @@ function sources(): ChunkSource[] {
   const tables = [[90, 91, 3], [500, 4, 5]].map((blocks) => ({
     blockNumbers: Float64Array.from(blocks),
     checksums: Uint32Array.from(blocks, (block) => checksum(pattern(block))),
+    bytes: null,
   }));
   return tables;
 }
@@ -33,7 +34,7 @@ function identityOf(chunkNumber: number) {
 function builtChunk(chunkNumber: number): Buffer {
   const tables = sources();
   const picks = sortPicks({ blockNumbers: tables.map((table) => table.blockNumbers), picks: Uint32Array.of(0, 1, 2, PICK_SOURCE_FACTOR, PICK_SOURCE_FACTOR + 1, PICK_SOURCE_FACTOR + 2) });
-  const built = buildChunk({ identity: identityOf(chunkNumber), sources: tables, picks, ranges: [{ blockNumber: 7, blockCount: 2, provisioned: true }] });
+  const built = buildChunk({ identity: identityOf(chunkNumber), sources: tables, picks, ranges: [{ blockNumber: 7, blockCount: 2, provisioned: true }], compress: false });
   expect([...built.blockNumbers]).toEqual(BLOCKS);
   return Buffer.concat([built.header, ...BLOCKS.map((block) => pattern(block)), built.tail]);
 }
@@ -192,11 +193,11 @@ describe('the built worker', () => {
   test('gives what the functions give, from another thread', async () => {
     const workers = new PoolWorkers(workerEntry(), 1);
     try {
-      const tables = sources().map(({ blockNumbers, checksums }) => ({ blockNumbers, checksums }));
+      const tables = sources().map(({ blockNumbers, checksums }) => ({ blockNumbers, checksums, bytes: null }));
       const job = { blockNumbers: tables.map((table) => table.blockNumbers), picks: Uint32Array.of(0, 2, PICK_SOURCE_FACTOR) };
       const picks: unknown = await workers.run('sortPicks', job);
       expect(picks).toEqual(sortPicks(job));
-      const chunk = { identity: identityOf(1), sources: tables, picks: sortPicks(job), ranges: [] };
+      const chunk = { identity: identityOf(1), sources: tables, picks: sortPicks(job), ranges: [], compress: false };
       expect(await workers.run('buildChunk', chunk)).toEqual(buildChunk(chunk));
     } finally {
       await workers.close();

@@ -59,7 +59,7 @@ function isCopy(call: FileCall): boolean {
 }
 
 function catalogueOf(chunks: readonly { readonly chunk: number; readonly blocks: number; readonly live: number }[]): ChunkCatalogue {
-  const catalogue = new ChunkCatalogue();
+  const catalogue = new ChunkCatalogue(BLOCK_BYTES);
   for (const { chunk, blocks, live } of chunks) {
     catalogue.add(chunk, { epoch: 1, blockCount: blocks, objectBytes: blocks * BLOCK_BYTES });
     if (live < blocks) catalogue.displaced(chunk, blocks - live);

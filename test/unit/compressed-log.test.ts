@@ -15,7 +15,7 @@ const STATES = sampleStates('chunked');
 
 let sample: VolumeFiles;
 beforeAll(async () => {
-  sample = await sampleFiles(1, 'lz4');
+  sample = await sampleFiles(1, 'log');
 });
 
 /** Where the record of an LSN begins in the log. */

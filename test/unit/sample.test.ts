@@ -6,11 +6,12 @@ import type { Volume } from '../../src/volume/volume.ts';
 import { Scratch, nodeEnv, readAll, smallArena, snapshot } from '../support/engine-harness.ts';
 import { SAMPLE_SETTINGS, makeSample, sampleStates } from '../support/make-sample.ts';
 
-const [SAMPLE, SAMPLE_2] = ['sample', 'sample-2'].map((name) => fileURLToPath(new URL(`../../volumes/${name}`, import.meta.url)));
+const [SAMPLE, SAMPLE_2, SAMPLE_3] = ['sample', 'sample-2', 'sample-3'].map((name) => fileURLToPath(new URL(`../../volumes/${name}`, import.meta.url)));
 
 if (process.env.BASALT_WRITE_SAMPLE === '1') {
   await makeSample(SAMPLE);
-  await makeSample(SAMPLE_2, 1, 'lz4');
+  await makeSample(SAMPLE_2, 1, 'log');
+  await makeSample(SAMPLE_3, 1, 'chunks');
 }
 
 let scratch: Scratch;
@@ -24,9 +25,10 @@ function open(directory: string): Promise<Volume> {
 }
 
 describe.each([
-  ['version 1 in volumes/sample', SAMPLE, 1],
-  ['version 2 of the log in volumes/sample-2', SAMPLE_2, 2],
-])('the volume of format %s', (_, sample, logVersion) => {
+  ['version 1 in volumes/sample', SAMPLE, 1, 1],
+  ['version 2 of the log in volumes/sample-2', SAMPLE_2, 2, 1],
+  ['version 2 of chunks in volumes/sample-3', SAMPLE_3, 1, 2],
+])('the volume of format %s', (_, sample, logVersion, chunkVersion) => {
   test('has every kind of file, and is small', () => {
     const files = snapshot(sample);
     const kinds = ['manifest', 'checkpoints/', 'chunks/', 'log/'].map((kind) => [...files.keys()].filter((name) => name.startsWith(kind)).length);
@@ -34,6 +36,8 @@ describe.each([
     const logs = [...files].filter(([name, bytes]) => name.startsWith('log/') && bytes.length > 0);
     expect(logs.map(([, bytes]) => Buffer.from(bytes).readUInt32LE(8))).toEqual(logs.map(() => logVersion));
     expect(logs).not.toEqual([]);
+    const chunks = [...files].filter(([name]) => name.startsWith('chunks/'));
+    expect(chunks.map(([, bytes]) => Buffer.from(bytes).readUInt32LE(8))).toEqual(chunks.map(() => chunkVersion));
     expect([...files.values()].reduce((sum, bytes) => sum + bytes.length, 0)).toBeLessThan(200 * 1024);
   });
 

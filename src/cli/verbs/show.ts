@@ -25,6 +25,12 @@ function describeScrubs({ scrubs, scrubbedBytes, rottenFound, rottenRewritten }:
   return [['scrubbed', `${scrubs} times whole, ${formatSize(scrubbedBytes)}; rotten: ${rottenFound}, written anew: ${rottenRewritten}`]];
 }
 
+/** What lives in chunks, what it takes there, and what all chunks take. */
+function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes }: VolumeStatus['stats']): string {
+  const ratio = liveStoredBytes < liveBytes ? `, compressed ${(liveBytes / liveStoredBytes).toFixed(2)} : 1` : '';
+  return `${formatSize(liveBytes)} in ${formatSize(storedChunkBytes)} of chunks${ratio}`;
+}
+
 function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus): [string, string][] {
   const scrubbed = describeScrubs(stats);
   if (readOnly !== null) return [...scrubbed, ['read-only', readOnly]];
@@ -32,6 +38,7 @@ function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus):
     ['not synced', describeRisk(atRisk.unsynced)],
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
+    ['live in chunks', describeSpace(stats)],
     ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
   ];
