@@ -35,4 +35,6 @@ export interface SimEngine {
   open(options: EngineOptions, observer: VolumeObserver): Promise<SimVolume>;
   /** Throws unless the directory of a volume that was closed properly is as it should be. */
   checkFiles(disk: SimDisk, options: Pick<EngineOptions, 'directory' | 'settings'>): void;
+  /** What `basalt check --deep` finds in a volume that nobody has open, a line each. The toy has no such tool. */
+  inspect?(options: Pick<EngineOptions, 'env' | 'directory' | 'settings'>): Promise<readonly string[]>;
 }

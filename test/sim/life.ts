@@ -49,6 +49,7 @@ export const COUNTS = [
   'chunks',
   'checkpoints',
   'logBytes',
+  'inspections',
 ] as const;
 export type WorldCounts = Record<(typeof COUNTS)[number], number>;
 
@@ -73,6 +74,7 @@ export function noCounts(): WorldCounts {
     chunks: 0,
     checkpoints: 0,
     logBytes: 0,
+    inspections: 0,
   };
 }
 

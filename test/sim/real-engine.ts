@@ -1,5 +1,6 @@
 /** basalt's own engine in simulated worlds. */
 import { BUILD_CHUNK_TASK, type BuildChunkJob, SORT_PICKS_TASK, type SortPicksJob, buildChunk, sortPicks } from '../../src/chunk/build-chunk.ts';
+import { checkVolume } from '../../src/volume/check.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import { checkFiles } from './checks.ts';
@@ -34,4 +35,8 @@ export const realEngine: SimEngine = {
   create: ({ env, directory, settings }, create) => createVolume({ env, directory, settings, create }),
   open: ({ env, directory, settings, arena }, observer) => openVolume({ env, directory, settings, arena, observer }),
   checkFiles: (disk, { directory, settings }) => checkFiles(disk, directory, settings),
+  inspect: async ({ env, directory, settings }) => {
+    const { findings } = await checkVolume({ env, name: directory, directory, settings, onProgress: () => undefined, deep: true });
+    return findings.map(({ file, problem }) => `${file}: ${problem}`);
+  },
 };
