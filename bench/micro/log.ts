@@ -203,7 +203,7 @@ function recoveryTask(files: readonly File[]): MicroTask {
     bytes: RECOVERED_RECORDS * BLOCK_BYTES,
     run: async () => {
       const options = { files, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, volumeBlocks: 200_000, chunkedLsn: 0, cut: { epoch: 0, lsn: 0 } };
-      const recovery = await recoverLog({ ...options, cut: { epoch: 0, lsn: 0 }, apply: () => Promise.resolve() });
+      const recovery = await recoverLog({ ...options, cut: { epoch: 0, lsn: 0 }, lastEpoch: Number.POSITIVE_INFINITY, apply: () => Promise.resolve() });
       if (recovery.records !== RECOVERED_RECORDS) throw new Error(`${recovery.records} records of ${RECOVERED_RECORDS} were recovered: ${recovery.end}`);
     },
   };

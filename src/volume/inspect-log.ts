@@ -43,6 +43,8 @@ export interface InspectedLog {
   readonly behind: readonly InspectedRecord[];
   /** Files whose header is of this volume. */
   readonly ownFiles: number;
+  /** The newest epoch that one of these is of. */
+  readonly newestEpoch: number;
 }
 
 const PIECE_BYTES = 4096;
@@ -78,7 +80,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
     for (let index = 0; index < manifest.logFileCount; index += 1) {
       opened.push(await openLogFile(files, directory, index, unreadable));
     }
-    const { volumeId, blockSizeBytes, sizeBytes, cut } = manifest;
+    const { volumeId, blockSizeBytes, sizeBytes, cut, epoch: lastEpoch } = manifest;
     const examine = (bridgedLsn: number): Promise<LogExamination> => {
       records.length = 0;
       behind.length = 0;
@@ -89,6 +91,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
         volumeBlocks: sizeBytes / blockSizeBytes,
         chunkedLsn,
         cut,
+        lastEpoch,
         bridgedLsn,
         apply: (replayed) => void records.push(summarizeRecord(replayed)),
         damaged: (replayed) => void records.push({ ...summarizeRecord(replayed), bad: badBlocksOf(replayed, blockSizeBytes) }),
@@ -103,7 +106,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
     const isDoubtful = reportLog(log, behind, findings) || !isReadable;
     const lost = reportBad(records, findings);
     const isDamaged = isDoubtful || records.some(({ bad }) => bad.length > 0);
-    return { records, ownFiles: log.ownFiles, lastLsn: log.lastLsn, end: log.end, isDamaged, isDoubtful, lost, missesRecords: log.damage !== null, behind: isDoubtful ? behind.filter(({ lsn }) => lsn > log.lastLsn) : [] };
+    return { records, ownFiles: log.ownFiles, newestEpoch: log.newestEpoch, lastLsn: log.lastLsn, end: log.end, isDamaged, isDoubtful, lost, missesRecords: log.damage !== null, behind: isDoubtful ? behind.filter(({ lsn }) => lsn > log.lastLsn) : [] };
   } finally {
     // Descriptors that were only read from have nothing to lose when their close fails.
     await Promise.allSettled(opened.map(async (file) => file?.close()));
@@ -136,19 +139,20 @@ function isDead({ record }: ReplayedRecord, { cut }: Manifest): boolean {
 
 /** True if anything is damaged. */
 function reportLog(log: LogExamination, behind: readonly InspectedRecord[], findings: Findings): boolean {
-  const { damage } = log;
+  const { damage, newerLife } = log;
   const foreign = log.headers.filter(({ fault }) => fault.fault === 'foreign');
   for (const { fileIndex, fault } of foreign) findings.broken(logKey(fileIndex), 0, fault.detail);
   for (const { fileIndex, fault } of log.headers) {
     if (damage !== null || fault.fault === 'foreign') continue;
     findings.notes.push(`${logKey(fileIndex)} has no valid header (${fault.detail}); a write of it was cut short, and no record of it is needed`);
   }
+  if (newerLife !== null) findings.broken(manifestKey(), 48, newerLife);
   if (damage !== null) {
     const { fileIndex, offsetBytes } = damage.context;
     const lost = findings.broken(fileIndex === undefined ? manifestKey() : logKey(fileIndex), offsetBytes ?? null, damage.message);
     for (const record of behind) if (record.lsn > log.lastLsn) lost.add(record.blockNumber, record.blockCount);
   }
-  return damage !== null || foreign.length > 0;
+  return damage !== null || newerLife !== null || foreign.length > 0;
 }
 
 type OnUnreadable = (key: string, offsetBytes: number | null, problem: string) => void;

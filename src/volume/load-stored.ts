@@ -68,8 +68,8 @@ export async function loadStored(options: LoadOptions, store: ObjectStore, manif
 
 /** For reading the log behind what was loaded: all but what becomes of its records. */
 export function logOptions({ manifest, volumeBlocks, chunkedLsn }: VolumeCore, files: readonly File[]): Omit<LogRecoveryOptions, 'apply'> {
-  const { volumeId, blockSizeBytes, cut } = manifest;
-  return { files, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut };
+  const { volumeId, blockSizeBytes, cut, epoch } = manifest;
+  return { files, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut, lastEpoch: epoch };
 }
 
 /** The manifest, and what it refers to, are the only roots. */

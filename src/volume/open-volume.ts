@@ -97,7 +97,7 @@ class Opening {
     });
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
-    const recovery = await replayLog({ core, writes, flusher, log: logOptions(core, this.#logFiles), found: () => this.#takeEpoch(manifest) });
+    const recovery = await replayLog({ core, writes, flusher, log: { ...logOptions(core, this.#logFiles), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
     // From now on all of it counts as durable.
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);

@@ -91,20 +91,28 @@ async function planAndApply(options: RepairOptions, manifest: Manifest, marker: 
   if (!apply) return { ...report, state: 'planned' };
   if (uncertain.length > 0 && options.uncertain === null) return { ...report, state: 'choice-needed' };
   // What an interrupted repair had written counts from the first one on.
-  const next: RepairMarker = { epoch: marker?.epoch ?? manifest.epoch + 1, folder, keep: plan.keepAside };
+  const epoch = await freshEpoch(inspection);
+  const next: RepairMarker = { epoch: marker?.epoch ?? epoch, folder, keep: plan.keepAside };
   const done: RepairReport = { ...report, state: 'repaired' };
   await writeMarker(env.files, directory, next);
   await writeKept(env.files, directory, folder, manifest, done);
-  const switched = await switchOver(options, inspection, plan);
+  const switched = await switchOver(options, inspection, plan, epoch);
   await finish(options, switched, next);
   return done;
 }
 
+/** An epoch that nothing here is of: the manifest may be older than the rest. */
+async function freshEpoch({ store, manifest, log, chunks }: Inspection): Promise<number> {
+  const checkpoints = (await store.list(CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name)?.epoch ?? 0);
+  let newest = Math.max(manifest.epoch, log.newestEpoch);
+  for (const epoch of [...checkpoints, ...[...chunks.values()].map((chunk) => chunk.epoch)]) newest = Math.max(newest, epoch);
+  return newest + 1;
+}
+
 /** Writes the new objects and the manifest that names them; returns it. */
-async function switchOver({ env, directory }: RepairOptions, inspection: Inspection, plan: RepairPlan): Promise<Manifest> {
+async function switchOver({ env, directory }: RepairOptions, inspection: Inspection, plan: RepairPlan, epoch: number): Promise<Manifest> {
   const { files } = env;
   const { manifest, log } = inspection;
-  const epoch = manifest.epoch + 1;
   await writeManifest(files, directory, { ...manifest, epoch });
   await new DirectoryStore(files, directory, 0).prepare(OBJECT_FOLDERS);
   const written = await writeLoggedBlocks(inspection, plan, { files, directory, epoch });

@@ -38,6 +38,8 @@ export interface LogRecoveryOptions {
   readonly chunkedLsn: number;
   /** Records of epochs before `cut.epoch` count only up to `cut.lsn`: the volume was opened without the later ones. */
   readonly cut: { readonly epoch: number; readonly lsn: number };
+  /** The last epoch that the manifest knows of: a life of a later one says that the manifest is an old one. Infinity: any may be there. */
+  readonly lastEpoch: number;
   /** Nothing to wait for: recovery goes on in the same turn. A promise for each of 100,000 records takes as long as their checksums. */
   readonly apply: (replayed: ReplayedRecord) => Promise<void> | undefined;
   /** Told of whole records behind the end of the run, also dead ones. */
@@ -81,6 +83,9 @@ export interface LogExamination extends LogRecovery {
   readonly headers: readonly { readonly fileIndex: number; readonly fault: HeaderFault }[];
   /** Files whose header is valid. */
   readonly ownFiles: number;
+  /** How it is known that the manifest is older than the log; null: it is not. */
+  readonly newerLife: string | null;
+  readonly newestEpoch: number;
 }
 
 const NO_PAYLOAD = new Uint8Array(0);
@@ -131,11 +136,22 @@ async function readLives(options: LogRecoveryOptions): Promise<{ readonly lives:
   return { lives: lives.toSorted((a, b) => a.generation - b.generation), headless };
 }
 
+/**
+ * With an old manifest, from a backup say, the next epoch would be one that was used: its lives would have generations that are taken, and
+ * what was written and flushed in them would be cut off as older than it is. Nor does it know the cut.
+ */
+function newerLife(lives: readonly FoundLife[], { lastEpoch }: LogRecoveryOptions): string | null {
+  const newer = lives.find(({ epoch }) => epoch > lastEpoch);
+  return newer === undefined ? null : `the manifest is older than log file ${newer.fileIndex}: it knows of epochs up to ${lastEpoch}, the file is of epoch ${newer.epoch}, at byte 56`;
+}
+
 /** Finds and replays the unbroken run of records behind `chunkedLsn`. Errors: `corrupt` for damage, and what `apply` rejects with. */
 export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecovery> {
   const { lives, headless } = await readLives(options);
   const foreign = headless.find(({ fault }) => fault.fault === 'foreign');
   if (foreign !== undefined) throw new VolumeError('corrupt', `log file ${foreign.fileIndex}: ${foreign.fault.detail}, at byte 0; nothing was changed`);
+  const newer = newerLife(lives, options);
+  if (newer !== null) throw new VolumeError('corrupt', `${newer}; nothing was changed`);
   const { damage, claimedLsn: _claimed, ...recovery } = await new Replay(options, lives, headless, {}).run();
   if (damage !== null) throw new VolumeError('corrupt', `the log is damaged: ${damage.message}; nothing was changed`, { context: damage.context });
   return recovery;
@@ -172,7 +188,7 @@ export async function examineLog(options: LogExaminationOptions): Promise<LogExa
   const { lives, headless } = await readLives(options);
   const ours = headless.filter(({ fault }) => fault.fault !== 'foreign');
   const found = await new Replay(options, lives, ours, { bridging: options }).run();
-  return { ...found, headers: headless.filter(({ fault }) => fault.fault !== 'unused'), ownFiles: lives.length };
+  return { ...found, newerLife: newerLife(lives, options), newestEpoch: Math.max(0, ...lives.map(({ epoch }) => epoch)), headers: headless.filter(({ fault }) => fault.fault !== 'unused'), ownFiles: lives.length };
 }
 
 class Replay {

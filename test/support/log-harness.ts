@@ -209,6 +209,7 @@ export async function recover(files: readonly FakeFile[], options: { readonly ch
     volumeBlocks: VOLUME_BLOCKS,
     chunkedLsn,
     cut,
+    lastEpoch: Number.POSITIVE_INFINITY,
     apply: ({ record, payload: borrowed }) => {
       const { lsn, kind, blockNumber, blockCount } = record;
       const payload = Buffer.from(borrowed);
