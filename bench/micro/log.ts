@@ -101,6 +101,7 @@ function newWriter({ files, fileBytes, direct, epoch }: WriterOptions): LogWrite
     settings: { ...buildSettings().engine, logInlineBytes: 64 * MIB, logInlineLatencyMs: 1000, logInlineSyncLatencyMs: 1000 },
     events: {
       written: () => undefined,
+      durable: () => undefined,
       stalled: () => undefined,
       room: () => undefined,
       failed: (error) => {
@@ -203,7 +204,7 @@ function recoveryTask(files: readonly File[]): MicroTask {
     bytes: RECOVERED_RECORDS * BLOCK_BYTES,
     run: async () => {
       const options = { files, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, volumeBlocks: 200_000, chunkedLsn: 0, cut: { epoch: 0, lsn: 0 } };
-      const recovery = await recoverLog({ ...options, cut: { epoch: 0, lsn: 0 }, lastEpoch: Number.POSITIVE_INFINITY, apply: () => Promise.resolve() });
+      const recovery = await recoverLog({ ...options, cut: { epoch: 0, lsn: 0 }, markedLsn: 0, lastEpoch: Number.POSITIVE_INFINITY, apply: () => Promise.resolve() });
       if (recovery.records !== RECOVERED_RECORDS) throw new Error(`${recovery.records} records of ${RECOVERED_RECORDS} were recovered: ${recovery.end}`);
     },
   };

@@ -104,7 +104,7 @@ async function makeLogDurable(options: LoadOptions, manifest: Manifest): Promise
   try {
     for (let index = 0; index < manifest.logFileCount; index += 1) files.push(await openLogFile(env, logPath(directory, index)));
     const loaded = await loadStored(options, new DirectoryStore(env.files, directory, 0), manifest, made);
-    const log = { ...logOptions(loaded.core, files), apply: () => undefined };
+    const log = { ...(await logOptions(loaded.core, files)), apply: () => undefined };
     await rereadLog(log, await recoverLog(log));
     // Records that stand in chunks were not replayed: their chunks must have durable names.
     await env.files.syncDirectory(`${directory}/${CHUNK_FOLDER}`);

@@ -6,6 +6,7 @@ import type { Env } from '../env/env.ts';
 import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
 import { measureLogWay } from '../wal/measure-log.ts';
+import { createSyncedMark } from './synced-mark-file.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath, parentPath } from './volume-files.ts';
 import type { CreateOptions } from './volume-info.ts';
 
@@ -105,6 +106,7 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
     logFileBytes: Math.min(settings.logFileBytes, Math.max(SMALLEST_LOG_FILE_BYTES, wanted)),
     createdMs: Math.max(0, Math.floor(env.clock.wallMs())),
   });
+  await createSyncedMark(files, staged, volumeId);
   const file = await files.open(manifestPath(staged), 'create');
   try {
     await file.write([manifest], 0);

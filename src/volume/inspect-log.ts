@@ -6,6 +6,7 @@ import { GENERATIONS_PER_EPOCH, RECORD_CODEC, RECORD_KIND, recordChecksum, recor
 import type { Manifest } from '../format/manifest.ts';
 import { type LogExamination, type ReplayedRecord, examineLog } from '../wal/log-recovery.ts';
 import { BlockRanges, type Findings, formatRanges, isDamage } from './inspect-findings.ts';
+import { SYNCED_MARK_KEY, markedLsn, readSyncedMark } from './synced-mark-file.ts';
 import { logKey, logPath, manifestKey } from './volume-files.ts';
 
 export interface InspectedRecord {
@@ -81,6 +82,8 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
       opened.push(await openLogFile(files, directory, index, unreadable));
     }
     const { volumeId, blockSizeBytes, sizeBytes, cut, epoch: lastEpoch } = manifest;
+    const mark = await readSyncedMark(files, directory, manifest);
+    if (mark === 'foreign') findings.notes.push(`${SYNCED_MARK_KEY} belongs to another volume; what it says does not count, and the next opening replaces it`);
     const examine = (bridgedLsn: number): Promise<LogExamination> => {
       records.length = 0;
       behind.length = 0;
@@ -91,6 +94,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
         volumeBlocks: sizeBytes / blockSizeBytes,
         chunkedLsn,
         cut,
+        markedLsn: markedLsn(mark),
         lastEpoch,
         bridgedLsn,
         apply: (replayed) => void records.push(summarizeRecord(replayed)),

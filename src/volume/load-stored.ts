@@ -11,6 +11,7 @@ import type { LogRecoveryOptions } from '../wal/log-recovery.ts';
 import type { CheckpointState } from './checkpointer.ts';
 import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
+import { markedLsn, readSyncedMark } from './synced-mark-file.ts';
 import { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, checkpointName } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
@@ -66,10 +67,11 @@ export async function loadStored(options: LoadOptions, store: ObjectStore, manif
   return { core, state, chunks: await recoverChunks(core, store, options.env.logger), oldCheckpoints };
 }
 
-/** For reading the log behind what was loaded: all but what becomes of its records. */
-export function logOptions({ manifest, volumeBlocks, chunkedLsn }: VolumeCore, files: readonly File[]): Omit<LogRecoveryOptions, 'apply'> {
+/** For reading the log behind what was loaded: all but what becomes of its records. Errors: `io-error`. */
+export async function logOptions({ env, directory, manifest, volumeBlocks, chunkedLsn }: VolumeCore, files: readonly File[]): Promise<Omit<LogRecoveryOptions, 'apply'>> {
   const { volumeId, blockSizeBytes, cut, epoch } = manifest;
-  return { files, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut, lastEpoch: epoch };
+  const mark = await readSyncedMark(env.files, directory, manifest);
+  return { files, volumeId, blockSizeBytes, volumeBlocks, chunkedLsn, cut, markedLsn: markedLsn(mark), lastEpoch: epoch };
 }
 
 /** The manifest, and what it refers to, are the only roots. */

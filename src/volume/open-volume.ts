@@ -11,6 +11,7 @@ import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import type { LogRecovery } from '../wal/log-recovery.ts';
 import { LogRing } from '../wal/log-ring.ts';
+import { MarkWriter } from '../wal/mark-writer.ts';
 import { LogWriter } from '../wal/log-writer.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
 import { Compactor } from './compactor.ts';
@@ -18,6 +19,7 @@ import { Flusher } from './flusher.ts';
 import { loadStored, logOptions } from './load-stored.ts';
 import { LogWriting } from './log-way.ts';
 import { replayLog } from './replay-log.ts';
+import { openSyncedMark } from './synced-mark-file.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
@@ -73,6 +75,7 @@ class Opening {
   readonly #lock: FileLock;
   readonly #store: DirectoryStore;
   readonly #logFiles: File[] = [];
+  #markFile: File | null = null;
   #logWriting: LogWriting | null = null;
   #core: VolumeCore | null = null;
   #flusher: Flusher | null = null;
@@ -97,7 +100,7 @@ class Opening {
     });
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
-    const recovery = await replayLog({ core, writes, flusher, log: { ...logOptions(core, this.#logFiles), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
+    const recovery = await replayLog({ core, writes, flusher, log: { ...(await logOptions(core, this.#logFiles)), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
     // From now on all of it counts as durable.
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);
@@ -106,7 +109,8 @@ class Opening {
     await this.#keepReserve();
     const logWriting = await LogWriting.open({ ...this.#options, name: this.#name, manifest, plainFiles: this.#logFiles });
     this.#logWriting = logWriting;
-    const log = this.#makeLog(core, flusher, recovery, logWriting);
+    const mark = await this.#openMark(manifest);
+    const log = this.#makeLog(core, flusher, recovery, logWriting, mark);
     core.log = log;
     flusher.poke();
     checkpointer.start();
@@ -121,7 +125,10 @@ class Opening {
       logEnd: recovery.end,
       elapsedMs: Math.round(this.#env.clock.nowMs() - startMs),
     });
-    const closeFiles = (): Promise<void> => this.#closeLogFiles();
+    const closeFiles = async (): Promise<void> => {
+      await mark?.close();
+      await this.#closeLogFiles();
+    };
     return new Volume({ core, writes, flusher, checkpointer, compactor, log, logWriting, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
   }
 
@@ -157,7 +164,7 @@ class Opening {
 
   /** Closes all, also behind one that fails. */
   async #closeLogFiles(): Promise<void> {
-    const files = this.#logWriting === null ? this.#logFiles : [...this.#logFiles, this.#logWriting];
+    const files = [...this.#logFiles, this.#markFile, this.#logWriting].filter((file) => file !== null);
     const results = await Promise.allSettled(files.map((file) => file.close()));
     for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
@@ -187,6 +194,14 @@ class Opening {
     }
   }
 
+  async #openMark({ volumeId, epoch }: Manifest): Promise<MarkWriter | null> {
+    const { clock, logger } = this.#env;
+    const file = await openSyncedMark(this.#env, this.#options.directory, this.#name);
+    if (file === null) return null;
+    this.#markFile = file;
+    return new MarkWriter({ clock, file, volumeId, epoch, failed: (error) => logger.log('warn', 'no-synced-mark', { volume: this.#name, error: toVolumeError(error, 'writing the mark of what is synced') }) });
+  }
+
   /** From here on, records of earlier epochs behind `lsn` are dead, whatever becomes of the ones that take their places. */
   async #cutLog(core: VolumeCore, flusher: Flusher, lsn: number): Promise<void> {
     await flusher.serial.run(async () => {
@@ -196,7 +211,7 @@ class Opening {
     });
   }
 
-  #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery, { files, direct }: LogWriting): LogWriter {
+  #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery, { files, direct }: LogWriting, mark: MarkWriter | null): LogWriter {
     const { manifest, settings } = core;
     const ring = new LogRing({
       fileCount: manifest.logFileCount,
@@ -218,6 +233,7 @@ class Opening {
       settings,
       events: {
         written: () => flusher.poke(),
+        durable: (lsn) => mark?.durable(lsn),
         room: () => core.room.wake(),
         stalled: () => void core.releaseSpace(),
         failed: (error) => core.fail(error),

@@ -19,7 +19,7 @@ export async function loadForReading(options: LoadOptions, manifest: Manifest, m
       if (!(await env.files.exists(path))) throw new VolumeError('corrupt', `log file ${path} is missing; nothing was changed`);
       files.push(await env.files.open(path, 'read'));
     }
-    await recoverLog({ ...logOptions(core, files), apply: (replayed) => apply(core, replayed) });
+    await recoverLog({ ...(await logOptions(core, files)), apply: (replayed) => apply(core, replayed) });
   } finally {
     // Descriptors that were only read from have nothing to lose when their close fails.
     await Promise.allSettled(files.map((file) => file.close()));

@@ -9,6 +9,8 @@ import type { LogRing } from './log-ring.ts';
 export interface LogEvents {
   /** Records up to `writtenLsn` are with the kernel. */
   written(): void;
+  /** Records up to `lsn` are on the disk, in the log or in chunks. */
+  durable(lsn: number): void;
   /** There may be room again: a write ended, or the disk is no longer full. */
   room(): void;
   /** The disk is full: records wait for space. */

@@ -38,6 +38,8 @@ export interface LogRecoveryOptions {
   readonly chunkedLsn: number;
   /** Records of epochs before `cut.epoch` count only up to `cut.lsn`: the volume was opened without the later ones. */
   readonly cut: { readonly epoch: number; readonly lsn: number };
+  /** Records up to here had been synced, as the mark says; 0: it says nothing. */
+  readonly markedLsn: number;
   /** The last epoch that the manifest knows of: a life of a later one says that the manifest is an old one. Infinity: any may be there. */
   readonly lastEpoch: number;
   /** Nothing to wait for: recovery goes on in the same turn. A promise for each of 100,000 records takes as long as their checksums. */
@@ -370,6 +372,18 @@ class Replay {
       await this.#checkRecords(life, Math.max(from, LOG_HEADER_BYTES), life.generation, end);
     }
     for (const found of this.#headless) await this.#checkRecords(found, LOG_HEADER_BYTES, null, `${end}; the header of log file ${found.fileIndex}, byte 0, is not valid: ${found.fault.detail}`);
+    this.#checkMark({ end, ...stopped });
+  }
+
+  /** What is not told by records behind them, of the last ones. */
+  #checkMark({ end, index, offset }: Stopped): void {
+    const { markedLsn } = this.#options;
+    if (markedLsn < this.#next) return;
+    const life = this.#lives.at(index);
+    // Without any life a log begins with the first file.
+    const fileIndex = life?.fileIndex ?? 0;
+    const where = life === undefined ? `${end}: log file ${fileIndex}, byte 0, is none` : end;
+    this.#damaged(where, "the mark beside the log's files", { expectedLsn: this.#next, durableLsn: markedLsn, fileIndex, offsetBytes: offset });
   }
 
   /** Looks at the records of one life; without a header that of the first record is meant. */

@@ -471,6 +471,7 @@ export class LogWriter {
     this.#durableLsn = lsn;
     this.#unsynced.durableTo(lsn);
     this.#durable.settleTo(lsn);
+    this.#options.events.durable(lsn);
   }
 
   #syncFailed(cause: unknown): void {

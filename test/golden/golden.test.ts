@@ -5,6 +5,7 @@ import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, de
 import { BLOCK_ENTRY_BYTES, CHUNK_FOOTER_BYTES, type ChunkFooter, type ChunkTables, FRAME_ENTRY_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
 import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
+import { decodeSyncedMark } from '../../src/format/synced-mark.ts';
 import * as golden from './structures.ts';
 
 const FILE = new URL('version-1.json', import.meta.url);
@@ -91,6 +92,17 @@ describe('format version 1', () => {
       wrong[80] = kind;
       wrong.writeUInt32LE(checksum(wrong.subarray(0, 88)), 88);
       expect(() => decodeChunkHeader(wrong, expected, 'chunk'), `kind ${kind}, last LSN ${lastLsn}`).toThrow(/LSN range is impossible/);
+    }
+  });
+
+  test('the golden mark decodes to what was encoded, and is none with a bit flipped or a byte less', () => {
+    const bytes = bytesOf('synced-mark');
+    expect(decodeSyncedMark(bytes)).toEqual(golden.MARK);
+    expect(decodeSyncedMark(bytes.subarray(0, 63))).toBeNull();
+    for (let at = 0; at < bytes.length; at += 1) {
+      const flipped = Buffer.from(bytes);
+      flipped[at] ^= 1 << at % 8;
+      expect(decodeSyncedMark(flipped), `byte ${at}`).toBeNull();
     }
   });
 

@@ -3,6 +3,7 @@ import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, en
 import { CHUNK_HEADER_BYTES, CHUNK_VERSION, FRAME_CODEC, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
 import { LOG_VERSION, RECORD_CODEC, RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, paddedBytes, recordPrefixBytes, recordSeed } from '../../src/format/log-record.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
+import { encodeSyncedMark } from '../../src/format/synced-mark.ts';
 import { checksum } from '../../src/base/checksum.ts';
 
 export const VOLUME_ID = Uint8Array.from({ length: 16 }, (_, index) => 0xa0 + index);
@@ -25,6 +26,8 @@ export const MANIFEST = {
 } as const;
 /** As it is written since it says how the log is best written; versions before that take it, too. */
 export const MEASURED_MANIFEST = { ...MANIFEST, measuredLogWay: 'direct' } as const;
+
+export const MARK = { volumeId: VOLUME_ID, epoch: 9, lsn: 2 ** 34 + 12 };
 
 export const LOG_HEADER = { version: LOG_VERSION.PLAIN, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3 };
 export const WRITE_RECORD = { kind: RECORD_KIND.WRITE, provisioned: false, generation: LOG_HEADER.generation, lsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, blockNumber: 2 ** 35 + 6, blockCount: 3, codec: RECORD_CODEC.NONE, storedBytes: 3 * BLOCK_BYTES, storedChecksum: 0 };
@@ -80,6 +83,7 @@ export function structures(): Map<string, Uint8Array> {
     ['chunk-header', chunk.subarray(0, 92)],
     ['copies-header', encodeChunkHeader(COPIES).subarray(0, 92)],
     ['chunk-tail', chunk.subarray(CHUNK_HEADER_BYTES + CHUNK_BLOCKS.length * BLOCK_BYTES)],
+    ['synced-mark', encodeSyncedMark(MARK)],
     ['checkpoint-header', encodeCheckpointHeader(CHECKPOINT)],
     ['checkpoint-footer', encodeCheckpointFooter(CHECKPOINT, { ...REFERENCE, number: 8, epoch: 9 })],
     ['leaf', encodeLeaf(2 ** 25, RUNS)],

@@ -106,4 +106,16 @@ export const MUTANTS: readonly Mutant[] = [
     taste: 'usual',
     edits: [{ file: 'wal/mapped-log.js', find: 'endOf(parts, offsetBytes) <= this.#wholeBytes', replace: 'parts.length > 0' }],
   },
+  {
+    name: 'the mark says more than was synced',
+    invariant: 'I2',
+    taste: 'usual',
+    edits: [{ file: 'wal/mark-writer.js', find: 'this.#lsn = lsn;', replace: 'this.#lsn = lsn + 1;' }],
+  },
+  {
+    name: 'a block of a compressed frame is taken from its beginning',
+    invariant: 'I3',
+    taste: 'usual',
+    edits: [{ file: 'chunk/stored-blocks.js', find: 'plain.subarray(from, from + blockSizeBytes)', replace: 'plain.subarray(0, from - from + blockSizeBytes)' }],
+  },
 ];

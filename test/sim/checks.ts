@@ -39,7 +39,8 @@ export function checkFiles(disk: SimDisk, directory: string, settings: { readonl
       }
       if (!EXPECTED.test(full)) unexpected.push(full);
       if (full === RESERVE && entry.sizeBytes !== RESERVE_BYTES) throw new SimulationFailure(`the reserve has ${entry.sizeBytes} bytes, not ${RESERVE_BYTES}`);
-      if (!full.startsWith('log/')) continue;
+      if (full === MARK && entry.sizeBytes > MARK_BYTES) throw new SimulationFailure(`the mark has ${entry.sizeBytes} bytes, more than ${MARK_BYTES}`);
+      if (!full.startsWith('log/') || full === MARK) continue;
       logFiles += 1;
       if (entry.sizeBytes > settings.logFileBytes) throw new SimulationFailure(`${full} has ${entry.sizeBytes} bytes, more than the ${settings.logFileBytes} of the settings`);
     }
@@ -52,4 +53,7 @@ export function checkFiles(disk: SimDisk, directory: string, settings: { readonl
 /** Space that gives way to a manifest when the disk is full. */
 const RESERVE = '.reserve';
 const RESERVE_BYTES = 64 * 1024;
-const EXPECTED = /^(?:lock|manifest|\.reserve|log\/\d\d\.log|chunks\/[^./]+|checkpoints\/[^./]+)$/;
+/** Says what had been synced; shorter where a power cut tore it. */
+const MARK = 'log/synced';
+const MARK_BYTES = 64;
+const EXPECTED = /^(?:lock|manifest|\.reserve|log\/\d\d\.log|log\/synced|chunks\/[^./]+|checkpoints\/[^./]+)$/;

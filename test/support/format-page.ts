@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 const SECTIONS = [
   ['manifest.ts', 'Manifest'],
   ['log-record.ts', 'Log'],
+  ['synced-mark.ts', 'Mark'],
   ['chunk-layout.ts', 'Chunk'],
   ['checkpoint-layout.ts', 'Checkpoint'],
 ] as const;
@@ -21,6 +22,7 @@ A volume is a directory:
 | \`manifest\` | the root, replaced as a whole (\`.manifest-new\` while that happens) |
 | \`lock\` | empty; whoever has the volume open holds flock(2) on it |
 | \`log/NN.log\` | the ring of log files, NN from 00 |
+| \`log/synced\` | the mark: up to which LSN the volume is known to be on the disk |
 | \`chunks/cNNNNNNNNNN-eEEEEEE\` | chunk N written in epoch E (decimal, at least so many digits) |
 | \`checkpoints/kNNNNNNNNNN-eEEEEEE\` | checkpoint N written in epoch E |
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
@@ -39,6 +41,7 @@ What must hold between the files:
   begins with the LSN after that set's last.
 - The log holds records behind the last chunk's LSN: in each life an unbroken run; a later life goes on where an earlier one ended, or
   was cut off. Records of epochs before the manifest's cut count only up to the cut's LSN.
+- The LSN of the mark is no larger than the volume's last one.
 - The volume is: the checkpoint, then the chunks, then the records, in LSN order.
 
 This page is made of the comments above the codecs; \`test/golden/format-page.test.ts\` holds the two together.

@@ -88,6 +88,7 @@ export class LogHarness {
       settings: smallSettings(options.settings),
       events: {
         written: () => undefined,
+        durable: () => undefined,
         room: () => {
           this.rooms += 1;
         },
@@ -209,6 +210,7 @@ export async function recover(files: readonly FakeFile[], options: { readonly ch
     volumeBlocks: VOLUME_BLOCKS,
     chunkedLsn,
     cut,
+    markedLsn: 0,
     lastEpoch: Number.POSITIVE_INFINITY,
     apply: ({ record, payload: borrowed }) => {
       const { lsn, kind, blockNumber, blockCount } = record;

@@ -7,10 +7,11 @@
  * It was copied away while it was open, as a killed process leaves it: a checkpoint, chunks that it covers, chunks behind it,
  * ranges of zeroes in both, and records in the log that are in no chunk.
  */
-import { cpSync, rmSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync } from 'node:fs';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { decodeSyncedMark } from '../../src/format/synced-mark.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -26,10 +27,13 @@ export const SAMPLE_FILES = [
   'chunks/c0000000002-e000002',
   'chunks/c0000000003-e000002',
   'log/00.log',
+  'log/synced',
 ] as const;
 
 export const SAMPLE_BYTES = MIB;
 const AGE_MS = 1000;
+/** From a sync to the mark. */
+const MARK_MS = 50;
 
 export const SAMPLE_SETTINGS: EngineSettings = smallSettings({ logFileBytes: 64 * KIB, flushIntervalMs: AGE_MS });
 
@@ -87,6 +91,11 @@ async function perform(volume: Volume, operations: readonly Operation[]): Promis
   }
 }
 
+/** Whether a mark is there that says something. */
+function isMarked(path: string): boolean {
+  return (decodeSyncedMark(readFileSync(path))?.lsn ?? 0) > 0;
+}
+
 async function until(condition: () => boolean): Promise<void> {
   for (let i = 0; i < 100_000 && !condition(); i += 1) await new Promise((resolve) => setImmediate(resolve));
   if (!condition()) throw new Error('what the sample waits for did not happen');
@@ -113,6 +122,8 @@ export async function makeSample(target: string, seed = 1, packing: SamplePackin
     }
     await perform(second, SYNCED);
     await second.flush();
+    clock.advance(MARK_MS);
+    await until(() => isMarked(`${directory}/log/synced`));
     await perform(second, UNSYNCED);
     rmSync(target, { recursive: true, force: true });
     cpSync(directory, target, { recursive: true });

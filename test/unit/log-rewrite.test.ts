@@ -38,7 +38,7 @@ class RewrittenFile extends FakeFile {
 }
 
 function optionsFor(files: readonly FakeFile[], changes: Partial<LogRecoveryOptions> = {}): LogRecoveryOptions {
-  return { files, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, volumeBlocks: VOLUME_BLOCKS, chunkedLsn: 0, cut: NO_CUT, lastEpoch: Number.POSITIVE_INFINITY, apply: () => undefined, ...changes };
+  return { files, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, volumeBlocks: VOLUME_BLOCKS, chunkedLsn: 0, cut: NO_CUT, markedLsn: 0, lastEpoch: Number.POSITIVE_INFINITY, apply: () => undefined, ...changes };
 }
 
 interface RereadOptions {

@@ -63,6 +63,11 @@ function served(files: VolumeFiles, states: readonly Buffer[] = NEWEST): Promise
   });
 }
 
+/** Those files with an empty log, and no mark that says what had been in it. */
+function withoutLog(files: VolumeFiles): VolumeFiles {
+  return withFile(withFile(files, LOG, Buffer.alloc(0)), 'log/synced', null);
+}
+
 /** The sample, with a hole in what was synced of its log. */
 function withHole(): VolumeFiles {
   const bytes = fileOf(sample, LOG);
@@ -105,8 +110,8 @@ describe('is not opened, and says why not even for reading,', () => {
   test.each<readonly [string, () => VolumeFiles, RegExp]>([
     ['a volume with a hole in its log', withHole, /the log is damaged: .*DAMAGE.*which blocks the missing records of the log wrote is not known/u],
     ['a volume without one of its log files', () => withFile(sample, 'log/02.log', null), /02\.log is missing.*DAMAGE.*the newest records may have stood/u],
-    ['a volume with a chunk in the chain whose records the log has no more', () => withFile(damaged(SECOND_CHUNK, 41), LOG, Buffer.alloc(0)), /c0000000002-e000002: .*DAMAGE.*has records up to LSN \d+, the log up to LSN/u],
-    ['a volume whose last chunk cannot be told', () => withFile(damaged(LAST_CHUNK, 41), LOG, Buffer.alloc(0)), /DAMAGE.*which blocks chunks\/c0000000003-e000002 has is not known/u],
+    ['a volume with a chunk in the chain whose records the log has no more', () => withoutLog(damaged(SECOND_CHUNK, 41)), /c0000000002-e000002: .*DAMAGE.*has records up to LSN \d+, the log up to LSN/u],
+    ['a volume whose last chunk cannot be told', () => withoutLog(damaged(LAST_CHUNK, 41)), /DAMAGE.*which blocks chunks\/c0000000003-e000002 has is not known/u],
   ])('%s', async (_, files, message) => {
     const whole = new RegExp(message.source.replace('DAMAGE', DAMAGE_ADVICE.source), 'u');
     expect(await served(files(), [])).toEqual({ kind: 'refused', message: text(whole), unreadable: [], isNewest: true, isUnchanged: true });
