@@ -13,7 +13,7 @@ const KILLS = 5;
 test.each([
   ['small limits', SMALL_SETTINGS],
   ['default settings', []],
-  ['small limits, a direct log', [...SMALL_SETTINGS, 'engine.log_io=direct']],
+  ['small limits, a direct log, compressed chunks', [...SMALL_SETTINGS, 'engine.log_io=direct', 'engine.chunk_compress=lz4']],
   ['small limits, a mapped log', [...SMALL_SETTINGS, 'engine.log_io=mmap']],
 ])(`nothing acknowledged is lost or torn when the server is killed ${KILLS} times (%s)`, { timeout: 120_000 }, async (_name, settings) => {
   const directory = await mkdtemp(join(tmpdir(), 'basalt-crash-'));

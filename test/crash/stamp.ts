@@ -8,12 +8,14 @@
  * | 4 | 4 | sector number, little-endian |
  * | 8 | 4 | request number |
  * | 12 | 4 | connection number |
- * | 16 | 496 | words mixed from position and request number |
+ * | 16 | 240 | words mixed from position and request number |
+ * | 256 | 256 | one word, mixed from sector and request number, again and again: half of the data compresses |
  */
 export const SECTOR_BYTES = 512;
 
 const MAGIC = 0x54434553;
 const WORDS_PER_SECTOR = SECTOR_BYTES / 4;
+const FIRST_REPEATED_WORD = WORDS_PER_SECTOR / 2;
 
 export interface Stamp {
   readonly request: number;
@@ -41,7 +43,8 @@ function wordAt(word: number, stamp: Stamp): number {
     case 3:
       return stamp.connection;
     default: {
-      const mixed = Math.imul(word ^ Math.imul(stamp.request, 0x9e3779b1), 0x85ebca6b);
+      const place = word % WORDS_PER_SECTOR < FIRST_REPEATED_WORD ? word : word - (word % FIRST_REPEATED_WORD);
+      const mixed = Math.imul(place ^ Math.imul(stamp.request, 0x9e3779b1), 0x85ebca6b);
       return mixed ^ (mixed >>> 15);
     }
   }

@@ -103,9 +103,10 @@ export class TracedRun {
     const socketPath = join(directory, 'nbd.sock');
     const lives: TracedLife[] = [];
     const logIo = TRACEABLE_LOG_IO[seed % TRACEABLE_LOG_IO.length];
+    const chunkCompress = Math.floor(seed / TRACEABLE_LOG_IO.length) % 2 === 0 ? 'lz4' : 'off';
     const trace = async (name: string, run: (command: ServerCommand) => Promise<void>): Promise<void> => {
       const file = join(directory, `${name}.strace`);
-      await run({ entry, dataDirectory, socketPath, settings: [...SETTINGS, `engine.log_io=${logIo}`], wrapper: straceCommand(file) });
+      await run({ entry, dataDirectory, socketPath, settings: [...SETTINGS, `engine.log_io=${logIo}`, `engine.chunk_compress=${chunkCompress}`], wrapper: straceCommand(file) });
       await whole(file);
       lives.push(await settleLife(await readTrace(file, dataDirectory, lives.at(-1)?.end.at ?? 0), dataDirectory));
       await checkFiles(lives, dataDirectory);

@@ -55,6 +55,9 @@ export const SCRIPT_SETTINGS: EngineSettings = {
   indexBytes: MIB,
 };
 
+/** Modes in which the script's chunks are compressed. */
+const COMPRESSING: ReadonlySet<Durability> = new Set(['batched', 'async']);
+
 /** Counts all calls of all processes; the one with the number `target` (from 1) ends its process. */
 class Countdown implements FaultPolicy {
   readonly #target: number;
@@ -126,7 +129,7 @@ class Script {
     this.#countdown = countdown;
     const create = { sizeBytes: BLOCKS * BLOCK_BYTES, blockSizeBytes: BLOCK_BYTES, durability };
     this.#state = {
-      plan: { ...drawPlan(new SeededRandom(1)), settings: { ...SCRIPT_SETTINGS, logIo }, profile: INSTANT },
+      plan: { ...drawPlan(new SeededRandom(1)), settings: { ...SCRIPT_SETTINGS, logIo, chunkCompress: COMPRESSING.has(durability) ? 'lz4' : 'off' }, profile: INSTANT },
       volume: { create, regions: [] },
       directory: DIRECTORY,
       model: new Model({ blockCount: BLOCKS, blockSizeBytes: BLOCK_BYTES }),
