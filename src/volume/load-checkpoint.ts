@@ -5,11 +5,9 @@ import {
   CHECKPOINT_HEADER_BYTES,
   PAGE_FANOUT,
   type PageReference,
-  type Run,
   decodeCataloguePage,
   decodeCheckpointFooter,
   decodeCheckpointHeader,
-  decodeLeaf,
   decodeNode,
   decodeRoot,
 } from '../format/checkpoint-layout.ts';
@@ -23,9 +21,14 @@ import { checkpointKey } from './volume-files.ts';
 /** A page longer than this is refused before memory is taken for it: the longest there are is a node's. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
 
-export async function readPage(object: StoredObject, reference: PageReference, name: string): Promise<Uint8Array> {
+/** Error: `corrupt`, if a page does not fit the object that it should be in. */
+export function checkPage(object: StoredObject, reference: PageReference, name: string): void {
   const fits = reference.length <= MAX_PAGE_BYTES && reference.offset >= CHECKPOINT_HEADER_BYTES && reference.offset + reference.length <= object.sizeBytes - CHECKPOINT_FOOTER_BYTES;
   if (!fits) throw new VolumeError('corrupt', `${name}: a page at byte ${reference.offset}, ${reference.length} bytes, does not fit an object of ${object.sizeBytes} bytes`);
+}
+
+export async function readPage(object: StoredObject, reference: PageReference, name: string): Promise<Uint8Array> {
+  checkPage(object, reference, name);
   const bytes = new Uint8Array(reference.length);
   await object.read(bytes, reference.offset);
   return bytes;
@@ -53,19 +56,6 @@ export class PageReader {
   /** Descriptors that were only read from have nothing to lose when their close fails. */
   async close(): Promise<void> {
     await Promise.allSettled([...this.#open.values()].map((object) => object.close()));
-  }
-}
-
-/** Reads one leaf. Errors: `not-found`, `corrupt`, `io-error`. */
-export async function readLeaf(store: ObjectStore, index: number, reference: PageReference): Promise<Run[]> {
-  const pages = new PageReader(store);
-  try {
-    const { bytes, name } = await pages.read(reference);
-    return decodeLeaf(bytes, index, reference, name);
-  } catch (error) {
-    throw toVolumeError(error, `reading leaf ${index} of the block map`);
-  } finally {
-    await pages.close();
   }
 }
 

@@ -9,7 +9,8 @@ import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogRecoveryOptions } from '../wal/log-recovery.ts';
 import type { CheckpointState } from './checkpointer.ts';
-import { loadCheckpoint, readLeaf } from './load-checkpoint.ts';
+import { LeafReader } from './leaf-reader.ts';
+import { loadCheckpoint } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { markedLsn, readSyncedMark } from './synced-mark-file.ts';
 import { VolumeCore } from './volume-core.ts';
@@ -52,10 +53,11 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
 
 /** Loads checkpoint and chunks; `made` is told of the core as soon as there is one to let go of. Errors: `corrupt`, `io-error`. */
 export async function loadStored(options: LoadOptions, store: ObjectStore, manifest: Manifest, made: (core: VolumeCore) => void): Promise<StoredVolume> {
+  const leaves = new LeafReader(store);
   const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
   const map = new BlockMap({
     limitBytes: options.settings.indexBytes,
-    readLeaf: (index, reference) => readLeaf(store, index, reference),
+    readLeaf: (index, reference) => leaves.read(index, reference),
     displaced: (chunk, blockCount) => catalogue.displaced(chunk, blockCount),
   });
   const state = await loadCheckpoint(store, manifest, map, catalogue);
