@@ -45,6 +45,8 @@ export interface EngineSettings {
   /** Chunk files kept open, one volume. */
   readonly openChunkFiles: number;
   readonly logFileBytes: number;
+  /** Erase block of the flash that volumes are made on: their log files are whole ones. A power of two; 0: log files are as asked for. */
+  readonly eraseBlockBytes: number;
   readonly logFileCount: number;
   readonly logCompress: LogCompression;
   readonly chunkCompress: ChunkCompression;

@@ -1,6 +1,6 @@
 /** What must hold between settings. Each one alone is checked by its row in the table. */
 import { VolumeError } from '../base/errors.ts';
-import { formatSize } from '../base/units.ts';
+import { formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { ProgramSettings } from './settings.ts';
 
 interface Relation {
@@ -33,6 +33,11 @@ const RELATIONS: readonly Relation[] = [
     holds: ({ engine }) => engine.logInlineBytes <= engine.logFileBytes,
     problem: ({ engine }) =>
       `engine.log_inline_bytes (${formatSize(engine.logInlineBytes)}) must not exceed engine.log_file_bytes (${formatSize(engine.logFileBytes)})`,
+  },
+  {
+    // No flash has other ones: it is a slip, or a size of something else.
+    holds: ({ engine }) => engine.eraseBlockBytes === 0 || isPowerOfTwo(engine.eraseBlockBytes),
+    problem: ({ engine }) => `engine.erase_block_bytes (${formatSize(engine.eraseBlockBytes)}) must be a power of two, or 0`,
   },
   {
     // The largest write must be able to arrive at all.

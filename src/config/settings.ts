@@ -97,6 +97,7 @@ const ENGINE: Table<EngineSettings> = {
   chunkTableBytes: size([16 * MIB, MIB, 64 * GIB], 'Block tables of chunks kept in memory, one volume.'),
   openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
+  eraseBlockBytes: size([4 * MIB, 0, GIB], 'Erase block of the flash: log files of a new volume are rounded up to whole ones; a power of two, 0: not rounded. See /sys/block/mmcblk0/device/preferred_erase_size.'),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
   logCompress: { type: 'choice', default: 'auto', values: LOG_COMPRESSIONS, description: 'Compress the log, where that saves a tenth or more: auto does while its syncs are slow, as on a card. Not read by versions before this setting.' },
   chunkCompress: { type: 'choice', default: 'off', values: CHUNK_COMPRESSIONS, description: 'Compress the blocks of chunks, where that saves a tenth or more: for a slow or small disk. What was written before stays as it is. Not read by versions before this setting.' },

@@ -73,6 +73,13 @@ export async function createVolume(options: CreateVolumeOptions): Promise<void> 
   }
 }
 
+/** A small volume gets a small ring; whole erase blocks in any case, the last thing to be done: rounding never makes a file smaller than asked for. */
+function logFileBytesOf(sizeBytes: number, { logFileBytes, logFileCount, eraseBlockBytes }: EngineSettings): number {
+  const wanted = Math.ceil((sizeBytes * 2) / logFileCount / MIB) * MIB;
+  const unrounded = Math.min(logFileBytes, Math.max(SMALLEST_LOG_FILE_BYTES, wanted));
+  return eraseBlockBytes === 0 ? unrounded : Math.ceil(unrounded / eraseBlockBytes) * eraseBlockBytes;
+}
+
 /** After the rename there is nothing under this name any more. Where removing fails the first error is the one to report. */
 async function removeStaged({ files, logger }: Env, staged: string): Promise<void> {
   try {
@@ -92,7 +99,6 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
   const measuredLogWay = settings.logIo === 'auto' ? await measureLogWay({ ...env, path }) : null;
   const volumeId = new Uint8Array(VOLUME_ID_BYTES);
   env.random.fill(volumeId);
-  const wanted = Math.ceil((create.sizeBytes * 2) / settings.logFileCount / MIB) * MIB;
   const manifest = encodeManifest({
     volumeId,
     sizeBytes: create.sizeBytes,
@@ -103,7 +109,7 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
     checkpoint: NO_CHECKPOINT,
     cut: NO_CUT,
     logFileCount: settings.logFileCount,
-    logFileBytes: Math.min(settings.logFileBytes, Math.max(SMALLEST_LOG_FILE_BYTES, wanted)),
+    logFileBytes: logFileBytesOf(create.sizeBytes, settings),
     createdMs: Math.max(0, Math.floor(env.clock.wallMs())),
   });
   await createSyncedMark(files, staged, volumeId);

@@ -349,6 +349,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     openChunkFiles: random.between(1, 8),
     logFileBytes: random.pick([64 * KIB, 128 * KIB, 256 * KIB]) * Math.max(1, blockSizeBytes / (16 * KIB)),
     logFileCount: random.between(3, 5),
+    eraseBlockBytes: 0,
     // Drawn apart: worlds are otherwise what they were before there was a choice.
     logCompress: random.derive('log compress').pick(LOG_COMPRESSIONS),
     chunkCompress: random.derive('chunk compress').pick(CHUNK_COMPRESSIONS),

@@ -38,6 +38,7 @@ export function smallSettings(changes: Partial<EngineSettings> = {}): EngineSett
     chunkTableBytes: MIB,
     openChunkFiles: 8,
     logFileBytes: MIB,
+    eraseBlockBytes: 0,
     logFileCount: 3,
     logCompress: 'off',
     chunkCompress: 'off',

@@ -127,6 +127,7 @@ describe('list and show', () => {
     expect(cli.out).toContain('size        512 MiB (536870912 bytes)\n');
     expect(cli.out).toContain('created     2026-11-20T10:00:00.000Z\n');
     expect(cli.out).toContain('checkpoint  none yet\n');
+    expect(cli.out).toContain('log         4 files of 16 MiB, whole erase blocks of up to 16 MiB\n');
   });
 
   test('print JSON for machines', async () => {

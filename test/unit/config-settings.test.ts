@@ -57,6 +57,7 @@ describe('the table', () => {
     const { settings, origins } = loadSettings({ toml: { name: 'sd-card.toml', text } });
     expect(origins.size).toBe(text.match(/^[a-z_]+ = /gm)?.length);
     expect(settings.engine.logCompress).toBe('lz4');
+    expect(settings.engine.logFileBytes % settings.engine.eraseBlockBytes).toBe(0);
   });
 
   test('engine.log_compress is one of its words', () => {
@@ -228,6 +229,13 @@ describe('bad input', () => {
     expect(message).toContain('engine.dirty_bytes (160 MiB) must be smaller than engine.arena_bytes (160 MiB)');
     expect(message).toContain('must be at least twice engine.dirty_bytes (2 x 160 MiB)');
     expect(message).toContain('server.max_request_bytes (32 MiB) must not exceed server.payload_bytes (1 MiB)');
+  });
+
+  test('an erase block is a power of two, or none', () => {
+    const given = { flag: '--set', key: 'engine.erase_block_bytes' };
+    expect(messageOf({ flags: [{ ...given, value: '6M' }] })).toContain('engine.erase_block_bytes (6 MiB) must be a power of two, or 0');
+    const accepted = ['0', '4M', '64M'].map((value) => loadSettings({ flags: [{ ...given, value }] }).settings.engine.eraseBlockBytes);
+    expect(accepted).toEqual([0, 4 * MIB, 64 * MIB]);
   });
 });
 

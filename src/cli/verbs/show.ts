@@ -44,6 +44,13 @@ function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus):
   ];
 }
 
+/** Files of 12 MiB are whole erase blocks on flash that erases 4 MiB at once, or less. */
+function describeRing({ logFileCount, logFileBytes }: VolumeDetails): string {
+  let eraseBlockBytes = 1;
+  while (logFileBytes % (2 * eraseBlockBytes) === 0) eraseBlockBytes *= 2;
+  return `${logFileCount} files of ${formatSize(logFileBytes)}, whole erase blocks of up to ${formatSize(eraseBlockBytes)}`;
+}
+
 /** How the log is written now, or would be; and what else there is to say of that. */
 function describeLogWay({ logWay, measuredLogWay, live }: VolumeDetails): string {
   const now = live?.logWay ?? logWay;
@@ -61,7 +68,7 @@ export function describeVolume(info: VolumeDetails): string {
     ['block size', formatSize(info.blockSizeBytes)],
     ['durability', info.durability],
     ['stored', exactSize(info.storedBytes)],
-    ['log', `${info.logFileCount} files of ${formatSize(info.logFileBytes)}`],
+    ['log', describeRing(info)],
     ['log writes', describeLogWay(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
