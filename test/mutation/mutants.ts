@@ -118,4 +118,10 @@ export const MUTANTS: readonly Mutant[] = [
     taste: 'usual',
     edits: [{ file: 'chunk/stored-blocks.js', find: 'plain.subarray(from, from + blockSizeBytes)', replace: 'plain.subarray(0, from - from + blockSizeBytes)' }],
   },
+  {
+    name: 'a scrub does not compare checksums',
+    invariant: 'I3',
+    taste: 'usual',
+    edits: [{ file: 'volume/inspect-chunks.js', find: 'return computed === expected ? null :', replace: 'return computed >= 0 ? null :' }],
+  },
 ];

@@ -5,7 +5,8 @@ import type { VolumeError } from '../../src/base/errors.ts';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import type { Env } from '../../src/env/env.ts';
 import type { BlockDevice } from '../../src/volume/block-device.ts';
-import type { CreateOptions, VolumeObserver, VolumeStats } from '../../src/volume/volume-info.ts';
+import type { ScrubOptions } from '../../src/volume/scrub.ts';
+import type { CreateOptions, ScrubReport, VolumeObserver, VolumeStats } from '../../src/volume/volume-info.ts';
 import type { SimDisk } from './disk.ts';
 import type { WorkerTask } from './env.ts';
 
@@ -18,6 +19,8 @@ export interface SimVolume extends BlockDevice {
   readonly failure: VolumeError | null;
   setDurability(durability: Durability): Promise<void>;
   stats(): VolumeStats;
+  /** The toy has none. */
+  scrub?(options: ScrubOptions): Promise<ScrubReport>;
   close(): Promise<void>;
 }
 

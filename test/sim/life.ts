@@ -1,8 +1,9 @@
 /** One life of a volume: from the start of the process that opens it to that process's end, with what its clients share. */
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { deferred } from '../../src/base/async.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError, type ErrorCode } from '../../src/base/errors.ts';
+import { currentRequest, currentScrub, withinRequest } from './context.ts';
+import type { WorldCounts } from './counts.ts';
 import type { SimVolume } from './engine.ts';
 import type { SimEnv } from './env.ts';
 import { SimulationFailure, describeRequest, type AcceptedRecord, type ChangeRequest, type Model } from './model.ts';
@@ -11,9 +12,6 @@ import type { Death, Obligations } from './obligations.ts';
 import type { VolumePlan, WorldPlan } from './plan.ts';
 import type { SimProcess } from './process.ts';
 import { slowestMs } from './timing.ts';
-
-/** Which request the running code works for. One for all worlds: node visits every storage that was ever used at each promise. */
-const CONTEXT = new AsyncLocalStorage<ChangeRequest>();
 
 /** One volume of a world, through all its lives. */
 export interface VolumeState {
@@ -30,53 +28,9 @@ export interface VolumeState {
   deathMs: number;
 }
 
-/** What a world did: shown in sums, so that a run that tested little does not look like one that tested much. */
-export const COUNTS = [
-  'requests',
-  'reads',
-  'records',
-  'opens',
-  'exits',
-  'processCrashes',
-  'powerCuts',
-  'earlyCrashes', // while a volume was being created or opened
-  'lossyRecoveries', // that did not find every record
-  'refusedForSpace',
-  'failedCalls',
-  'failedSyncs',
-  'refusedForFaults',
-  'failedVolumes', // took no more writes until they were opened again
-  'chunks',
-  'checkpoints',
-  'logBytes',
-  'inspections',
-] as const;
-export type WorldCounts = Record<(typeof COUNTS)[number], number>;
-
+/** Stands for a request in what scrubs write. */
+const SCRUB_ID = 0;
 const READING: ReadonlySet<FileCallKind> = new Set(['open', 'map', 'read', 'size', 'close', 'exists', 'list']);
-
-export function noCounts(): WorldCounts {
-  return {
-    requests: 0,
-    reads: 0,
-    records: 0,
-    opens: 0,
-    exits: 0,
-    processCrashes: 0,
-    powerCuts: 0,
-    earlyCrashes: 0,
-    lossyRecoveries: 0,
-    refusedForSpace: 0,
-    failedCalls: 0,
-    failedSyncs: 0,
-    refusedForFaults: 0,
-    failedVolumes: 0,
-    chunks: 0,
-    checkpoints: 0,
-    logBytes: 0,
-    inspections: 0,
-  };
-}
 
 export class Life {
   readonly world: VolumeState;
@@ -86,6 +40,8 @@ export class Life {
   readonly pending = new Set<ChangeRequest>();
   /** While the disk is, or lately was, full, changes may be refused. */
   mayRefuseForSpace = false;
+  /** From now on whoever still uses the volume may hear that it is closed. */
+  isClosing = false;
   readonly #excuses = new Set<ErrorCode>();
   /** When a call that reads last went wrong. */
   #readFaultMs = Number.NEGATIVE_INFINITY;
@@ -124,6 +80,7 @@ export class Life {
     counts.failedCalls += 1;
     if (READING.has(call.kind)) this.#readFaultMs = this.process.scheduler.nowMs;
     if (fault.kind === 'rot') {
+      counts.rottenReads += 1;
       this.#excuses.add('corrupt');
       return;
     }
@@ -160,6 +117,11 @@ export class Life {
     return this.#failure.promise;
   }
 
+  /** Ends the world with what went wrong beside its script. */
+  fail(error: unknown): void {
+    if (this.process.alive) this.#failure.reject(error);
+  }
+
   /** Runs a check inside a callback of the engine: a failure goes to the world, never through the engine, which might take it for its own. */
   check(action: () => void): void {
     if (!this.process.alive) return;
@@ -172,7 +134,7 @@ export class Life {
 
   /** Runs `action`, a call of the engine, so that the records that come of it are known to be those of `request`. */
   within<T>(request: ChangeRequest, action: () => T): T {
-    return CONTEXT.run(request, action);
+    return withinRequest(request, action);
   }
 
   /** The engine's observer. */
@@ -180,7 +142,7 @@ export class Life {
     this.check(() => {
       const { model, counts } = this.world;
       counts.records += 1;
-      const request = this.#requestOf(record);
+      const request = this.#rescueOf(record) ?? this.#requestOf(record);
       this.process.trace.event(`accepts ${record.kind}`, `request ${request.id}`, record.lsn, record.blockNumber, record.blockCount);
       model.accept(record, request);
       request.durability = this.volume.durability;
@@ -237,11 +199,16 @@ export class Life {
   /** The same for a read that began at `sinceMs`: it fails only if a call that reads went wrong since, or shortly before (I4: good blocks stay readable). */
   expectUnreadable(error: unknown, what: string, sinceMs: number): void {
     if (!this.process.alive) return;
-    if (this.#readFaultMs >= sinceMs - this.world.plan.faults.slowMs - slowestMs(this.world.plan.profile)) this.expectRefusal(error, what);
+    if (this.mayBeUnreadable(sinceMs)) this.expectRefusal(error, what);
     else {
       const text = error instanceof VolumeError ? `${error.code}: ${error.message}` : String(error);
       throw new SimulationFailure(`${what} failed with ${text}, though no call that reads went wrong`, { cause: error });
     }
+  }
+
+  /** Whether a call that reads went wrong since `sinceMs`, or shortly before. */
+  mayBeUnreadable(sinceMs: number): boolean {
+    return this.#readFaultMs >= sinceMs - this.world.plan.faults.slowMs - slowestMs(this.world.plan.profile);
   }
 
   /** Adds a call to the turn that is being gathered; all calls of a turn are handed to the log with one `submit`. */
@@ -257,10 +224,22 @@ export class Life {
     });
   }
 
+  /** A block that a scrub writes anew, with what it holds already; null: no scrub does. */
+  #rescueOf({ kind, lsn, blockNumber, blockCount }: AcceptedRecord): ChangeRequest | null {
+    const scrub = currentScrub();
+    if (scrub === null) return null;
+    if (kind !== 'write' || blockCount !== 1) throw new SimulationFailure(`a scrub makes record ${lsn} (${kind} of ${blockCount} blocks)`);
+    scrub.rescues();
+    const { model } = this.world;
+    const { blockSizeBytes } = model;
+    const payload = model.newest(blockNumber).bytes ?? new Uint8Array(blockSizeBytes);
+    return { id: SCRUB_ID, kind, offsetBytes: blockNumber * blockSizeBytes, lengthBytes: blockSizeBytes, fua: false, payload, covered: [], askedAtLsn: model.lastLsn, lsn: 0 };
+  }
+
   /** The engine's own async context says whose record it is; where it lost that, the only pending request that fits. */
   #requestOf(record: AcceptedRecord): ChangeRequest {
-    const own = CONTEXT.getStore();
-    if (own !== undefined && this.pending.has(own) && this.#fits(record, own)) return own;
+    const own = currentRequest();
+    if (own !== null && this.pending.has(own) && this.#fits(record, own)) return own;
     const fitting = [...this.pending].filter((request) => this.#fits(record, request));
     if (fitting.length === 1) return fitting[0];
     const { kind, lsn, blockNumber, blockCount } = record;

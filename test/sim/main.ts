@@ -6,7 +6,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { COUNTS, noCounts, type WorldCounts } from './life.ts';
+import { addCounts, noCounts, type WorldCounts } from './counts.ts';
 import { hashText } from './random.ts';
 import { TASTES, type Taste } from './plan.ts';
 import { realEngine } from './real-engine.ts';
@@ -153,16 +153,13 @@ class Run {
   }
 }
 
-function addCounts(sums: WorldCounts, counts: WorldCounts): void {
-  for (const name of COUNTS) sums[name] += counts[name];
-}
-
 function describeCounts(counts: WorldCounts): string {
   return [
     `  ${counts.requests} changes and ${counts.reads} reads; ${counts.records} records, ${counts.refusedForSpace} refusals of a full disk`,
     `  ${counts.opens} recoveries, ${counts.lossyRecoveries} of them to less than all; ${counts.processCrashes} crashes of the process, ${counts.powerCuts} power cuts (${counts.earlyCrashes} of these while opening or creating), ${counts.exits} proper exits`,
     `  ${counts.failedCalls} calls failed, ${counts.failedSyncs} of them syncs; ${counts.refusedForFaults} refusals because of them, ${counts.failedVolumes} volumes that took no more writes`,
-    `  ${counts.chunks} chunks, ${counts.checkpoints} checkpoints, ${Math.round(counts.logBytes / 1e6)} MB of log`,
+    `  ${counts.chunks} chunks, ${counts.checkpoints} checkpoints, ${Math.round(counts.logBytes / 1e6)} MB of log; ${counts.packedVolumes} volumes with compressed chunks at the end of a life`,
+    `  ${counts.scrubs} scrubs while clients worked (and ${counts.endedScrubs} ended early), ${counts.rottenScrubs} found rot, ${counts.rescuedBlocks} blocks written anew; ${counts.rottenReads} other reads met rot`,
   ].join('\n');
 }
 

@@ -82,6 +82,9 @@ export interface WorldPlan {
   readonly quietCrashChance: number;
   readonly diskFullChance: number;
   readonly secondOpenerChance: number;
+  /** Part of the lives in which each volume is scrubbed while clients use it, and of the scrubs that are given rot to read. */
+  readonly scrubChance: number;
+  readonly scrubRotChance: number;
   /** Part of the crashes at a call that count only the calls for one kind of file: checkpoints, the manifest, chunks. */
   readonly aimedCrashChance: number;
   /** What power cuts are like; more often what is in it more often. */
@@ -146,6 +149,7 @@ export function drawPlan(random: SeededRandom, wanted?: Taste): WorldPlan {
     quietCrashChance: 0.3,
     diskFullChance: random.chance(0.3) ? 0.4 : 0,
     secondOpenerChance: 0.05,
+    ...drawScrubs(random.derive('scrubs')),
     aimedCrashChance: 0.25,
     powerCutModes: POWER_CUT_MODES,
     quietMs: 20_000,
@@ -262,6 +266,11 @@ function seam(settings: EngineSettings, random: SeededRandom): Partial<WorldPlan
 }
 
 export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0 };
+
+/** Drawn apart: worlds without scrubs are what they were before there were any. */
+function drawScrubs(random: SeededRandom): Pick<WorldPlan, 'scrubChance' | 'scrubRotChance'> {
+  return { scrubChance: random.pick([0, 0, 0.1, 0.5]), scrubRotChance: random.pick([0, 0.3]) };
+}
 
 function drawFaults(random: SeededRandom): FaultPlan {
   return {

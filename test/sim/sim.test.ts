@@ -1,10 +1,13 @@
 import { describe, expect, test } from 'vitest';
+import { addCounts, noCounts } from './counts.ts';
 import { realEngine } from './real-engine.ts';
 import { runWorld } from './world.ts';
 
 /** A short list; `make sim` runs thousands. */
 const SEEDS = 80;
 const SEEDS_PER_TEST = 10;
+/** So few worlds take each path that is easily lost. */
+const SEEDS_FOR_PATHS = 50;
 
 describe('the engine in simulated worlds', () => {
   test.each(Array.from({ length: SEEDS / SEEDS_PER_TEST }, (_none, index) => 1 + index * SEEDS_PER_TEST))(
@@ -16,6 +19,13 @@ describe('the engine in simulated worlds', () => {
       }
     },
   );
+
+  test(`take every path within ${SEEDS_FOR_PATHS} seeds`, async () => {
+    const sums = noCounts();
+    for (let seed = 1; seed <= SEEDS_FOR_PATHS; seed += 1) addCounts(sums, (await runWorld({ engine: realEngine, seed })).counts);
+    const untaken = Object.entries(sums).filter(([, count]) => count === 0);
+    expect(untaken).toEqual([]);
+  });
 
   test('has one history for one seed', async () => {
     const first = await runWorld({ engine: realEngine, seed: 4 });

@@ -7,13 +7,14 @@ import { Arena } from '../../src/base/arena.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { checkAll } from './checks.ts';
 import { Client } from './client.ts';
+import { noCounts, type WorldCounts } from './counts.ts';
 import { SimDisk, UNLIMITED } from './disk.ts';
 import { NO_CRASH, addAll, ageLimit, crashFor, drawErrors, drawLife, drawLogSyncError, drawQuietMs, drawRot, drawSlowness, fullDisk, type DrawnLife, type Ending } from './ending.ts';
 import type { EngineOptions, SimEngine } from './engine.ts';
 import { SimEnv } from './env.ts';
 import { Bursts, FirstFault, NO_FAULTS, type Fault, type FileCall } from './faults.ts';
 import { SimLocks } from './file-system.ts';
-import { Life, noCounts, type VolumeState, type WorldCounts } from './life.ts';
+import { Life, type VolumeState } from './life.ts';
 import { Model, SimulationFailure } from './model.ts';
 import { Obligations, type Death } from './obligations.ts';
 import { drawPlan, type Taste, type VolumePlan, type WorldPlan } from './plan.ts';
@@ -21,6 +22,7 @@ import { drawPowerCut, type PowerCutMode } from './power-cut.ts';
 import { SimProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
 import { Scheduler } from './scheduler.ts';
+import { SCRUB_FAULTS, SCRUB_ROT, ScrubRun } from './scrub-run.ts';
 import { Trace } from './trace.ts';
 
 const HOME = '/data';
@@ -251,6 +253,7 @@ class World {
     if (random.chance(this.#plan.secondOpenerChance)) await this.#openTwice(random.pick(lives));
     if (faults === 'plan' && random.chance(this.#plan.faults.errorChance)) this.#fillOne(lives, machine, random);
     this.#dropPages(process, random);
+    const scrubs = this.#startScrubs(lives);
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
     for (const life of lives) if (random.chance(0.3)) await this.#checkAll(life, life.world.model.lastLsn, 'when all clients had ended');
     if (ending.stage === 'quiet') {
@@ -259,12 +262,31 @@ class World {
       process.die();
       return;
     }
+    await scrubs.leave();
     if (ending.stage === 'closing') machine.arm();
     await Promise.all(lives.map((life) => this.#close(life)));
+    await scrubs.ends;
     const left = machine.env.simFiles.openPaths();
     if (left.length > 0) throw new SimulationFailure(`closed volumes still have files open: ${left.join(', ')}`);
     this.#checkMemory(machine.arena);
     if (isSound) for (const { directory } of this.#volumes) this.#engine.checkFiles(this.#disk, { directory, settings: this.#plan.settings });
+  }
+
+  /** Some volumes are scrubbed meanwhile. `leave` ends some of the scrubs and waits for some; others have the volume closed under them. */
+  #startScrubs(lives: readonly Life[]): { readonly leave: () => Promise<void>; readonly ends: Promise<unknown> } {
+    const runs: { readonly run: ScrubRun; readonly end: Promise<void>; readonly isAwaited: boolean }[] = [];
+    for (const life of lives) {
+      const random = life.process.random.derive(`scrub of ${life.world.directory}`);
+      if (!random.chance(this.#plan.scrubChance) || life.volume.scrub === undefined) continue;
+      const run = new ScrubRun(life, random);
+      const end = run.run().catch((error: unknown) => life.fail(error));
+      runs.push({ run, end, isAwaited: random.chance(0.7) });
+    }
+    const leave = async (): Promise<void> => {
+      for (const { run } of runs) run.leave();
+      await Promise.all(runs.filter(({ isAwaited }) => isAwaited).map(({ end }) => end));
+    };
+    return { leave, ends: Promise.all(runs.map(({ end }) => end)) };
   }
 
   #checkMemory(arena: Arena): void {
@@ -326,6 +348,7 @@ class World {
   async #close(life: Life): Promise<void> {
     const { process, world } = life;
     life.checkFailure();
+    life.isClosing = true;
     const lsn = world.model.lastLsn;
     try {
       await life.volume.close();
@@ -397,7 +420,7 @@ class World {
     if (ending.stage === 'opening') arm();
     const { profile, settings, slabBytes } = this.#plan;
     const bursts = new Bursts((call, fault) => this.#delivered(machine, call, fault));
-    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, bursts]), tasks: this.#engine.tasks });
+    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, bursts, SCRUB_FAULTS]), tasks: this.#engine.tasks });
     const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
     const machine: Machine = { env, arena, bursts, arm, lives: new Map(), hadFault: false, isSlow: false };
     this.#dropForgotten(process.random);
@@ -405,6 +428,7 @@ class World {
   }
 
   #delivered(machine: Machine, call: FileCall, fault: Fault): void {
+    if (fault === SCRUB_ROT) return; // the scrub that asked for it knows
     machine.hadFault = true;
     for (const life of machine.lives.values()) life.memoryMayBeLost();
     for (const [directory, life] of machine.lives) if (call.path === directory || call.path.startsWith(`${directory}/`)) life.faultDelivered(call, fault);
@@ -437,6 +461,7 @@ class World {
     if (!life.isOpen) return;
     const stats = life.volume.stats();
     this.#counts.chunks += stats.chunksWritten;
+    if (stats.liveStoredBytes < stats.liveBytes) this.#counts.packedVolumes += 1;
     this.#counts.checkpoints += stats.checkpoints;
     this.#counts.logBytes += stats.logBytes;
   }

@@ -1,0 +1,112 @@
+/**
+ * One scrub of a volume that is being used. Rot may be put under it, into all that it reads of one chunk from some read on: it has to find that,
+ * and nothing where there is none. What it writes anew is what stood there.
+ */
+import { VolumeError } from '../../src/base/errors.ts';
+import { KIB, MIB } from '../../src/base/units.ts';
+import type { RottenPlace, ScrubReport } from '../../src/volume/volume-info.ts';
+import { currentScrub, withinScrub } from './context.ts';
+import type { Fault, FaultPolicy, FileCall } from './faults.ts';
+import type { Life } from './life.ts';
+import { SimulationFailure } from './model.ts';
+import type { SeededRandom } from './random.ts';
+
+/** What a scrub is given to read in place of what is there. One object: it is told apart from the rot that strikes anybody. */
+export const SCRUB_ROT: Fault = { kind: 'rot' };
+
+/** Turns bits of what scrubs read. It goes by who reads: all that others read of the same chunk is as it was. */
+export const SCRUB_FAULTS: FaultPolicy = {
+  decide: (call) => currentScrub()?.decide(call) ?? null,
+};
+
+export class ScrubRun {
+  readonly #life: Life;
+  readonly #random: SeededRandom;
+  readonly #ending = new AbortController();
+  /** Reads of chunks until rot strikes; null: it never does. */
+  #countdown: number | null;
+  /** The chunk that it struck. */
+  #rottenPath: string | null = null;
+  #isDone = false;
+
+  constructor(life: Life, random: SeededRandom) {
+    this.#life = life;
+    this.#random = random;
+    this.#countdown = random.chance(life.world.plan.scrubRotChance) ? random.skewed(1, 30) : null;
+  }
+
+  /** Ends it early, or lets it come to its end. */
+  leave(): void {
+    if (this.#random.chance(0.5)) this.#ending.abort();
+  }
+
+  /** Called within the turn in which a call begins that this scrub asked for. */
+  decide(call: FileCall): Fault | null {
+    if (this.#countdown === null || this.#isDone || call.kind !== 'read' || !call.path.startsWith(`${this.#life.world.directory}/chunks/`)) return null;
+    if (this.#rottenPath === null) {
+      this.#countdown -= 1;
+      if (this.#countdown > 0) return null;
+      this.#rottenPath = call.path;
+    }
+    return call.path === this.#rottenPath ? SCRUB_ROT : null;
+  }
+
+  /** It writes a block anew: whatever that sets off in the engine is nobody's scrub, and reads what is there. */
+  rescues(): void {
+    this.#countdown = null;
+  }
+
+  /** Waits for a moment, scrubs, and checks what comes of it. */
+  async run(): Promise<void> {
+    const { process, volume, world } = this.#life;
+    await process.sleep(this.#random.unit() * this.#random.pick([1, 50, 1000]));
+    if (this.#ending.signal.aborted || volume.scrub === undefined) return;
+    const bytesPerSecond = this.#random.pick([64 * KIB, MIB, 64 * MIB]);
+    const startMs = process.scheduler.nowMs;
+    let total = 0;
+    process.trace.event('scrub', world.directory, bytesPerSecond);
+    try {
+      const onProgress = (progress: { readonly total: number }): void => {
+        total = progress.total;
+      };
+      const { signal } = this.#ending;
+      const report = await withinScrub(this, () => volume.scrub?.({ bytesPerSecond, onProgress, signal }));
+      if (report !== undefined && process.alive) this.#judge(report, total, startMs);
+    } catch (error) {
+      this.#expectFailure(error, startMs);
+    } finally {
+      this.#isDone = true;
+    }
+  }
+
+  #judge(report: ScrubReport, total: number, startMs: number): void {
+    const { counts } = this.#life.world;
+    const { rottenCount, chunks, rewrittenCount } = report;
+    this.#life.process.trace.event('scrubbed', this.#life.world.directory, chunks, rottenCount);
+    counts.scrubs += 1;
+    counts.rescuedBlocks += rewrittenCount;
+    if (report.isClean !== (rottenCount === 0)) throw new SimulationFailure(`a scrub that found ${rottenCount} rotten places says that all is ${report.isClean ? 'clean' : 'not clean'}`);
+    const strange = report.rotten.find((place) => !this.#isCaused(place, startMs));
+    if (strange !== undefined) throw new SimulationFailure(`a scrub finds ${strange.file} rotten (${strange.problem}), and nothing was wrong with what it read of it`);
+    if (this.#rottenPath === null) return;
+    const isFound = report.rotten.some((place) => this.#rottenPath?.endsWith(`/${place.file}`) === true);
+    // A chunk that was removed while it was being read is nobody's any more, and left out.
+    if (!isFound && chunks === total) throw new SimulationFailure(`a scrub read rot in ${this.#rottenPath} and finds ${rottenCount} rotten places, not there`);
+    if (isFound) counts.rottenScrubs += 1;
+  }
+
+  #isCaused(place: RottenPlace, startMs: number): boolean {
+    return this.#rottenPath?.endsWith(`/${place.file}`) === true || this.#life.mayBeUnreadable(startMs);
+  }
+
+  #expectFailure(error: unknown, startMs: number): void {
+    const { process, world } = this.#life;
+    if (error instanceof SimulationFailure) throw error;
+    if (!process.alive) return;
+    if (error instanceof VolumeError && error.code === 'closed' && (this.#ending.signal.aborted || this.#life.isClosing)) {
+      world.counts.endedScrubs += 1;
+      return;
+    }
+    this.#life.expectUnreadable(error, 'a scrub', startMs);
+  }
+}
