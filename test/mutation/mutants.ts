@@ -124,4 +124,10 @@ export const MUTANTS: readonly Mutant[] = [
     taste: 'usual',
     edits: [{ file: 'volume/inspect-chunks.js', find: 'return computed === expected ? null :', replace: 'return computed >= 0 ? null :' }],
   },
+  {
+    name: 'a page of a checkpoint is not compared with its checksum',
+    invariant: 'I3',
+    taste: 'usual',
+    edits: [{ file: 'format/checkpoint-layout.js', find: 'computed !== reference.checksum', replace: 'computed < 0' }],
+  },
 ];

@@ -1,4 +1,6 @@
 /** What is looked at as a whole: every block of a volume, every file of its directory. */
+import type { Arena } from '../../src/base/arena.ts';
+import { VolumeError } from '../../src/base/errors.ts';
 import type { DirectoryNode, SimDisk } from './disk.ts';
 import type { SimVolume } from './engine.ts';
 import type { VolumeState } from './life.ts';
@@ -24,6 +26,16 @@ export async function checkAll(state: VolumeState, volume: SimVolume, random: Se
     await volume.read(first * model.blockSizeBytes, found);
     model.checkState(found, first * model.blockSizeBytes, lsn, when);
   }
+}
+
+/** Whether calls that fail may have caused it. */
+export function isExcused(error: unknown): boolean {
+  return error instanceof VolumeError && ['io-error', 'no-space', 'failed'].includes(error.code);
+}
+
+export function checkMemory(arena: Arena): void {
+  const { dirtySlabs, cleanSlabs, pinnedSlabs } = arena.stats();
+  if (dirtySlabs + cleanSlabs + pinnedSlabs > 0) throw new SimulationFailure(`closed volumes still hold ${dirtySlabs} dirty, ${cleanSlabs} clean and ${pinnedSlabs} pinned slabs`);
 }
 
 /** After a proper end a volume's directory holds what the volume needs, and nothing else. */

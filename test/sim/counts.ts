@@ -23,7 +23,12 @@ export const COUNTS = [
   'endedScrubs', // before it: by their caller, or because the volume was closed
   'rottenScrubs', // that were given rot to find, and found it
   'rescuedBlocks', // that scrubs wrote anew
-  'rottenReads', // of chunks, by anybody but a scrub
+  'rottenChunkReads', // by anybody but a scrub
+  'rottenLogReads',
+  'rottenCheckpointReads',
+  'readOnlyOpenings',
+  'unreadableBlocks', // of volumes that were open for reading alone
+  'rottenEnds', // of logs: rot that looked like a torn end
 ] as const;
 export type WorldCounts = Record<(typeof COUNTS)[number], number>;
 
@@ -52,7 +57,12 @@ export function noCounts(): WorldCounts {
     endedScrubs: 0,
     rottenScrubs: 0,
     rescuedBlocks: 0,
-    rottenReads: 0,
+    rottenChunkReads: 0,
+    rottenLogReads: 0,
+    rottenCheckpointReads: 0,
+    readOnlyOpenings: 0,
+    unreadableBlocks: 0,
+    rottenEnds: 0,
   };
 }
 

@@ -24,6 +24,12 @@ export interface SimVolume extends BlockDevice {
   close(): Promise<void>;
 }
 
+/** A volume that could not be opened for writing. */
+export interface SimReadOnlyVolume extends BlockDevice {
+  readonly reason: VolumeError;
+  close(): Promise<void>;
+}
+
 export interface EngineOptions {
   readonly env: Env;
   readonly directory: string;
@@ -36,6 +42,8 @@ export interface SimEngine {
   readonly tasks: ReadonlyMap<string, WorkerTask>;
   create(options: EngineOptions, create: CreateOptions): Promise<void>;
   open(options: EngineOptions, observer: VolumeObserver): Promise<SimVolume>;
+  /** Opens a volume as a server does: for reading, if it cannot be for writing. The toy has no such way. */
+  serve?(options: EngineOptions, observer: VolumeObserver): Promise<SimVolume | SimReadOnlyVolume>;
   /** Throws unless the directory of a volume that was closed properly is as it should be. */
   checkFiles(disk: SimDisk, options: Pick<EngineOptions, 'directory' | 'settings'>): void;
   /** What `basalt check --deep` finds in a volume that nobody has open, a line each. The toy has no such tool. */

@@ -135,6 +135,8 @@ class Script {
       directory: DIRECTORY,
       model: new Model({ blockCount: BLOCKS, blockSizeBytes: BLOCK_BYTES }),
       obligations: new Obligations({ durability, ageMs: null }),
+      claims: new Map(),
+      isMarked: false,
       counts: noCounts(),
       ids: { next: 1 },
       lastDeath: 'exit',

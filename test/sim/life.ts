@@ -8,6 +8,7 @@ import type { SimVolume } from './engine.ts';
 import type { SimEnv } from './env.ts';
 import { SimulationFailure, describeRequest, type AcceptedRecord, type ChangeRequest, type Model } from './model.ts';
 import type { FileCall, FileCallKind, Fault } from './faults.ts';
+import { MARK } from './opening-rot.ts';
 import type { Death, Obligations } from './obligations.ts';
 import type { VolumePlan, WorldPlan } from './plan.ts';
 import type { SimProcess } from './process.ts';
@@ -20,6 +21,10 @@ export interface VolumeState {
   readonly directory: string;
   readonly model: Model;
   readonly obligations: Obligations;
+  /** By LSN: up to where a record calls those before it durable. */
+  readonly claims: Map<number, number>;
+  /** It was closed, and its mark says up to where it had been synced by then. */
+  isMarked: boolean;
   readonly counts: WorldCounts;
   /** Of all volumes of the world: bytes that come up in the wrong one name their origin. */
   readonly ids: { next: number };
@@ -32,6 +37,11 @@ export interface VolumeState {
 const SCRUB_ID = 0;
 const READING: ReadonlySet<FileCallKind> = new Set(['open', 'map', 'read', 'size', 'close', 'exists', 'list']);
 
+function rotCountOf(path: string): 'rottenChunkReads' | 'rottenLogReads' | 'rottenCheckpointReads' {
+  if (path.includes('/log/')) return 'rottenLogReads';
+  return path.includes('/checkpoints/') ? 'rottenCheckpointReads' : 'rottenChunkReads';
+}
+
 export class Life {
   readonly world: VolumeState;
   readonly env: SimEnv;
@@ -42,6 +52,8 @@ export class Life {
   mayRefuseForSpace = false;
   /** From now on whoever still uses the volume may hear that it is closed. */
   isClosing = false;
+  /** A mark that could not be written, or opened, is no trouble, and is not written any more. */
+  hasMark = true;
   readonly #excuses = new Set<ErrorCode>();
   /** When a call that reads last went wrong. */
   #readFaultMs = Number.NEGATIVE_INFINITY;
@@ -80,10 +92,11 @@ export class Life {
     counts.failedCalls += 1;
     if (READING.has(call.kind)) this.#readFaultMs = this.process.scheduler.nowMs;
     if (fault.kind === 'rot') {
-      counts.rottenReads += 1;
+      counts[rotCountOf(call.path)] += 1;
       this.#excuses.add('corrupt');
       return;
     }
+    if (call.path === `${this.world.directory}${MARK}`) this.hasMark = false;
     for (const code of ['io-error', 'failed', 'no-space'] as const) this.#excuses.add(code);
     obligations.suspendAgeRule();
     if (call.kind !== 'sync' && call.kind !== 'sync-directory') return;
@@ -145,6 +158,7 @@ export class Life {
       const request = this.#rescueOf(record) ?? this.#requestOf(record);
       this.process.trace.event(`accepts ${record.kind}`, `request ${request.id}`, record.lsn, record.blockNumber, record.blockCount);
       model.accept(record, request);
+      this.world.claims.set(record.lsn, this.volume.durableLsn);
       request.durability = this.volume.durability;
     });
   }

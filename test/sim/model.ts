@@ -32,6 +32,12 @@ export interface ChangeRequest {
   lsn: number;
 }
 
+/** States of the volume, by the last LSN of the records that make them. */
+export interface StateRange {
+  readonly first: number;
+  readonly last: number;
+}
+
 interface BlockRange {
   readonly first: number;
   readonly end: number;
@@ -147,6 +153,13 @@ export class Model {
   since(block: number, lsn: number): Version[] {
     const younger = this.#histories.get(block)?.filter((version) => version.lsn > lsn) ?? [];
     return [this.at(block, lsn), ...younger];
+  }
+
+  /** The states of the volume in which a block holds `bytes`. */
+  statesWith(block: number, bytes: Uint8Array): StateRange[] {
+    const versions = this.since(block, 0);
+    const ranges = versions.map((version, index) => ({ version, first: version.lsn, last: (versions.at(index + 1)?.lsn ?? Number.POSITIVE_INFINITY) - 1 }));
+    return ranges.filter(({ version }) => this.#equals(version, bytes, 0)).map(({ first, last }) => ({ first, last }));
   }
 
   /** A crash took all records after `lsn`; their numbers will be used again. */

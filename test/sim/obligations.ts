@@ -141,6 +141,13 @@ export class Obligations {
     if (death === 'power') this.#power = { lsn, reason: `LSN ${lsn} had been recovered after a power cut` };
   }
 
+  /** Rot took what was recorded behind `lsn`, and nobody could know. */
+  rotted(lsn: number): void {
+    const lost = { lsn, reason: `LSN ${lsn} is what rot had left` };
+    if (this.#process.lsn > lsn) this.#process = lost;
+    if (this.#power.lsn > lsn) this.#power = lost;
+  }
+
   #ageOf(durability: Durability): number | null {
     const { ageMs } = this.#options;
     return typeof ageMs === 'function' ? ageMs(durability) : ageMs;

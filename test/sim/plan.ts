@@ -46,6 +46,8 @@ export interface FaultPlan {
   readonly slowReads: boolean;
   /** Some reads of chunks return rot. */
   readonly rotChance: number;
+  /** Some reads of the log, of checkpoints or of chunks return rot while a volume is being opened. */
+  readonly openingRotChance: number;
 }
 
 export interface WorldPlan {
@@ -198,7 +200,7 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         powerCutModes: [...POWER_CUT_MODES, ...Array<PowerCutMode>(6).fill('nothing-kept')],
         crashInOpenChance: 0.1,
         quietMs: 200,
-        faults: { errorChance: 0.5, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0 },
+        faults: { errorChance: 0.5, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0, openingRotChance: 0 },
       };
     case 'rewriting':
       return { ...eager, ...rewriting(plan, random) };
@@ -213,7 +215,7 @@ function changesFor(taste: Taste, plan: WorldPlan, random: SeededRandom): Partia
         thinkMs: random.pick([0, 0.1]),
         operationsPerLife: random.between(200, 500),
         lives: 3,
-        faults: { errorChance: 0, rotChance: 0, slowChance: 0.9, slowMs: random.pick([20, 200]), slowReads: true },
+        faults: { errorChance: 0, rotChance: 0, openingRotChance: 0, slowChance: 0.9, slowMs: random.pick([20, 200]), slowReads: true },
       };
   }
 }
@@ -265,7 +267,7 @@ function seam(settings: EngineSettings, random: SeededRandom): Partial<WorldPlan
   };
 }
 
-export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0 };
+export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs: 0, slowReads: false, rotChance: 0, openingRotChance: 0 };
 
 /** Drawn apart: worlds without scrubs are what they were before there were any. */
 function drawScrubs(random: SeededRandom): Pick<WorldPlan, 'scrubChance' | 'scrubRotChance'> {
@@ -279,6 +281,7 @@ function drawFaults(random: SeededRandom): FaultPlan {
     slowMs: random.pick([10, 1000, 30_000]),
     slowReads: false,
     rotChance: random.pick([0, 0, 0, 0.3]),
+    openingRotChance: random.derive('rot at opening').pick([0, 0, 0.4]),
   };
 }
 

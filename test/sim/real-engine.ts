@@ -2,6 +2,7 @@
 import { BUILD_CHUNK_TASK, type BuildChunkJob, SORT_PICKS_TASK, type SortPicksJob, buildChunk, sortPicks } from '../../src/chunk/build-chunk.ts';
 import { checkVolume } from '../../src/volume/check.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
+import { openForServing } from '../../src/volume/open-read-only.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import { checkFiles } from './checks.ts';
 import type { SimEngine } from './engine.ts';
@@ -34,6 +35,7 @@ export const realEngine: SimEngine = {
   ]),
   create: ({ env, directory, settings }, create) => createVolume({ env, directory, settings, create }),
   open: ({ env, directory, settings, arena }, observer) => openVolume({ env, directory, settings, arena, observer }),
+  serve: ({ env, directory, settings, arena }, observer) => openForServing({ env, directory, name: directory.slice(directory.lastIndexOf('/') + 1), settings, arena, observer }),
   checkFiles: (disk, { directory, settings }) => checkFiles(disk, directory, settings),
   inspect: async ({ env, directory, settings }) => {
     const { findings } = await checkVolume({ env, name: directory, directory, settings, onProgress: () => undefined, deep: true });

@@ -110,3 +110,20 @@ export class ScrubRun {
     this.#life.expectUnreadable(error, 'a scrub', startMs);
   }
 }
+
+/** Some volumes are scrubbed meanwhile. `leave` ends some of the scrubs and waits for most; the others have the volume closed under them. */
+export function startScrubs(lives: readonly Life[], scrubChance: number): { readonly leave: () => Promise<void>; readonly ends: Promise<unknown> } {
+  const runs: { readonly run: ScrubRun; readonly end: Promise<void>; readonly isAwaited: boolean }[] = [];
+  for (const life of lives) {
+    const random = life.process.random.derive(`scrub of ${life.world.directory}`);
+    if (!random.chance(scrubChance) || life.volume.scrub === undefined) continue;
+    const run = new ScrubRun(life, random);
+    const end = run.run().catch((error: unknown) => life.fail(error));
+    runs.push({ run, end, isAwaited: random.chance(0.7) });
+  }
+  const leave = async (): Promise<void> => {
+    for (const { run } of runs) run.leave();
+    await Promise.all(runs.filter(({ isAwaited }) => isAwaited).map(({ end }) => end));
+  };
+  return { leave, ends: Promise.all(runs.map(({ end }) => end)) };
+}

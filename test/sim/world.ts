@@ -5,24 +5,25 @@
  */
 import { Arena } from '../../src/base/arena.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import { checkAll } from './checks.ts';
+import { checkAll, checkMemory, isExcused } from './checks.ts';
 import { Client } from './client.ts';
 import { noCounts, type WorldCounts } from './counts.ts';
 import { SimDisk, UNLIMITED } from './disk.ts';
 import { NO_CRASH, addAll, ageLimit, crashFor, drawErrors, drawLife, drawLogSyncError, drawQuietMs, drawRot, drawSlowness, fullDisk, type DrawnLife, type Ending } from './ending.ts';
-import type { EngineOptions, SimEngine } from './engine.ts';
+import type { EngineOptions, SimEngine, SimVolume } from './engine.ts';
 import { SimEnv } from './env.ts';
 import { Bursts, FirstFault, NO_FAULTS, type Fault, type FileCall } from './faults.ts';
 import { SimLocks } from './file-system.ts';
 import { Life, type VolumeState } from './life.ts';
-import { Model, SimulationFailure } from './model.ts';
+import { Model, SimulationFailure, type AcceptedRecord } from './model.ts';
 import { Obligations, type Death } from './obligations.ts';
 import { drawPlan, type Taste, type VolumePlan, type WorldPlan } from './plan.ts';
 import { drawPowerCut, type PowerCutMode } from './power-cut.ts';
 import { SimProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
+import { OpeningRot, checkNamesFile, checkReadOnly } from './opening-rot.ts';
 import { Scheduler } from './scheduler.ts';
-import { SCRUB_FAULTS, SCRUB_ROT, ScrubRun } from './scrub-run.ts';
+import { SCRUB_FAULTS, SCRUB_ROT, startScrubs } from './scrub-run.ts';
 import { Trace } from './trace.ts';
 
 const HOME = '/data';
@@ -75,6 +76,8 @@ interface Machine {
   /** Who hears of faults with the files of each directory. */
   readonly lives: Map<string, Life>;
   hadFault: boolean;
+  /** What strikes the opening of a volume; null: nothing does. */
+  openingRot: OpeningRot | null;
   /** Calls may take longer than the profile of the disk says. */
   isSlow: boolean;
 }
@@ -112,6 +115,8 @@ class World {
       directory,
       model: new Model({ blockCount: sizeBytes / blockSizeBytes, blockSizeBytes }),
       obligations: new Obligations({ durability, ageMs: (mode) => ageLimit(this.#plan, mode) }),
+      claims: new Map(),
+      isMarked: false,
       counts: this.#counts,
       ids,
       lastDeath: 'exit',
@@ -234,7 +239,7 @@ class World {
 
   #drawFaults(machine: Machine, random: SeededRandom): void {
     const { bursts } = machine;
-    const { errorChance, slowChance, rotChance } = this.#plan.faults;
+    const { errorChance, slowChance, rotChance, openingRotChance } = this.#plan.faults;
     const directories = this.#volumes.map(({ directory }) => directory);
     if (random.chance(errorChance)) addAll(bursts, drawErrors(random, directories));
     if (random.chance(slowChance)) {
@@ -242,6 +247,8 @@ class World {
       machine.isSlow = true;
     }
     if (random.chance(rotChance)) bursts.add(drawRot(random));
+    const atOpening = random.derive('rot at opening');
+    if (atOpening.chance(openingRotChance)) machine.openingRot = new OpeningRot(atOpening.pick(directories), atOpening);
   }
 
   async #work(lives: readonly Life[], machine: Machine, { operationCount, ending, random, faults, isSound }: LifePlan): Promise<void> {
@@ -253,7 +260,7 @@ class World {
     if (random.chance(this.#plan.secondOpenerChance)) await this.#openTwice(random.pick(lives));
     if (faults === 'plan' && random.chance(this.#plan.faults.errorChance)) this.#fillOne(lives, machine, random);
     this.#dropPages(process, random);
-    const scrubs = this.#startScrubs(lives);
+    const scrubs = startScrubs(lives, this.#plan.scrubChance);
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
     for (const life of lives) if (random.chance(0.3)) await this.#checkAll(life, life.world.model.lastLsn, 'when all clients had ended');
     if (ending.stage === 'quiet') {
@@ -268,58 +275,43 @@ class World {
     await scrubs.ends;
     const left = machine.env.simFiles.openPaths();
     if (left.length > 0) throw new SimulationFailure(`closed volumes still have files open: ${left.join(', ')}`);
-    this.#checkMemory(machine.arena);
+    checkMemory(machine.arena);
     if (isSound) for (const { directory } of this.#volumes) this.#engine.checkFiles(this.#disk, { directory, settings: this.#plan.settings });
-  }
-
-  /** Some volumes are scrubbed meanwhile. `leave` ends some of the scrubs and waits for some; others have the volume closed under them. */
-  #startScrubs(lives: readonly Life[]): { readonly leave: () => Promise<void>; readonly ends: Promise<unknown> } {
-    const runs: { readonly run: ScrubRun; readonly end: Promise<void>; readonly isAwaited: boolean }[] = [];
-    for (const life of lives) {
-      const random = life.process.random.derive(`scrub of ${life.world.directory}`);
-      if (!random.chance(this.#plan.scrubChance) || life.volume.scrub === undefined) continue;
-      const run = new ScrubRun(life, random);
-      const end = run.run().catch((error: unknown) => life.fail(error));
-      runs.push({ run, end, isAwaited: random.chance(0.7) });
-    }
-    const leave = async (): Promise<void> => {
-      for (const { run } of runs) run.leave();
-      await Promise.all(runs.filter(({ isAwaited }) => isAwaited).map(({ end }) => end));
-    };
-    return { leave, ends: Promise.all(runs.map(({ end }) => end)) };
-  }
-
-  #checkMemory(arena: Arena): void {
-    const { dirtySlabs, cleanSlabs, pinnedSlabs } = arena.stats();
-    if (dirtySlabs + cleanSlabs + pinnedSlabs > 0) throw new SimulationFailure(`closed volumes still hold ${dirtySlabs} dirty, ${cleanSlabs} clean and ${pinnedSlabs} pinned slabs`);
   }
 
   /** Calls that fail may make several openings fail; each leaves nothing behind. */
   async #open(life: Life, machine: Machine): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        await this.#openOnce(life, machine);
-        return;
+        if (await this.#openOnce(life, machine)) return;
       } catch (error) {
         if (error instanceof SimulationFailure || attempt === OPEN_ATTEMPTS) throw error;
-        life.expectRefusal(error, 'opening the volume');
-        const open = machine.env.simFiles.openPaths().filter((path) => path.startsWith(life.world.directory));
-        if (open.length > 0) throw new SimulationFailure(`an opening that failed left files open: ${open.join(', ')}`);
-        await life.process.sleep(5);
+        if (machine.openingRot?.excuses(error) !== true) life.expectRefusal(error, 'opening the volume');
+        checkNamesFile(error, 'opening the volume');
       }
+      const open = machine.env.simFiles.openPaths().filter((path) => path.startsWith(life.world.directory));
+      if (open.length > 0) throw new SimulationFailure(`an opening that failed left files open: ${open.join(', ')}`);
+      await life.process.sleep(5);
     }
   }
 
-  async #openOnce(life: Life, { env, arena, isSlow }: Machine): Promise<void> {
+  /** False: it could be opened for reading alone, was read, and is closed again. */
+  async #openOnce(life: Life, machine: Machine): Promise<boolean> {
     const { world } = life;
     const { model, obligations, counts, lastDeath, deathMs } = world;
-    const volume = await this.#engine.open(this.#optionsOf(world, env, arena), { accepted: (record) => life.accepted(record) });
+    const rot = machine.openingRot?.directory === world.directory ? machine.openingRot : null;
+    const volume = await this.#openOver(life, machine, rot);
+    if (volume === null) return false;
     counts.opens += 1;
     const recovered = volume.recoveredLsn;
     this.#trace.event('recovered', `${world.directory} after ${lastDeath}`, recovered, model.lastLsn);
     const owed = obligations.after(lastDeath, deathMs);
-    if (recovered < owed.lsn) {
+    if (recovered < (rot?.noticedLsn(world, owed) ?? owed.lsn)) {
       throw new SimulationFailure(`recovery of ${world.directory} found only the records up to LSN ${recovered} of ${model.lastLsn}, but ${owed.lsn} must be there: ${owed.reason}`);
+    }
+    if (recovered < owed.lsn) {
+      counts.rottenEnds += 1;
+      obligations.rotted(recovered);
     }
     if (!obligations.modeFound(volume.durability)) throw new SimulationFailure(`the volume was opened in mode ${volume.durability}, which nobody asked for`);
     if (recovered > model.lastLsn) throw new SimulationFailure(`recovery found LSN ${recovered}, but only ${model.lastLsn} were ever given`);
@@ -327,10 +319,35 @@ class World {
     if (recovered < model.lastLsn) counts.lossyRecoveries += 1;
     model.forgetAfter(recovered);
     obligations.recovered(recovered, lastDeath);
-    if (isSlow) obligations.suspendAgeRule();
+    if (machine.isSlow) obligations.suspendAgeRule();
     world.lastDeath = 'exit';
+    world.isMarked = false;
     life.opened(volume);
     await this.#checkAll(life, recovered, `after recovery to LSN ${recovered}`);
+    return true;
+  }
+
+  /** Opens a volume over what may be rotten. Null: for reading alone; what can be read of it is right, and it is closed. */
+  async #openOver(life: Life, { env, arena }: Machine, rot: OpeningRot | null): Promise<SimVolume | null> {
+    const { world } = life;
+    const options = this.#optionsOf(world, env, arena);
+    const observer = { accepted: (record: AcceptedRecord) => life.accepted(record) };
+    const startMs = this.#scheduler.nowMs;
+    rot?.begin();
+    try {
+      if (rot?.isServing !== true || this.#engine.serve === undefined) return await this.#engine.open(options, observer);
+      const volume = await this.#engine.serve(options, observer);
+      if (!('reason' in volume)) return volume;
+      world.counts.readOnlyOpenings += 1;
+      this.#trace.event('served read-only', `${world.directory} after ${world.lastDeath}`, world.model.lastLsn);
+      checkNamesFile(volume.reason, 'the reason for serving a volume read-only');
+      const leastLsn = rot.noticedLsn(world, world.obligations.after(world.lastDeath, world.deathMs));
+      world.counts.unreadableBlocks += await checkReadOnly(world, volume, leastLsn, (error) => life.expectUnreadable(error, 'a read of a volume that is open for reading', startMs));
+      await volume.close();
+      return null;
+    } finally {
+      rot?.end();
+    }
   }
 
   /** Reads everything; parts of it may be out of reach while calls that read go wrong. */
@@ -352,7 +369,9 @@ class World {
     const lsn = world.model.lastLsn;
     try {
       await life.volume.close();
-      if (process.alive) world.obligations.closed(lsn);
+      if (!process.alive) return;
+      world.obligations.closed(lsn);
+      world.isMarked = life.hasMark;
     } catch (error) {
       life.expectRefusal(error, 'closing the volume');
     }
@@ -420,9 +439,9 @@ class World {
     if (ending.stage === 'opening') arm();
     const { profile, settings, slabBytes } = this.#plan;
     const bursts = new Bursts((call, fault) => this.#delivered(machine, call, fault));
-    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, bursts, SCRUB_FAULTS]), tasks: this.#engine.tasks });
+    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, { decide: (call) => machine.openingRot?.decide(call) ?? null, delivered: (call, fault) => machine.openingRot?.delivered(call, fault) }, bursts, SCRUB_FAULTS]), tasks: this.#engine.tasks });
     const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
-    const machine: Machine = { env, arena, bursts, arm, lives: new Map(), hadFault: false, isSlow: false };
+    const machine: Machine = { env, arena, bursts, arm, lives: new Map(), hadFault: false, openingRot: null, isSlow: false };
     this.#dropForgotten(process.random);
     return machine;
   }
@@ -445,7 +464,10 @@ class World {
   }
 
   #cutPower(modes: readonly PowerCutMode[] = this.#plan.powerCutModes): void {
-    for (const state of this.#volumes) state.lastDeath = 'power';
+    for (const state of this.#volumes) {
+      state.lastDeath = 'power';
+      state.isMarked = false;
+    }
     this.#counts.powerCuts += 1;
     const sequences = this.#disk.unsyncedSequences();
     this.#trace.event('power cut', HOME, sequences.length);
@@ -475,9 +497,4 @@ class World {
   #optionsOf(state: VolumeState, env: SimEnv, arena: Arena): EngineOptions {
     return { env, directory: state.directory, settings: this.#plan.settings, arena };
   }
-}
-
-/** Whether calls that fail may have caused it. */
-function isExcused(error: unknown): boolean {
-  return error instanceof VolumeError && ['io-error', 'no-space', 'failed'].includes(error.code);
 }
