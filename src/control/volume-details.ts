@@ -59,12 +59,14 @@ export function isVolumeList(value: unknown): value is { readonly volumes: reado
   return value.volumes.every((volume: unknown) => isDetails(volume) || isUnreadable(volume));
 }
 
-const isPlace = hasMembers({ file: isText, chunk: isNumber, blockNumber: orNull(isNumber), offsetBytes: orNull(isNumber), problem: isText, inUse: orNull(isFlag), rewritten: isNumber });
+const isPlace = hasMembers({ file: isText, chunk: orNull(isNumber), blockNumber: orNull(isNumber), offsetBytes: orNull(isNumber), problem: isText, inUse: orNull(isFlag), rewritten: isNumber });
 const isReport = hasMembers({
   volume: isText,
   isClean: isFlag,
   chunks: isNumber,
   blocks: isNumber,
+  pages: isNumber,
+  mappedBlocks: isNumber,
   bytes: isNumber,
   rotten: (value) => Array.isArray(value) && value.every(isPlace),
   rottenCount: isNumber,

@@ -64,6 +64,9 @@ const EMPTY_RUN: Run = { place: 0, blockCount: 0, chunk: 0, slot: 0 };
 /** Told when stored blocks lose their last place in the map. */
 export type Displaced = (chunk: number, blockCount: number) => void;
 
+/** Told, in the turn of the change, that a leaf has so many more (or, below 0, fewer) places in a chunk. */
+export type Watcher = (leaf: number, chunk: number, change: number) => void;
+
 export interface BlockMapOptions {
   /** Memory for resident leaves, in bytes. */
   readonly limitBytes: number;
@@ -83,6 +86,7 @@ export class BlockMap {
   readonly #droppable = new Set<Leaf>();
   readonly #dirty = new Set<Leaf>();
   readonly #loading = new Map<number, Promise<void>>();
+  readonly #watchers = new Set<Watcher>();
   readonly #options: BlockMapOptions;
   #residentBytes = 0;
   #holds = 0;
@@ -321,6 +325,7 @@ export class BlockMap {
 
   #placeInLeaf(leaf: Leaf, run: Run): void {
     this.#reportDisplaced(leaf, run.place, run.blockCount);
+    if (isChunk(run.chunk)) this.#tell(leaf, run.chunk, run.blockCount);
     const old = leaf.run;
     if (leaf.dense === null) {
       const covers = run.place <= old.place && run.place + run.blockCount >= old.place + old.blockCount;
@@ -362,7 +367,7 @@ export class BlockMap {
     if (leaf.dense === null) {
       const { run } = leaf;
       const overlap = Math.min(place + count, run.place + run.blockCount) - Math.max(place, run.place);
-      if (isChunk(run.chunk) && overlap > 0) this.#options.displaced(run.chunk, overlap);
+      if (isChunk(run.chunk) && overlap > 0) this.#lost(leaf, run.chunk, overlap);
       return;
     }
     const { chunks } = leaf.dense;
@@ -372,8 +377,13 @@ export class BlockMap {
       const chunk = chunks[at];
       const first = at;
       while (at < end && chunks[at] === chunk) at += 1;
-      if (isChunk(chunk)) this.#options.displaced(chunk, at - first);
+      if (isChunk(chunk)) this.#lost(leaf, chunk, at - first);
     }
+  }
+
+  #lost(leaf: Leaf, chunk: number, blockCount: number): void {
+    this.#options.displaced(chunk, blockCount);
+    this.#tell(leaf, chunk, -blockCount);
   }
 
   /** The leaf's entries as runs, in order. The leaf must be resident. */
@@ -406,6 +416,16 @@ export class BlockMap {
     this.#residentBytes -= UNIFORM_LEAF_BYTES;
     if (leaf.dense !== null) this.#residentBytes -= DENSE_LEAF_BYTES - UNIFORM_LEAF_BYTES;
     this.#forgetLast();
+  }
+
+  /** Tells `watcher` of all changes until the returned function is called: for counting a map that changes meanwhile. */
+  watch(watcher: Watcher): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  #tell(leaf: Leaf, chunk: number, change: number): void {
+    for (const watcher of this.#watchers) watcher(leaf.index, chunk, change);
   }
 
   /** Marks a leaf to be written again by the next checkpoint though it did not change. It must be resident. */

@@ -44,6 +44,9 @@ export interface ObjectStore {
   releaseSpace(keepBytes?: number): Promise<void>;
 }
 
+/** What objects are read from. */
+export type ObjectOpener = Pick<ObjectStore, 'open'>;
+
 /** An object that is open for reading; it stays readable until it is closed, even if it is removed meanwhile. */
 export interface StoredObject {
   readonly sizeBytes: number;

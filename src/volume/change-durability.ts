@@ -14,12 +14,16 @@ import { letGo } from './probe-volume.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { logPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 
-export interface LiveChange {
+/** What waits for its turn between commits and checkpoints. */
+export interface Turn {
   readonly core: VolumeCore;
-  readonly flusher: Flusher;
-  readonly durability: Durability;
+  readonly flusher: Pick<Flusher, 'serial'>;
   /** Throws if the volume can take no change (any more). */
   readonly check: () => void;
+}
+
+export interface LiveChange extends Turn {
+  readonly durability: Durability;
   /** The mode holds from now on; `waiter` is told when all that was accepted before is durable. */
   readonly apply: (waiter: Waiter) => void;
 }
@@ -34,7 +38,7 @@ export async function changeDurability(change: LiveChange): Promise<void> {
   const settled = deferred<void>();
   settled.promise.catch(() => undefined); // looked at below, some turns after it may be rejected
   await inTurn(change, async () => {
-    if (core.manifest.durability !== durability) await replaceManifest(core, durability);
+    if (core.manifest.durability !== durability) await replaceManifest(core, { ...core.manifest, durability });
     change.apply({ settle: (error) => (error === null ? settled.resolve() : settled.reject(error)) });
   });
   try {
@@ -47,7 +51,7 @@ export async function changeDurability(change: LiveChange): Promise<void> {
 }
 
 /** Runs `task` when no commit and no checkpoint is under way. While one waits for disk space that would be long: then `no-space`. */
-async function inTurn({ core, flusher, check }: LiveChange, task: () => Promise<void>): Promise<void> {
+export async function inTurn({ core, flusher, check }: Turn, task: () => Promise<void>): Promise<void> {
   check();
   const begun = deferred<void>();
   const progress = { begun: false, givenUp: false };
@@ -68,8 +72,8 @@ async function inTurn({ core, flusher, check }: LiveChange, task: () => Promise<
   await outcome;
 }
 
-async function replaceManifest(core: VolumeCore, durability: Durability): Promise<void> {
-  const next = { ...core.manifest, durability };
+/** Writes the manifest of an open volume, in its turn. Errors: `no-space`; with any other the volume takes no more writes. */
+export async function replaceManifest(core: VolumeCore, next: Manifest): Promise<void> {
   try {
     await writeManifest(core.env.files, core.directory, next);
   } catch (cause) {

@@ -29,6 +29,7 @@ import {
 import type { Leaf } from '../index/block-map.ts';
 import type { CataloguePage } from '../index/chunk-catalogue.ts';
 import type { StagedObject } from '../store/object-store.ts';
+import { loadIfSound } from './load-checkpoint.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { checkpointKey, writeManifest } from './volume-files.ts';
 
@@ -122,6 +123,9 @@ export class Checkpointer {
   #stopped = false;
   /** The last attempt found no space. */
   #isPostponed = false;
+  /** Pages of the newest checkpoint were found rotten: the next one is due though no chunk came, and writes these nodes as well. */
+  #rewriteIsDue = false;
+  readonly #rottenNodes = new Set<number>();
   /** Checkpoint objects that the newest root does not need. */
   #unused: CheckpointObject[] = [];
   /** Chunks without a live block as of the newest checkpoint. One that died since is still referred to by it. */
@@ -141,6 +145,15 @@ export class Checkpointer {
   /** Whether the newest checkpoint says all that the chunks do. */
   get isCurrent(): boolean {
     return this.#core.manifest.checkpoint.lastChunk === this.#core.lastChunk;
+  }
+
+  /**
+   * Pages of the newest checkpoint are rotten: the next `run` writes one though nothing changed, with these nodes, a new root, and the leaves and pages
+   * of the catalogue that are marked for `rewrite`. Not while one is being written.
+   */
+  rewrite(nodes: Iterable<number>): void {
+    for (const node of nodes) this.#rottenNodes.add(node);
+    this.#rewriteIsDue = true;
   }
 
   /** The volume is open: chunks that it was recovered from, and dead ones that are still there, do not wait for the next change. */
@@ -195,7 +208,7 @@ export class Checkpointer {
     this.#requested = false;
     if (this.#stopped) return;
     try {
-      if (!this.isCurrent) await this.#write();
+      if (!this.isCurrent || this.#rewriteIsDue) await this.#write();
       await this.#removeSome();
     } catch (cause) {
       const error = toVolumeError(cause, 'writing a checkpoint');
@@ -233,6 +246,8 @@ export class Checkpointer {
     this.#core.manifest = next;
     this.#takeOver(outcome);
     this.#isPostponed = false;
+    this.#rewriteIsDue = false;
+    this.#rottenNodes.clear();
     counters.checkpoints += 1;
     counters.checkpointBytes += outcome.objectBytes;
     this.#chunksSince = 0;
@@ -242,7 +257,7 @@ export class Checkpointer {
   }
 
   async #writePages(writer: PageWriter, identity: CheckpointIdentity): Promise<Outcome> {
-    const movedNodes = await this.#selectOldPages();
+    const movedNodes = [...(await this.#selectOldPages()), ...this.#rottenNodes];
     const leaves = await this.#writeLeaves(writer);
     const nodes = await this.#writeNodes(writer, leaves, movedNodes);
     const pages = await this.#writeCatalogue(writer);
@@ -267,8 +282,10 @@ export class Checkpointer {
     const release = map.hold();
     try {
       for (const leaf of leaves) {
-        await map.load(leaf.index);
-        map.rewrite(leaf);
+        const damage = await loadIfSound(map, leaf.index);
+        // It stays where it is: its blocks cannot be read, and that is no reason to stop writing.
+        if (damage === null) map.rewrite(leaf);
+        else this.#core.env.logger.log('warn', 'leaf-unreadable', { volume: this.#core.name, error: damage });
       }
     } finally {
       release();

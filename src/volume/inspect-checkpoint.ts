@@ -20,7 +20,7 @@ import {
   encodeCheckpointHeader,
 } from '../format/checkpoint-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
-import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import type { ObjectOpener, StoredObject } from '../store/object-store.ts';
 import { BlockRanges, type Findings } from './inspect-findings.ts';
 import { PageReader, readPage } from './load-checkpoint.ts';
 import { checkpointKey } from './volume-files.ts';
@@ -37,20 +37,22 @@ export interface InspectedCheckpoint {
   readonly catalogueIsSound: boolean;
   /** Keys of the checkpoint objects that it consists of. */
   readonly keys: ReadonlySet<string>;
+  /** Pages that were read: the root, nodes, and pages of the catalogue. */
+  readonly pageCount: number;
 }
 
 /** The checksum of the header stands here in the footer. */
 const FOOTER_HEADER_CRC_OFFSET = 28;
 const HEADER_CRC_BYTES = 88;
 
-export async function inspectCheckpoint(store: ObjectStore, manifest: Manifest, findings: Findings): Promise<InspectedCheckpoint> {
+export async function inspectCheckpoint(store: ObjectOpener, manifest: Manifest, findings: Findings): Promise<InspectedCheckpoint> {
   const leaves = new Map<number, PageReference>();
   const catalogue = new Map<number, CatalogueEntry>();
   const keys = new Set<string>();
   const lostNodes = new Map<number, BlockRanges>();
-  if (manifest.checkpoint.number === 0) return { lostRoot: null, leaves, lostNodes, catalogue, catalogueIsSound: true, keys };
+  if (manifest.checkpoint.number === 0) return { lostRoot: null, leaves, lostNodes, catalogue, catalogueIsSound: true, keys, pageCount: 0 };
   const root = await readRoot(store, manifest, findings);
-  if (root instanceof BlockRanges) return { lostRoot: root, leaves, lostNodes, catalogue, catalogueIsSound: false, keys };
+  if (root instanceof BlockRanges) return { lostRoot: root, leaves, lostNodes, catalogue, catalogueIsSound: false, keys, pageCount: 1 };
   keys.add(checkpointKey(manifest.checkpoint.epoch, manifest.checkpoint.number));
   for (const { epoch, number } of root.objects) keys.add(checkpointKey(epoch, number));
   const used = new Map<number, number>();
@@ -84,7 +86,7 @@ export async function inspectCheckpoint(store: ObjectStore, manifest: Manifest, 
     await pages.close();
   }
   if (lostNodes.size === 0) reconcileObjects(root, used, manifest, findings);
-  return { lostRoot: null, leaves, lostNodes, catalogue, catalogueIsSound, keys };
+  return { lostRoot: null, leaves, lostNodes, catalogue, catalogueIsSound, keys, pageCount: 1 + root.nodes.length + root.catalogue.length };
 }
 
 /** The root says how many bytes of each object are in use: those of the pages that were counted. */
@@ -98,7 +100,7 @@ function reconcileObjects(root: Root, used: ReadonlyMap<number, number>, manifes
 }
 
 /** The root page; or, if it cannot be had, what takes the blocks that are lost by it. */
-async function readRoot(store: ObjectStore, manifest: Manifest, findings: Findings): Promise<Root | BlockRanges> {
+async function readRoot(store: ObjectOpener, manifest: Manifest, findings: Findings): Promise<Root | BlockRanges> {
   const { number, epoch } = manifest.checkpoint;
   const name = checkpointKey(epoch, number);
   let object: StoredObject;

@@ -67,6 +67,8 @@ export interface ChunkInspection {
   readonly deep: boolean;
   /** Told of bytes that were read; the next ones are read when it resolves. */
   readonly pace?: (bytes: number) => Promise<void>;
+  /** Told of tables that are sound. */
+  readonly onTables?: (tables: ChunkTables) => void;
 }
 
 export function chunkExpectations({ volumeId, blockSizeBytes, sizeBytes }: Manifest): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
@@ -117,6 +119,7 @@ export async function inspectChunk(inspection: ChunkInspection, chunk: number, e
       const fault = { offsetBytes: 32, problem: `is of epoch ${identity.epoch}, expected epoch ${epoch}` };
       return { chunk, epoch, key, sizeBytes, identity: null, fault, blockCount, badBlocks: [] };
     }
+    inspection.onTables?.(tables);
     const badBlocks = deep ? await findBadBlocks(object, tables, { key, blockSizeBytes: manifest.blockSizeBytes, pace }) : [];
     return { chunk, epoch, key, sizeBytes, identity, fault: null, blockCount, badBlocks };
   } catch (error) {

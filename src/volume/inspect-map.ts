@@ -2,7 +2,7 @@
 import type { ChunkTables } from '../format/chunk-layout.ts';
 import { type PageReference, type Run, decodeLeaf } from '../format/checkpoint-layout.ts';
 import { type BlockMap, LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
-import type { ObjectStore } from '../store/object-store.ts';
+import type { ObjectOpener } from '../store/object-store.ts';
 import type { InspectedCheckpoint } from './inspect-checkpoint.ts';
 import type { InspectedChunk } from './inspect-chunks.ts';
 import { type BlockRanges, type Findings, type OnProgress } from './inspect-findings.ts';
@@ -23,7 +23,7 @@ export interface InspectedLeaves {
 }
 
 export interface LeafInspection {
-  readonly store: ObjectStore;
+  readonly store: ObjectOpener;
   readonly checkpoint: InspectedCheckpoint;
   readonly chunks: ReadonlyMap<number, InspectedChunk>;
   readonly volumeBlocks: number;

@@ -14,8 +14,9 @@ import {
 import type { Manifest } from '../format/manifest.ts';
 import type { BlockMap } from '../index/block-map.ts';
 import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
-import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import type { ObjectOpener, ObjectStore, StoredObject } from '../store/object-store.ts';
 import type { CheckpointState } from './checkpointer.ts';
+import { isDamage } from './inspect-findings.ts';
 import { checkpointKey } from './volume-files.ts';
 
 /** A page longer than this is refused before memory is taken for it: the longest there are is a node's. */
@@ -36,10 +37,10 @@ export async function readPage(object: StoredObject, reference: PageReference, n
 
 /** Checkpoint objects kept open while many pages are read from them. */
 export class PageReader {
-  readonly #store: ObjectStore;
+  readonly #store: ObjectOpener;
   readonly #open = new Map<number, StoredObject>();
 
-  constructor(store: ObjectStore) {
+  constructor(store: ObjectOpener) {
     this.#store = store;
   }
 
@@ -56,6 +57,17 @@ export class PageReader {
   /** Descriptors that were only read from have nothing to lose when their close fails. */
   async close(): Promise<void> {
     await Promise.allSettled([...this.#open.values()].map((object) => object.close()));
+  }
+}
+
+/** Brings a leaf into memory, the map being held; the error, if its page is damaged. Rejects with anything else. */
+export async function loadIfSound(map: BlockMap, index: number): Promise<VolumeError | null> {
+  try {
+    await map.load(index);
+    return null;
+  } catch (error) {
+    if (error instanceof VolumeError && isDamage(error)) return error;
+    throw error;
   }
 }
 

@@ -155,7 +155,7 @@ export class ReadOnlyVolume implements BlockDevice {
     await this.#reads.cache(offsetBytes, lengthBytes);
   }
 
-  /** Reads all that is stored in chunks once; nothing is written anew. */
+  /** Reads all that is stored once; nothing is written anew. */
   async scrub(options: ScrubOptions): Promise<ScrubReport> {
     this.#checkRead(0, 0);
     return scrubOpen(this.#core, null, options);

@@ -8,7 +8,8 @@ import { type ToolOptions, withLock } from './check.ts';
 import { isStillAt } from './commit.ts';
 import type { BadBlock, InspectedChunk } from './inspect-chunks.ts';
 import { letGo, loadForReading } from './probe-volume.ts';
-import { type ScrubOptions, loadLeafOf, placeOf, scrub } from './scrub.ts';
+import { StillStructures } from './scrub-still.ts';
+import { type ScrubOptions, allChunks, loadLeafOf, placeOf, scrub } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { readManifest, refuseWhileRepairing } from './volume-files.ts';
 import type { RottenPlace, ScrubReport } from './volume-info.ts';
@@ -23,7 +24,8 @@ export function scrubClosed(options: ToolOptions & ScrubOptions): Promise<ScrubR
     await refuseWhileRepairing(env.files, directory, name);
     const manifest = await readManifest(env.files, directory);
     const store = new DirectoryStore(env.files, directory, 0);
-    const chunks = (await store.list(CHUNK_FOLDER)).flatMap((key) => parseChunkName(key) ?? []);
+    const listed = (await store.list(CHUNK_FOLDER)).flatMap((key) => parseChunkName(key) ?? []);
+    const structures = new StillStructures(env.files, directory, manifest);
     const core = await loadIfSound(options, manifest);
     try {
       const judge = async (inspected: InspectedChunk): Promise<readonly RottenPlace[]> => {
@@ -33,7 +35,8 @@ export function scrubClosed(options: ToolOptions & ScrubOptions): Promise<ScrubR
         for (const bad of badBlocks) places.push({ ...placeOf(inspected, bad), inUse: core === null ? null : await isMapped(core.map, chunk, bad), rewritten: 0 });
         return places;
       };
-      return await scrub({ name, clock: env.clock, store, manifest, chunks, workOfOthers: () => 0, isGone: () => false, check: () => undefined, judge }, options);
+      const target = { name, clock: env.clock, store, manifest, structures, chunks: () => allChunks([...listed, ...structures.neededChunks]), judge };
+      return await scrub({ ...target, workOfOthers: () => 0, isGone: () => false, check: () => undefined, note: () => undefined }, options);
     } finally {
       await letGo(core);
     }

@@ -1,11 +1,13 @@
 /**
- * `basalt scrub`: reads every chunk, its tables and each block's checksum, at a bounded rate, while the volume is served or while nobody
- * has it open. Of a volume that takes writes, a block that is rotten in its chunk and whole in memory is written anew.
+ * `basalt scrub`: reads every chunk, its tables and each block's checksum, the manifest and the checkpoint's pages, at a bounded rate, while the
+ * volume is served or while nobody has it open. Of a volume that takes writes, what is rotten and whole in memory is written anew. The log is
+ * not read: what it holds is in memory, too, and its files are written again all the time.
  */
 import { checksum } from '../base/checksum.ts';
 import { deferred } from '../base/async.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { Clock } from '../env/env.ts';
+import type { ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
 import { NO_LOCATION, isZeroLocation } from '../index/resident-map.ts';
@@ -13,12 +15,17 @@ import type { ObjectStore } from '../store/object-store.ts';
 import type { BlockDevice } from './block-device.ts';
 import { isStillAt } from './commit.ts';
 import { type BadBlock, type InspectedChunk, inspectChunk } from './inspect-chunks.ts';
-import { isDamage } from './inspect-findings.ts';
+import { loadIfSound } from './load-checkpoint.ts';
+import { LiveStructures, type LiveUpkeep } from './scrub-live.ts';
+import { StillStructures } from './scrub-still.ts';
+import { type StructureReport, type Structures, pacedStore } from './scrub-structures.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { OnProgress, RottenPlace, ScrubReport } from './volume-info.ts';
 
 /** While clients are at work a scrub reads this part of its rate. */
 const BUSY_PART = 4;
+/** They are, so long after a request: many small reads of the scrub have none between them. */
+const BUSY_MS = 100;
 /** Places that a report names; the others are counted. */
 const PLACES_MAX = 1000;
 
@@ -39,6 +46,7 @@ class Pacer {
   readonly #workOfOthers: () => number;
   #seen: number;
   #dueMs: number;
+  #busyUntilMs = Number.NEGATIVE_INFINITY;
   bytes = 0;
 
   constructor(clock: Clock, bytesPerSecond: number, workOfOthers: () => number) {
@@ -52,9 +60,10 @@ class Pacer {
   async pace(bytes: number): Promise<void> {
     this.bytes += bytes;
     const work = this.#workOfOthers();
-    const isBusy = work !== this.#seen;
-    this.#seen = work;
     const nowMs = this.#clock.nowMs();
+    if (work !== this.#seen) this.#busyUntilMs = nowMs + BUSY_MS;
+    this.#seen = work;
+    const isBusy = nowMs < this.#busyUntilMs;
     // What a slow disk took longer is not made up for.
     this.#dueMs = Math.max(this.#dueMs, nowMs - 1) + (bytes / this.#bytesPerMs) * (isBusy ? BUSY_PART : 1);
     if (this.#dueMs > nowMs) await this.#clock.sleep(this.#dueMs - nowMs);
@@ -68,7 +77,9 @@ export interface ScrubTarget {
   readonly clock: Clock;
   readonly store: ObjectStore;
   readonly manifest: Manifest;
-  readonly chunks: readonly { readonly chunk: number; readonly epoch: number }[];
+  readonly structures: Structures;
+  /** Asked when the structures were begun with. */
+  readonly chunks: () => readonly { readonly chunk: number; readonly epoch: number }[];
   /** Changes when clients work. */
   readonly workOfOthers: () => number;
   /** Whether a chunk may have been removed since the list was made. */
@@ -76,36 +87,67 @@ export interface ScrubTarget {
   /** Throws when the volume is closed. */
   readonly check: () => void;
   readonly judge: (chunk: InspectedChunk) => Promise<readonly RottenPlace[]>;
+  /** Told of bytes that were read, and of what is wrong with them. */
+  readonly note: (bytes: number, places: readonly RottenPlace[]) => void;
 }
 
-/** Goes through the chunks of a volume. */
+/** What a scrub has found so far. */
+class Found {
+  readonly counts = { chunks: 0, blocks: 0, pages: 0, mappedBlocks: 0, rottenCount: 0, rewrittenCount: 0 };
+  readonly rotten: RottenPlace[] = [];
+
+  add(places: readonly RottenPlace[]): void {
+    this.counts.rottenCount += places.length;
+    for (const place of places) this.counts.rewrittenCount += place.rewritten;
+    this.rotten.push(...places.slice(0, PLACES_MAX - this.rotten.length));
+  }
+
+  addStructures({ pages, mappedBlocks, places }: StructureReport): void {
+    this.counts.pages += pages;
+    this.counts.mappedBlocks += mappedBlocks;
+    this.add(places);
+  }
+}
+
+/** Goes through the structures and the chunks of a volume. */
 export async function scrub(target: ScrubTarget, { bytesPerSecond, onProgress, signal }: ScrubOptions): Promise<ScrubReport> {
-  const { name, clock, store, manifest, chunks } = target;
+  const { name, clock, store, manifest, structures, note } = target;
   const startMs = clock.nowMs();
   const pacer = new Pacer(clock, bytesPerSecond, target.workOfOthers);
-  const tell = (done: number): void => onProgress({ task: `scrub of ${name}, chunks`, done, total: chunks.length });
   const pace = async (bytes: number): Promise<void> => {
     await pacer.pace(bytes);
     if (signal.aborted) throw new VolumeError('closed', `the scrub of volume ${name} was ended early`);
     target.check();
   };
-  const rotten: RottenPlace[] = [];
-  const counts = { chunks: 0, blocks: 0, rottenCount: 0, rewrittenCount: 0 };
+  const found = new Found();
+  const reading = { store: pacedStore(store, pace), onProgress };
+  const addStructures = (report: StructureReport, before: number): void => {
+    found.addStructures(report);
+    note(pacer.bytes - before, report.places);
+  };
+  await pace(0);
+  addStructures(await structures.begin(reading), 0);
+  const chunks = target.chunks();
+  const tell = (done: number): void => onProgress({ task: `scrub of ${name}, chunks`, done, total: chunks.length });
   for (const [index, { chunk, epoch }] of chunks.entries()) {
     tell(index);
     if (target.isGone(chunk, epoch)) continue;
     await pace(0);
-    const inspected = await inspectChunk({ store, manifest, deep: true, pace }, chunk, epoch);
+    let tables: ChunkTables | null = null;
+    const onTables = (sound: ChunkTables): void => void (tables = sound);
+    const inspected = await inspectChunk({ store, manifest, deep: true, pace, onTables }, chunk, epoch);
     // Compaction, or a checkpoint, may have removed it meanwhile: then nobody needs it.
     if (target.isGone(chunk, epoch)) continue;
-    counts.chunks += 1;
-    counts.blocks += inspected.blockCount;
-    const places = await target.judge(inspected);
-    counts.rottenCount += places.length;
-    for (const place of places) counts.rewrittenCount += place.rewritten;
-    rotten.push(...places.slice(0, PLACES_MAX - rotten.length));
+    found.counts.chunks += 1;
+    found.counts.blocks += inspected.blockCount;
+    const places = [...(await target.judge(inspected)), ...(await structures.compare(inspected, tables))];
+    found.add(places);
+    note(inspected.sizeBytes, places);
   }
   tell(chunks.length);
+  const before = pacer.bytes;
+  addStructures(await structures.end(reading), before);
+  const { counts, rotten } = found;
   return { volume: name, isClean: counts.rottenCount === 0, ...counts, bytes: pacer.bytes, rotten, elapsedMs: Math.round(clock.nowMs() - startMs) };
 }
 
@@ -114,35 +156,41 @@ export function placeOf({ key, chunk }: InspectedChunk, { blockNumber, offsetByt
   return { file: key, chunk, blockNumber, offsetBytes, problem };
 }
 
+/** What of an open volume that takes writes is rotten goes this way. */
+export interface ScrubUpkeep extends Pick<LiveUpkeep, 'flusher' | 'checkpointer'> {
+  readonly device: WriteTarget;
+}
+
 /**
- * Scrubs a volume that is open here. `device` takes the writes of what is written anew; null: it takes none. Errors: `closed`, `io-error` for a
+ * Scrubs a volume that is open here. `upkeep` null: it takes no writes, and its files stand still. Errors: `closed`, `io-error` for a
  * system that fails; what is rotten is in the report.
  */
-export async function scrubOpen(core: VolumeCore, device: WriteTarget | null, options: ScrubOptions): Promise<ScrubReport> {
+export async function scrubOpen(core: VolumeCore, upkeep: ScrubUpkeep | null, options: ScrubOptions): Promise<ScrubReport> {
   const { catalogue, counters, env, store, manifest, name } = core;
-  const chunks: { chunk: number; epoch: number }[] = [];
-  for (const page of catalogue.pages()) for (const { place, epoch } of page.entries()) chunks.push({ chunk: page.index * page.epochs.length + place, epoch });
-  const rescuer = new Rescuer(core, device);
+  const check = (): void => {
+    if (core.closed) throw new VolumeError('closed', `volume ${name} is closed`);
+  };
+  const rescuer = new Rescuer(core, upkeep?.device ?? null);
+  const structures = upkeep === null ? new StillStructures(env.files, core.directory, manifest) : new LiveStructures({ ...upkeep, core, check });
+  const isStill = upkeep === null;
   const target: ScrubTarget = {
     name,
     clock: env.clock,
     store,
     manifest,
-    chunks: chunks.toSorted((a, b) => a.chunk - b.chunk),
+    structures,
+    chunks: () => allChunks([...catalogued(core), ...structures.neededChunks]),
     workOfOthers: () => counters.readBytes + counters.writtenBytes + counters.zeroedBytes,
-    isGone: (chunk, epoch) => catalogue.get(chunk)?.epoch !== epoch,
-    check: () => {
-      if (core.closed) throw new VolumeError('closed', `volume ${name} is closed`);
-    },
-    judge: async (chunk) => {
-      counters.scrubbedBytes += chunk.sizeBytes;
-      const places = await rescuer.judge(chunk);
+    isGone: (chunk, epoch) => !isStill && catalogue.get(chunk)?.epoch !== epoch,
+    check,
+    judge: (chunk) => rescuer.judge(chunk),
+    note: (bytes, places) => {
+      counters.scrubbedBytes += bytes;
       counters.rottenFound += places.length;
       for (const place of places) {
         counters.rottenRewritten += place.rewritten;
         env.logger.log('error', 'rotten', { volume: name, ...place });
       }
-      return places;
     },
   };
   const report = await scrub(target, options);
@@ -150,15 +198,26 @@ export async function scrubOpen(core: VolumeCore, device: WriteTarget | null, op
   return report;
 }
 
+interface ChunkName {
+  readonly chunk: number;
+  readonly epoch: number;
+}
+
+function catalogued({ catalogue }: VolumeCore): ChunkName[] {
+  const chunks: ChunkName[] = [];
+  for (const page of catalogue.pages()) for (const { place, epoch } of page.entries()) chunks.push({ chunk: page.index * page.epochs.length + place, epoch });
+  return chunks;
+}
+
+/** Each of them once, in order. */
+export function allChunks(chunks: readonly ChunkName[]): ChunkName[] {
+  const byKey = new Map(chunks.map((name) => [`${name.chunk}:${name.epoch}`, name]));
+  return [...byKey.values()].toSorted((a, b) => a.chunk - b.chunk || a.epoch - b.epoch);
+}
+
 /** Brings the leaf of a block into memory, the map being held; false if it is damaged itself. */
 export async function loadLeafOf(map: BlockMap, blockNumber: number): Promise<boolean> {
-  try {
-    await map.load(Math.floor(blockNumber / LEAF_BLOCKS));
-    return true;
-  } catch (error) {
-    if (error instanceof VolumeError && isDamage(error)) return false;
-    throw error;
-  }
+  return (await loadIfSound(map, Math.floor(blockNumber / LEAF_BLOCKS))) === null;
 }
 
 /** What becomes of rotten blocks of an open volume. */
@@ -174,7 +233,9 @@ class Rescuer {
   async judge(inspected: InspectedChunk): Promise<RottenPlace[]> {
     const { fault, chunk, badBlocks } = inspected;
     if (fault !== null) {
-      const inUse = (this.#core.catalogue.get(chunk)?.liveBlocks ?? 0) > 0;
+      // Of a damaged volume the catalogue has only what can be trusted.
+      const facts = this.#core.catalogue.get(chunk);
+      const inUse = facts === undefined ? null : facts.liveBlocks > 0;
       const rewritten = await this.#rewriteChunk(chunk);
       return [{ ...placeOf(inspected, { ...fault, blockNumber: null }), inUse, rewritten }];
     }

@@ -71,10 +71,10 @@ export interface VolumeStats {
   readonly checkpoints: number;
   readonly cacheHits: number;
   readonly cacheMisses: number;
-  /** Scrubs that went through all chunks, and the bytes that scrubs have read. */
+  /** Scrubs that went through all there is, and the bytes that scrubs have read. */
   readonly scrubs: number;
   readonly scrubbedBytes: number;
-  /** What scrubs found rotten (blocks, and chunks that cannot be read as a whole), and the blocks that were written anew from memory. */
+  /** What scrubs found rotten (blocks, chunks that cannot be read as a whole, pages, the manifest), and what was written anew from memory. */
   readonly rottenFound: number;
   readonly rottenRewritten: number;
 }
@@ -127,16 +127,17 @@ export type OnProgress = (progress: Progress) => void;
 
 /** Something that is not as it was written. */
 export interface RottenPlace {
-  /** Path of the chunk within the volume's directory, and its number. */
+  /** Path of the file within the volume's directory. */
   readonly file: string;
-  readonly chunk: number;
-  /** Null: header, tables or footer, so that no block of the chunk can be told from it. */
+  /** Number of the chunk; null: it is in the block map, the catalogue of the chunks, or the manifest. */
+  readonly chunk: number | null;
+  /** Null: header, tables or footer, so that no block of the chunk can be told from it; or not in a chunk. */
   readonly blockNumber: number | null;
   readonly offsetBytes: number | null;
   readonly problem: string;
   /** Whether the volume needs it; null when that could not be told. */
   readonly inUse: boolean | null;
-  /** Blocks that were written anew, so that the volume needs their rotten copies no more. */
+  /** Blocks, or pages of the block map, that were written anew, so that the volume needs their rotten copies no more. */
   readonly rewritten: number;
 }
 
@@ -145,6 +146,10 @@ export interface ScrubReport {
   readonly isClean: boolean;
   readonly chunks: number;
   readonly blocks: number;
+  /** Pages of the checkpoint that were read: its root, nodes, leaves, and the catalogue of the chunks. The manifest was read, too. */
+  readonly pages: number;
+  /** Entries of the block map that were compared with the catalogue and the chunks. */
+  readonly mappedBlocks: number;
   readonly bytes: number;
   /** The first thousand of what was found, and how many there are. */
   readonly rotten: readonly RottenPlace[];

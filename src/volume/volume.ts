@@ -127,10 +127,11 @@ export class Volume implements BlockDevice {
     core.env.logger.log('info', 'durability-changed', { volume: this.name, durability });
   }
 
-  /** Reads all that is stored in chunks once; see `scrubOpen`. */
+  /** Reads all that is stored once; see `scrubOpen`. */
   async scrub(options: ScrubOptions): Promise<ScrubReport> {
     this.#checkOpen();
-    return scrubOpen(this.#core, this, options);
+    const { flusher, checkpointer } = this.#parts;
+    return scrubOpen(this.#core, { device: this, flusher, checkpointer }, options);
   }
 
   /** The largest write that can fit at once; what failed volumes hold of the arena makes it smaller. */

@@ -1,8 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { MIB } from '../../src/base/units.ts';
+import { PAGE_MAGIC } from '../../src/format/checkpoint-layout.ts';
 import { LEAF_BLOCKS } from '../../src/index/block-map.ts';
+import { DirectoryStore } from '../../src/store/directory-store.ts';
+import { Checkpointer } from '../../src/volume/checkpointer.ts';
+import { loadStored } from '../../src/volume/load-stored.ts';
+import { readManifest } from '../../src/volume/volume-files.ts';
 import type { Volume } from '../../src/volume/volume.ts';
-import { BLOCK_BYTES, SimMachine, pattern, readAll, smallSettings } from '../support/engine-harness.ts';
+import { flipped } from '../support/damaged-volumes.ts';
+import { BLOCK_BYTES, SimMachine, pattern, readAll, smallArena, smallSettings } from '../support/engine-harness.ts';
 
 const LEAF_BYTES = LEAF_BLOCKS * BLOCK_BYTES;
 const AGE_MS = 10;
@@ -125,6 +131,28 @@ describe('a checkpoint', () => {
       expect(machine.names('/v/checkpoints')).toEqual(['k0000000001-e000001']);
       expect((await readAll(volume)).subarray(0, 4 * BLOCK_BYTES).equals(Buffer.from(pattern(2, 4)))).toBe(true);
       await volume.close();
+    });
+  });
+
+  test('that moves pages out of an old object leaves one that cannot be read where it is', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.create('/v');
+      const volume = await machine.open('/v');
+      await volume.write(0, pattern(1, 4), false);
+      await volume.close();
+      const path = '/v/checkpoints/k0000000001-e000001';
+      const options = { env: machine.env, directory: '/v', name: 'v', settings: machine.settings, arena: smallArena(machine.settings) };
+      const { core, state } = await loadStored(options, new DirectoryStore(machine.env.files, '/v', 0), await readManifest(machine.env.files, '/v'), () => undefined);
+      machine.disk.write(machine.disk.findFile(path), flipped(machine.bytesOf(path), machine.bytesOf(path).indexOf(PAGE_MAGIC.LEAF) + 20), 0);
+      // As if nearly all of it were pages of earlier states.
+      for (const [number, object] of state.objects) state.objects.set(number, { ...object, objectBytes: 64 * MIB });
+      const checkpointer = new Checkpointer(core, state, () => undefined);
+      checkpointer.rewrite([]);
+      await checkpointer.run();
+      expect(core.manifest.checkpoint.number).toBe(2);
+      expect([core.map.leaf(0)?.reference?.number, state.nodes.get(0)?.number]).toEqual([1, 2]);
+      expect(machine.env.simLogger.lines.map((line) => line.event)).toContain('leaf-unreadable');
     });
   });
 });

@@ -7,7 +7,7 @@ import { FakeCli, NOT_ASKED, notAsked } from '../support/cli-double.ts';
 import { SimMachine } from '../support/engine-harness.ts';
 
 const CREATE = { sizeBytes: 1024 * 1024, blockSizeBytes: 4096, durability: 'batched' } as const;
-const CLEAN: ScrubReport = { volume: 'demo', isClean: true, chunks: 3, blocks: 40, bytes: 200_000, rotten: [], rottenCount: 0, rewrittenCount: 0, elapsedMs: 1234 };
+const CLEAN: ScrubReport = { volume: 'demo', isClean: true, chunks: 3, blocks: 40, pages: 4, mappedBlocks: 38, bytes: 200_000, rotten: [], rottenCount: 0, rewrittenCount: 0, elapsedMs: 1234 };
 const PLACE: RottenPlace = { file: 'chunks/c0000000001-e000001', chunk: 1, blockNumber: 7, offsetBytes: 8192, problem: 'checksum 11111111, expected 22222222', inUse: true, rewritten: 0 };
 
 let cli: FakeCli;
@@ -26,7 +26,7 @@ describe('scrub', () => {
   test('asks the server, if one runs', async () => {
     serve(CLEAN);
     expect(await cli.run('scrub', 'demo')).toBe(0);
-    expect(cli.out).toBe('demo: everything in chunks is as it was written (3 chunks, 40 blocks, 195.3 KiB read in 1.2 s)\n');
+    expect(cli.out).toBe('demo: everything is as it was written (3 chunks, 40 blocks, manifest, 4 pages of the block map with 38 blocks, 195.3 KiB read in 1.2 s)\n');
     expect(await cli.run('scrub', 'demo', '--rate', '8M', '--json')).toBe(0);
     expect(JSON.parse(cli.out)).toEqual({ ...CLEAN, live: true });
     expect(asked).toEqual([['demo', null], ['demo', 8 * 1024 * 1024]]);
@@ -48,12 +48,14 @@ describe('scrub', () => {
     [{ inUse: false }, 'block 7: checksum 11111111, expected 22222222, at byte 8192\n    no longer in use\n'],
     [{ inUse: null }, 'block 7: checksum 11111111, expected 22222222, at byte 8192\n    whether it is in use is not known\n'],
     [{ blockNumber: null, offsetBytes: null, problem: 'is missing' }, 'is missing\n    its blocks cannot be read\n'],
+    [{ chunk: null, blockNumber: null, file: 'checkpoints/k0000000001-e000001' }, 'checksum 11111111, expected 22222222, at byte 8192\n    stop the server, if one runs, and run: basalt check demo\n'],
+    [{ chunk: null, blockNumber: null, rewritten: 1 }, '\n    written anew from memory\n'],
     [{ blockNumber: null, rewritten: 2 }, '2 of its blocks were in memory and are written anew; others cannot be read\n'],
   ])('of something rotten exits with 1 and says what it means: %j', async (change, lines) => {
     serve({ ...CLEAN, isClean: false, rotten: [{ ...PLACE, ...change }], rottenCount: 3, rewrittenCount: change.rewritten ?? 0 });
     expect(await cli.run('scrub', 'demo')).toBe(1);
     expect(cli.out).toContain(lines);
-    expect(cli.out).toMatch(/^demo: 3 places are rotten, \d blocks were written anew \(3 chunks/u);
+    expect(cli.out).toMatch(/^demo: 3 places are rotten, \d blocks or pages were written anew \(3 chunks/u);
     expect(cli.out).toContain('  and 2 more\n');
     expect(await cli.run('scrub', 'demo', '--json')).toBe(1);
   });

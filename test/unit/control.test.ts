@@ -40,12 +40,15 @@ const SCRUBBED: ScrubReport = {
   isClean: false,
   chunks: 2,
   blocks: 9,
+  pages: 4,
+  mappedBlocks: 8,
   bytes: 40_000,
   rotten: [
     { file: 'chunks/c0000000001-e000001', chunk: 1, blockNumber: 3, offsetBytes: 4192, problem: 'checksum 1, expected 2', inUse: true, rewritten: 1 },
     { file: 'chunks/c0000000002-e000001', chunk: 2, blockNumber: null, offsetBytes: null, problem: 'is missing', inUse: null, rewritten: 0 },
+    { file: 'checkpoints/k0000000001-e000001', chunk: null, blockNumber: null, offsetBytes: 96, problem: 'page checksum 1, expected 2', inUse: true, rewritten: 0 },
   ],
-  rottenCount: 2,
+  rottenCount: 3,
   rewrittenCount: 1,
   elapsedMs: 17,
 };

@@ -1,5 +1,6 @@
 /** Scrubbing: what is rotten in chunks is found, told, and written anew where memory has it whole; clients come first. */
 import { beforeAll, describe, expect, test } from 'vitest';
+import { SerialQueue } from '../../src/base/async.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { BlockDevice } from '../../src/volume/block-device.ts';
@@ -7,7 +8,7 @@ import type { Progress, ScrubReport } from '../../src/volume/volume-info.ts';
 import { loadForReading } from '../../src/volume/probe-volume.ts';
 import { ReadPath } from '../../src/volume/read-path.ts';
 import { scrubClosed } from '../../src/volume/scrub-closed.ts';
-import { type WriteTarget, scrubOpen } from '../../src/volume/scrub.ts';
+import { type ScrubUpkeep, type WriteTarget, scrubOpen } from '../../src/volume/scrub.ts';
 import type { VolumeCore } from '../../src/volume/volume-core.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
@@ -45,6 +46,11 @@ async function loadedCore(machine: SimMachine): Promise<VolumeCore> {
   return core;
 }
 
+/** For a core without the parts that write. */
+function upkeepWith(device: WriteTarget): ScrubUpkeep {
+  return { device, flusher: { serial: new SerialQueue() }, checkpointer: { rewrite: () => undefined, run: () => Promise.resolve() } };
+}
+
 /** Changes one byte of a file on the simulated disk. */
 function rot(machine: SimMachine, path: string, at: number): void {
   machine.disk.write(machine.disk.findFile(path), flipped(machine.bytesOf(path), at), 0);
@@ -74,9 +80,10 @@ describe('of an open volume a scrub', () => {
       const volume = await filled(machine);
       const told: Progress[] = [];
       const report = await volume.scrub(quick({ onProgress: (progress) => void told.push(progress) }));
-      expect(report).toMatchObject({ volume: 'v', isClean: true, chunks: 4, blocks: BLOCKS, rotten: [], rottenCount: 0 });
+      expect(report).toMatchObject({ volume: 'v', isClean: true, chunks: 4, blocks: BLOCKS, pages: 4, mappedBlocks: BLOCKS, rotten: [], rottenCount: 0 });
       expect(report.bytes).toBeGreaterThan(BLOCKS * BLOCK_BYTES);
-      expect([told[0], told.at(-1)]).toEqual([{ task: 'scrub of v, chunks', done: 0, total: 4 }, { task: 'scrub of v, chunks', done: 4, total: 4 }]);
+      expect(told[0]).toEqual({ task: 'scrub of v, block map', done: 0, total: 1 });
+      expect([told[1], told.at(-1)]).toEqual([{ task: 'scrub of v, chunks', done: 0, total: 4 }, { task: 'scrub of v, chunks', done: 4, total: 4 }]);
       expect(volume.stats()).toMatchObject({ scrubs: 1, rottenFound: 0 });
       expect(volume.stats().scrubbedBytes).toBeGreaterThan(BLOCKS * BLOCK_BYTES);
       await volume.close();
@@ -162,7 +169,7 @@ describe('of an open volume a scrub', () => {
         submit: () => undefined,
         whenAdmitting: () => Promise.resolve(),
       };
-      expect(await scrubOpen(core, device, quick())).toMatchObject({ rotten: [{ inUse: true, rewritten: 0 }] });
+      expect(await scrubOpen(core, upkeepWith(device), quick())).toMatchObject({ rotten: [{ inUse: true, rewritten: 0 }] });
       expect(attempts).toBe(0);
     });
   });
@@ -186,7 +193,7 @@ describe('of an open volume a scrub', () => {
           return Promise.resolve();
         },
       };
-      expect(await scrubOpen(core, device, quick())).toMatchObject({ rotten: [{ inUse: true, rewritten: 0 }] });
+      expect(await scrubOpen(core, upkeepWith(device), quick())).toMatchObject({ rotten: [{ inUse: true, rewritten: 0 }] });
       expect(attempts).toBe(1);
     });
   });
@@ -306,7 +313,7 @@ describe('of a volume that nobody has open a scrub', () => {
 
   test('of which nobody can tell what is in use says so', async () => {
     const files = withFile(sample, 'checkpoints/k0000000001-e000001', Buffer.alloc(10));
-    expect((await scrubbed(withFile(files, FIRST_CHUNK, flipped(fileOf(sample, FIRST_CHUNK), 30)))).rotten).toMatchObject([{ file: FIRST_CHUNK, blockNumber: null, inUse: null }]);
+    expect((await scrubbed(withFile(files, FIRST_CHUNK, flipped(fileOf(sample, FIRST_CHUNK), 30)))).rotten.at(-1)).toMatchObject({ file: FIRST_CHUNK, blockNumber: null, inUse: null });
   });
 
   test('is refused while somebody has it open, and in the middle of a repair', async () => {

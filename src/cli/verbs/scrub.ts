@@ -23,27 +23,28 @@ export const scrubFlags = {
 } as const satisfies Record<string, Options>;
 
 /** What the volume's owner has to know of a rotten place. */
-function consequenceOf({ inUse, rewritten, blockNumber }: RottenPlace): string {
+function consequenceOf({ inUse, rewritten, blockNumber, chunk }: RottenPlace, volume: string): string {
+  if (chunk === null) return rewritten > 0 ? 'written anew from memory' : `stop the server, if one runs, and run: basalt check ${volume}`;
   if (rewritten > 0) return blockNumber === null ? `${rewritten} of its blocks were in memory and are written anew; others cannot be read` : 'written anew from memory';
   if (inUse === null) return 'whether it is in use is not known';
   if (!inUse) return 'no longer in use';
   return blockNumber === null ? 'its blocks cannot be read' : 'cannot be read; write it again from a backup, or trim it';
 }
 
-function describePlace(place: RottenPlace): string {
+function describePlace(place: RottenPlace, volume: string): string {
   const { file, blockNumber, offsetBytes, problem } = place;
   const block = blockNumber === null ? '' : `block ${blockNumber}: `;
   const at = offsetBytes === null || problem.includes(`at byte ${offsetBytes}`) ? '' : `, at byte ${offsetBytes}`;
-  return `  ${file}: ${block}${problem}${at}\n    ${consequenceOf(place)}\n`;
+  return `  ${file}: ${block}${problem}${at}\n    ${consequenceOf(place, volume)}\n`;
 }
 
 function describeReport(report: ScrubReport): string {
-  const { volume, isClean, chunks, blocks, bytes, rotten, rottenCount, rewrittenCount, elapsedMs } = report;
-  const looked = `${chunks} chunks, ${blocks} blocks, ${formatSize(bytes)} read in ${(elapsedMs / 1000).toFixed(1)} s`;
-  if (isClean) return `${volume}: everything in chunks is as it was written (${looked})\n`;
+  const { volume, isClean, chunks, blocks, pages, mappedBlocks, bytes, rotten, rottenCount, rewrittenCount, elapsedMs } = report;
+  const looked = `${chunks} chunks, ${blocks} blocks, manifest, ${pages} pages of the block map with ${mappedBlocks} blocks, ${formatSize(bytes)} read in ${(elapsedMs / 1000).toFixed(1)} s`;
+  if (isClean) return `${volume}: everything is as it was written (${looked})\n`;
   const more = rottenCount > rotten.length ? `  and ${rottenCount - rotten.length} more\n` : '';
   const places = rottenCount === 1 ? 'place is' : 'places are';
-  return `${volume}: ${rottenCount} ${places} rotten, ${rewrittenCount} blocks were written anew (${looked})\n${rotten.map(describePlace).join('')}${more}`;
+  return `${volume}: ${rottenCount} ${places} rotten, ${rewrittenCount} blocks or pages were written anew (${looked})\n${rotten.map((place) => describePlace(place, volume)).join('')}${more}`;
 }
 
 /** Through the server that runs in the directory, or else under the volume's lock. */
@@ -62,7 +63,7 @@ async function scrub(context: CliContext, directory: string, name: string, bytes
 export function addScrub(program: Argv, context: CliContext, exit: (code: number) => void): Argv {
   return program.command(
     'scrub <name>',
-    'read every chunk once and report what is rotten, also while the volume is served',
+    'read all chunks, the block map and the manifest once and report what is rotten, also while the volume is served',
     (verb) =>
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
