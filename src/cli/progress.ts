@@ -4,7 +4,7 @@ import type { Terminal } from './context.ts';
 
 const BAR_CELLS = 30;
 /** A task that ends sooner shows nothing. */
-const DELAY_MS = 1000;
+export const DELAY_MS = 1000;
 const INTERVAL_MS = 100;
 
 export class ProgressLine {

@@ -13,6 +13,7 @@ import { openStdin } from '../server/stdin-socket.ts';
 import { TlsCredentials, validityProblem } from '../server/tls-credentials.ts';
 import { VolumeSet } from '../volume/volume-set.ts';
 import { EXIT, type ServePlan, type Terminal } from './context.ts';
+import { OpeningProgress } from './opening-progress.ts';
 import { checkStdio, isClientOnStderr } from './stdio.ts';
 import { listenForStop } from './stop-signal.ts';
 
@@ -100,14 +101,19 @@ export async function runServer(plan: ServePlan, terminal: Terminal): Promise<nu
 
 async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   const addresses = addressesOf(plan);
-  const logger = createJsonLogger(plan.logLevel, (line) => terminal.error(line));
+  let openings: OpeningProgress | null = null;
+  const logger = createJsonLogger(plan.logLevel, (line) => {
+    openings?.clear();
+    terminal.error(line);
+  });
   endOnBug(logger);
   const env = createNodeEnv({ logger, workerEntry: workerEntry(), workerThreads: plan.settings.process.workerThreads });
   if (!(await env.files.exists(plan.directory))) {
     throw new VolumeError('not-found', `directory ${plan.directory} is not there; basalt create makes it with its first volume, --data names another`);
   }
   const credentials = await loadCredentials(plan, env);
-  const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine });
+  openings = new OpeningProgress({ clock: env.clock, logger, terminal });
+  const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine, watchOpening: openings.watch });
   const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger });
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();

@@ -18,6 +18,7 @@ import type { ObjectOpener, ObjectStore, StoredObject } from '../store/object-st
 import type { CheckpointState } from './checkpointer.ts';
 import { isDamage } from './inspect-findings.ts';
 import { checkpointKey } from './volume-files.ts';
+import type { OnProgress } from './volume-info.ts';
 
 /** A page longer than this is refused before memory is taken for it: the longest there are is a node's. */
 const MAX_PAGE_BYTES = 64 * 1024 * 1024;
@@ -72,7 +73,7 @@ export async function loadIfSound(map: BlockMap, index: number): Promise<VolumeE
 }
 
 /** Fills `map` and `catalogue` from the checkpoint that the manifest names; empty without one. */
-export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map: BlockMap, catalogue: ChunkCatalogue): Promise<CheckpointState> {
+export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map: BlockMap, catalogue: ChunkCatalogue, onProgress: OnProgress): Promise<CheckpointState> {
   const dead: number[] = [];
   const state: CheckpointState = { nodes: new Map(), objects: new Map(), dead };
   const { number, epoch, lastChunk, lastLsn } = manifest.checkpoint;
@@ -91,7 +92,8 @@ export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map
       const reference = decodeCheckpointFooter(footer, object.sizeBytes, { number, epoch }, name);
       const root = decodeRoot(await readPage(object, reference, name), reference, name);
       for (const entry of root.objects) state.objects.set(entry.number, entry);
-      for (const node of root.nodes) {
+      for (const [done, node] of root.nodes.entries()) {
+        onProgress({ task: 'block map', done, total: root.nodes.length });
         state.nodes.set(node.index, node.reference);
         const page = await pages.read(node.reference);
         for (const entry of decodeNode(page.bytes, node.index, node.reference, page.name)) map.addStored(node.index * PAGE_FANOUT + entry.place, entry.reference);

@@ -15,7 +15,7 @@ import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { markedLsn, readSyncedMark } from './synced-mark-file.ts';
 import { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, checkpointName } from './volume-files.ts';
-import type { VolumeObserver } from './volume-info.ts';
+import type { OnProgress, VolumeObserver } from './volume-info.ts';
 
 export interface LoadOptions {
   readonly env: Env;
@@ -26,6 +26,8 @@ export interface LoadOptions {
   /** Block memory to share with other volumes; one of its own if it is not given. */
   readonly arena?: Arena;
   readonly observer?: VolumeObserver;
+  /** Told how far a long opening is. */
+  readonly onProgress?: OnProgress;
 }
 
 export interface StoredVolume {
@@ -53,6 +55,7 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
 
 /** Loads checkpoint and chunks; `made` is told of the core as soon as there is one to let go of. Errors: `corrupt`, `io-error`. */
 export async function loadStored(options: LoadOptions, store: ObjectStore, manifest: Manifest, made: (core: VolumeCore) => void): Promise<StoredVolume> {
+  const { onProgress = () => undefined } = options;
   const leaves = new LeafReader(store);
   const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
   const map = new BlockMap({
@@ -60,13 +63,13 @@ export async function loadStored(options: LoadOptions, store: ObjectStore, manif
     readLeaf: (index, reference) => leaves.read(index, reference),
     displaced: (chunk, blockCount) => catalogue.displaced(chunk, blockCount),
   });
-  const state = await loadCheckpoint(store, manifest, map, catalogue);
+  const state = await loadCheckpoint(store, manifest, map, catalogue, onProgress);
   const core = makeCore(options, { store, manifest, map, catalogue });
   made(core);
   core.chunkedLsn = manifest.checkpoint.lastLsn;
   core.lastChunk = manifest.checkpoint.lastChunk;
   const oldCheckpoints = await findOldCheckpoints(store, manifest, state);
-  return { core, state, chunks: await recoverChunks(core, store, options.env.logger), oldCheckpoints };
+  return { core, state, chunks: await recoverChunks(core, store, options.env.logger, onProgress), oldCheckpoints };
 }
 
 /** For reading the log behind what was loaded: all but what becomes of its records. Errors: `io-error`. */

@@ -98,7 +98,7 @@ class ReadOnlyOpening {
 
   /** Loads what is certain of a volume that is damaged. Throws `Undecided` where nothing is. */
   async loadDamaged(manifest: Manifest): Promise<Loaded> {
-    const inspection = await inspectVolume({ ...this.#options, manifest, deep: false, uncertain: 'lost', onProgress: () => undefined });
+    const inspection = await inspectVolume({ ...this.#options, manifest, deep: false, uncertain: 'lost', onProgress: this.#options.onProgress ?? (() => undefined) });
     refuseForeignManifest(inspection);
     const doubt = doubtOf(inspection);
     if (doubt !== null) throw new Undecided(doubt);

@@ -22,7 +22,7 @@ import { replayLog } from './replay-log.ts';
 import { openSyncedMark } from './synced-mark-file.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
-import type { VolumeObserver } from './volume-info.ts';
+import type { OnProgress, VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
 
@@ -36,6 +36,8 @@ export interface OpenVolumeOptions {
   /** Block memory to share with other volumes; one of its own if it is not given. */
   readonly arena?: Arena;
   readonly observer?: VolumeObserver;
+  /** Told how far a long opening is. */
+  readonly onProgress?: OnProgress;
 }
 
 /**
@@ -100,7 +102,7 @@ class Opening {
     });
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
-    const recovery = await replayLog({ core, writes, flusher, log: { ...(await logOptions(core, this.#logFiles)), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
+    const recovery = await replayLog({ core, onProgress: this.#options.onProgress ?? (() => undefined), writes, flusher, log: { ...(await logOptions(core, this.#logFiles)), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
     // From now on all of it counts as durable.
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);

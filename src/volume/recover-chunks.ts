@@ -10,6 +10,7 @@ import { type ChunkIdentity, type ZeroRange, isCopy } from '../format/chunk-layo
 import type { ObjectStore } from '../store/object-store.ts';
 import { type ChunkContent, applyCopies, applySet } from './commit.ts';
 import type { VolumeCore } from './volume-core.ts';
+import type { OnProgress } from './volume-info.ts';
 
 export interface RecoveredChunks {
   /** Keys of chunks that no root refers to: left by a removal or a publication that was interrupted. */
@@ -27,19 +28,22 @@ interface FoundSet {
 }
 
 /** Applies the chunks behind the checkpoint to the core's map. Errors: `corrupt`, naming what is missing or does not fit. */
-export async function recoverChunks(core: VolumeCore, store: ObjectStore, logger: Logger): Promise<RecoveredChunks> {
+export async function recoverChunks(core: VolumeCore, store: ObjectStore, logger: Logger, onProgress: OnProgress): Promise<RecoveredChunks> {
   const present = await listChunks(store, core.name, logger);
   const unused = checkCheckpointed(core, present);
   const newer = [...present].filter(([chunk]) => chunk > core.lastChunk).toSorted(([a], [b]) => a - b);
   const largestChunk = Math.max(core.lastChunk, newer.at(-1)?.[0] ?? 0);
-  const sets = await readSets(core, store, newer);
+  const sets = await readSets(core, store, newer, onProgress);
+  let applied = 0;
   const passed = new Set<number>();
   for (;;) {
     passed.add(core.lastChunk);
     const next = sets.filter((set) => set.previousChunk === core.lastChunk && isWhole(set));
     if (next.length > 1) throw new VolumeError('corrupt', `two sets of chunks, from ${next[0].firstChunk} and from ${next[1].firstChunk} on, both follow chunk ${core.lastChunk}; nothing was changed`);
     if (next.length === 0) break;
+    onProgress({ task: 'chunks', done: applied, total: newer.length });
     await applyFound(core, store, next[0]);
+    applied += next[0].parts;
     sets.splice(sets.indexOf(next[0]), 1);
   }
   for (const set of sets) {
@@ -88,9 +92,10 @@ function checkCheckpointed(core: VolumeCore, present: ReadonlyMap<number, number
   return [...present].filter(([chunk, epoch]) => chunk <= core.lastChunk && catalogue.get(chunk)?.epoch !== epoch).map(([chunk, epoch]) => chunkKey(epoch, chunk));
 }
 
-async function readSets(core: VolumeCore, store: ObjectStore, chunks: readonly (readonly [number, number])[]): Promise<FoundSet[]> {
+async function readSets(core: VolumeCore, store: ObjectStore, chunks: readonly (readonly [number, number])[], onProgress: OnProgress): Promise<FoundSet[]> {
   const sets = new Map<string, FoundSet>();
-  for (const [chunk, epoch] of chunks) {
+  for (const [done, [chunk, epoch]] of chunks.entries()) {
+    onProgress({ task: 'headers of chunks', done, total: chunks.length });
     const name = chunkKey(epoch, chunk);
     const object = await store.open(name);
     try {

@@ -5,11 +5,14 @@
  * on it only checks. The second one does the rest, and writes again what may be unsynced. Of a log that was flushed, and fits the
  * memory, it reads next to nothing.
  */
+import { MIB } from '../base/units.ts';
 import { RECORD_KIND, recordChecksum } from '../format/log-record.ts';
+import type { Manifest } from '../format/manifest.ts';
 import { type LogRecovery, type LogRecoveryOptions, type ReplayedRecord, recoverLog, rereadLog } from '../wal/log-recovery.ts';
 import type { LogPlace } from '../wal/unsynced-tail.ts';
 import type { Flusher } from './flusher.ts';
 import type { VolumeCore } from './volume-core.ts';
+import type { OnProgress } from './volume-info.ts';
 import type { WritePath } from './write-path.ts';
 
 export interface LogReplayOptions {
@@ -19,6 +22,7 @@ export interface LogReplayOptions {
   readonly log: Omit<LogRecoveryOptions, 'apply'>;
   /** Called once, when all of the log was found sound and before anything is written. */
   readonly found: () => Promise<void>;
+  readonly onProgress: OnProgress;
 }
 
 /**
@@ -26,16 +30,57 @@ export interface LogReplayOptions {
  * `corrupt` (nothing was changed), `failed`, `limit`, those of the files, of `found`, and of making chunks.
  */
 export async function replayLog(options: LogReplayOptions): Promise<LogRecovery> {
-  const { core, log, found } = options;
+  const { core, log, found, onProgress } = options;
   const stopListening = core.arena.onRoom(() => core.room.wake());
   try {
     const replay = new LogReplay(options);
-    const recovery = await recoverLog({ ...log, apply: (replayed) => replay.putWhileFree(replayed) });
+    const first = new LogProgress('log, MiB', core.manifest, onProgress);
+    const apply = (replayed: ReplayedRecord): undefined => {
+      first.note(replayed);
+      return replay.putWhileFree(replayed);
+    };
+    const recovery = await recoverLog({ ...log, apply });
     await found();
-    await rereadLog({ ...log, apply: (replayed) => replay.putRest(replayed) }, recovery, replay.rest);
+    const second = new LogProgress('log once more, MiB', core.manifest, onProgress);
+    const applyRest = (replayed: ReplayedRecord): Promise<void> | undefined => {
+      second.note(replayed);
+      return replay.putRest(replayed);
+    };
+    await rereadLog({ ...log, apply: applyRest }, recovery, replay.rest);
     return recovery;
   } finally {
     stopListening();
+  }
+}
+
+/** Log between two reports. */
+const REPORT_BYTES = MIB;
+
+/** How far the reading of a log is: at most all of the ring; where the run of records ends is not known before. Two compares a record. */
+export class LogProgress {
+  readonly #task: string;
+  readonly #ring: Pick<Manifest, 'logFileBytes' | 'logFileCount'>;
+  readonly #onProgress: OnProgress;
+  #fileIndex = -1;
+  #dueBytes = 0;
+  /** What was read of files before. */
+  #readBytes = 0;
+  #endBytes = 0;
+
+  constructor(task: string, ring: Pick<Manifest, 'logFileBytes' | 'logFileCount'>, onProgress: OnProgress) {
+    this.#task = task;
+    this.#ring = ring;
+    this.#onProgress = onProgress;
+  }
+
+  note({ fileIndex, offsetBytes }: Pick<ReplayedRecord, 'fileIndex' | 'offsetBytes'>): void {
+    if (fileIndex === this.#fileIndex && offsetBytes < this.#dueBytes) return;
+    if (fileIndex !== this.#fileIndex) this.#readBytes += this.#endBytes;
+    this.#fileIndex = fileIndex;
+    this.#endBytes = offsetBytes;
+    this.#dueBytes = offsetBytes + REPORT_BYTES;
+    const { logFileBytes, logFileCount } = this.#ring;
+    this.#onProgress({ task: this.#task, done: Math.floor((this.#readBytes + offsetBytes) / MIB), total: Math.ceil((logFileBytes * logFileCount) / MIB) });
   }
 }
 

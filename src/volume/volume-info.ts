@@ -125,6 +125,12 @@ export interface Progress {
 
 export type OnProgress = (progress: Progress) => void;
 
+/** Told how far the opening of a volume is, until that has ended. */
+export interface OpeningWatch {
+  readonly onProgress: OnProgress;
+  end(): void;
+}
+
 /** Something that is not as it was written. */
 export interface RottenPlace {
   /** Path of the file within the volume's directory. */

@@ -14,7 +14,7 @@ import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device
 import { createVolume } from './create-volume.ts';
 import { wantedLogWay } from './log-way.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
-import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
+import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { damageOf } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { interruptedRepair, lockPath, lockVolume, manifestPath, readManifest, repairPath } from './volume-files.ts';
@@ -23,6 +23,8 @@ export interface VolumeSetOptions {
   readonly env: Env;
   readonly directory: string;
   readonly settings: EngineSettings;
+  /** Asked for each volume that is about to be opened: who wants to know how far that is. */
+  readonly watchOpening?: (name: string) => OpeningWatch;
 }
 
 /** File names end here on Linux. */
@@ -57,6 +59,7 @@ export class VolumeSet implements DeviceDirectory {
   readonly #directory: string;
   readonly #settings: EngineSettings;
   readonly #arena: Arena;
+  readonly #watchOpening: (name: string) => OpeningWatch;
   readonly #open = new Map<string, OpenEntry>();
   /** Closings under way, and what needs a closed volume for a moment: the next opening of the name waits for its own. */
   readonly #busy = new Map<string, Promise<void>>();
@@ -70,6 +73,7 @@ export class VolumeSet implements DeviceDirectory {
     this.#env = options.env;
     this.#directory = options.directory;
     this.#settings = options.settings;
+    this.#watchOpening = options.watchOpening ?? (() => ({ onProgress: () => undefined, end: () => undefined }));
     this.#arena = new Arena({ arenaBytes: options.settings.arenaBytes, dirtyBytes: options.settings.dirtyBytes });
   }
 
@@ -322,7 +326,8 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   #startOpening(name: string, directory: string): OpenEntry {
-    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena });
+    const watch = this.#watchOpening(name);
+    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress }).finally(() => watch.end());
     const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
     opening.then(
