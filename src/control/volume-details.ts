@@ -1,13 +1,14 @@
 /** Checks what a server says of volumes: another version of it may say something else. */
 import { isDurability } from '../base/durability.ts';
-import { LOG_WAYS } from '../base/settings-types.ts';
+import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
 import type { Progress, ScrubReport } from '../volume/volume-info.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 
 type Check = (value: unknown) => boolean;
 
 const isNumber: Check = (value) => typeof value === 'number' && Number.isFinite(value);
-const isLogWay: Check = (value) => LOG_WAYS.some((way) => way === value);
+const oneOf = (values: readonly string[]): Check => (value) => values.some((known) => known === value);
+const isLogWay = oneOf(LOG_WAYS);
 const isText: Check = (value) => typeof value === 'string';
 const isFlag: Check = (value) => typeof value === 'boolean';
 const orNull = (check: Check): Check => (value) => value === null || check(value);
@@ -28,6 +29,7 @@ const isStatus = hasMembers({
   stats: hasMembers({}),
   failure: orNull(isText),
   logWay: orNull(isLogWay),
+  logCompressing: orNull(isFlag),
   readOnly: orNull(isText),
 });
 const isDetails = hasMembers({
@@ -45,6 +47,8 @@ const isDetails = hasMembers({
   logFileCount: isNumber,
   logWay: isLogWay,
   measuredLogWay: orNull(isLogWay),
+  logCompress: oneOf(LOG_COMPRESSIONS),
+  chunkCompress: oneOf(CHUNK_COMPRESSIONS),
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),

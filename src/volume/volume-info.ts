@@ -1,6 +1,6 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
 import type { Durability } from '../base/durability.ts';
-import type { LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { ChunkCompression, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
 
 export interface CreateOptions {
   /** A multiple of the block size, at most 2^53-1. */
@@ -31,6 +31,9 @@ export interface VolumeInfo {
   readonly logWay: LogWay;
   /** The quickest way for mode strict, as measured when the volume was made; null: not measured. */
   readonly measuredLogWay: MeasuredLogWay | null;
+  /** Whether the log and the blocks of new chunks are compressed, as the settings of this process say. */
+  readonly logCompress: LogCompression;
+  readonly chunkCompress: ChunkCompression;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */
@@ -112,6 +115,8 @@ export interface VolumeStatus {
   readonly failure: string | null;
   /** How the log is written: as asked for, or `buffered` where the machine cannot do that. Null: it was opened for reading alone. */
   readonly logWay: LogWay | null;
+  /** Whether records of the log are compressed now: `auto` does it while the disk is slow. Null: it was opened for reading alone. */
+  readonly logCompressing: boolean | null;
   /** Why it was opened for reading alone; null if it was opened for writing. */
   readonly readOnly: string | null;
 }

@@ -115,6 +115,8 @@ export class VolumeSet implements DeviceDirectory {
       logFileCount: manifest.logFileCount,
       logWay: wantedLogWay(this.#settings.logIo, manifest.measuredLogWay, manifest.durability),
       measuredLogWay: manifest.measuredLogWay,
+      logCompress: this.#settings.logCompress,
+      chunkCompress: this.#settings.chunkCompress,
       storedBytes: await this.#env.files.usedBytes(directory),
       open: await this.#isOpen(name, directory),
       damage: await this.#damageOf(name, directory),

@@ -105,7 +105,7 @@ export class Volume implements BlockDevice {
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), readOnly: null };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null };
   }
 
   /**

@@ -32,6 +32,11 @@ export class LogCompressor {
     return this.#mode !== 'off';
   }
 
+  /** Whether payloads are compressed now. */
+  get isActive(): boolean {
+    return this.#isActive;
+  }
+
   /** A sync of the log took so long, for so many bytes. */
   synced(elapsedMs: number, bytes: number): void {
     if (this.#mode !== 'auto') return;

@@ -104,6 +104,11 @@ export class LogWriter {
     return { logBytes: this.#logBytes + (this.#options.direct?.extraBytes ?? 0), logWrites: this.#logWrites, logSyncs: this.#logSyncs };
   }
 
+  /** Whether records are compressed now, where that saves something. */
+  get isCompressing(): boolean {
+    return this.#compressor.isActive;
+  }
+
   /** What a power cut would take now. */
   get unsynced(): UnsyncedData {
     // The batch under way is `#spare` until it is written; an empty batch counts nothing.

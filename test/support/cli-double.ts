@@ -26,6 +26,8 @@ export class FakeVolumes implements VolumeManager {
       logFileCount: 4,
       logWay: 'buffered',
       measuredLogWay: null,
+      logCompress: 'auto',
+      chunkCompress: 'off',
       storedBytes: 4096,
       open: false,
       damage: null,

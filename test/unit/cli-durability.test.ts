@@ -110,6 +110,19 @@ describe('show', () => {
     expect(await logWrites({ logWay: 'mmap' }, await statusOf({ logWay: null, readOnly: 'damaged' }))).toBe('mmap');
   });
 
+  test.each<readonly [Partial<VolumeInfo>, boolean | null, string]>([
+    [{ logCompress: 'off', chunkCompress: 'lz4' }, false, 'log: off; new chunks: lz4'],
+    [{ logCompress: 'auto' }, true, 'log: auto, at work now as the disk is slow; new chunks: off'],
+    [{ logCompress: 'auto' }, false, 'log: auto, not at work now; new chunks: off'],
+    [{ logCompress: 'auto' }, null, 'log: auto; new chunks: off'],
+    [{ logCompress: 'lz4' }, true, 'log: lz4; new chunks: off'],
+  ])('says what is compressed: %j, at work %j', async (changes, logCompressing, words) => {
+    const details = { ...(await cli.volumes.describe('demo')), ...changes, live: await statusOf({ logCompressing }) };
+    cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details) };
+    expect(await cli.run('show', 'demo')).toBe(0);
+    expect(/^compressed +(.*)$/m.exec(cli.out)?.[1]).toBe(words);
+  });
+
   test('says why a volume takes no more writes', async () => {
     await served(await statusOf({ failure: 'syncing the log failed (EIO)' }));
     expect(await cli.run('show', 'demo')).toBe(0);

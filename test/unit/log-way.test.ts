@@ -97,12 +97,16 @@ describe('on this machine', () => {
     }
   });
 
-  test('a set of volumes tells the way that the settings ask for', async () => {
+  test('a set of volumes tells the way that the settings ask for, and what they compress', async () => {
     for (const [logIo, way] of [['direct', 'direct'], ['mmap', 'mmap'], ['buffered', 'buffered']] as const) {
-      const settings = smallSettings({ logIo, arenaBytes: 32 * MIB, dirtyBytes: 16 * MIB });
+      const settings = smallSettings({ logIo, logCompress: 'lz4', chunkCompress: 'lz4', arenaBytes: 32 * MIB, dirtyBytes: 16 * MIB });
       const volumes = new VolumeSet({ env: nodeEnv(), directory: scratch.path, settings });
       const info = await volumes.create(logIo, { sizeBytes: MIB, blockSizeBytes: BLOCK_BYTES, durability: 'strict' });
       expect([info.logWay, info.measuredLogWay]).toEqual([way, null]);
+      expect([info.logCompress, info.chunkCompress]).toEqual(['lz4', 'lz4']);
+      const volume = await volumes.acquireVolume(logIo);
+      expect(volume.status().logCompressing).toBe(true);
+      volumes.release(volume);
       await volumes.close();
     }
   });

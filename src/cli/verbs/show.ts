@@ -58,6 +58,13 @@ function describeLogWay({ logWay, measuredLogWay, live }: VolumeDetails): string
   return `${now}${measuredLogWay === null ? '' : `; measured as best when the volume was made: ${measuredLogWay}`}${refused}`;
 }
 
+/** What the settings say; of `auto`, what becomes of it now. */
+function describeCompression({ logCompress, chunkCompress, live }: VolumeDetails): string {
+  const isCompressing = live?.logCompressing ?? null;
+  const now = logCompress !== 'auto' || isCompressing === null ? '' : isCompressing ? ', at work now as the disk is slow' : ', not at work now';
+  return `log: ${logCompress}${now}; new chunks: ${chunkCompress}`;
+}
+
 export function describeVolume(info: VolumeDetails): string {
   const checkpoint =
     info.checkpointNumber === 0 ? 'none yet' : `${info.checkpointNumber} (up to chunk ${info.checkpointChunk}, LSN ${info.checkpointLsn})`;
@@ -70,6 +77,7 @@ export function describeVolume(info: VolumeDetails): string {
     ['stored', exactSize(info.storedBytes)],
     ['log', describeRing(info)],
     ['log writes', describeLogWay(info)],
+    ['compressed', describeCompression(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ['created', new Date(info.createdMs).toISOString()],
