@@ -15,7 +15,7 @@ export type ErrorCode =
   | 'no-space' // the disk is full; the request can be tried again when space is back
   | 'io-error' // the operating system failed a call
   | 'corrupt' // stored bytes fail their check
-  | 'failed' // a sync failed: the volume takes no more writes until it is opened again
+  | 'failed' // a sync failed: the volume takes no more writes until its process is started anew
   | 'closed' // the volume was closed
   | 'limit' // a limit of the settings was reached
   | 'unsupported'; // this build, host or format version cannot do it

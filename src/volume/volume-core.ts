@@ -16,6 +16,7 @@ import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
+import { withRestartAdvice } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 
 /** A cached slab is filled up again when no more than this part of it is current. */
@@ -146,11 +147,11 @@ export class VolumeCore implements SlabOwner {
     this.#log = log;
   }
 
-  /** The volume takes no more writes; readers go on. The first reason stays. */
+  /** The volume takes no more writes; readers go on. The first reason stays, with what to do about it. */
   fail(error: VolumeError): void {
     if (this.failure !== null) return;
-    this.failure = error;
-    this.env.logger.log('error', 'volume-failed', { volume: this.name, error });
+    this.failure = withRestartAdvice(error, this.name);
+    this.env.logger.log('error', 'volume-failed', { volume: this.name, error: this.failure });
     this.arena.giveUp(this);
     this.room.wake();
     this.progress.wake();

@@ -50,6 +50,16 @@ export function withAdvice(error: VolumeError, name: string): VolumeError {
   return new VolumeError('corrupt', message, { cause: error, context: error.context });
 }
 
+/** Why a volume takes no more writes, and what to check and do. Opening it anew within the process would trust a page cache that a failed sync may have parted from the disk (I4). */
+export function withRestartAdvice(error: VolumeError, name: string): VolumeError {
+  const first =
+    error.code === 'corrupt'
+      ? `Stop the server, see what basalt check ${name} says and do that, then start the server again`
+      : 'First find out why the disk failed (dmesg; its cable, card or health; whether its file system became read-only) and mend that. Then stop the server, which exits with 1 now, and start it again';
+  const message = `${error.message}. Volume ${name} takes no more writes until the server is restarted; it can still be read. ${first}: what was flushed is recovered from the log`;
+  return new VolumeError(error.code, message, { cause: error.cause, context: error.context });
+}
+
 export function lockPath(directory: string): string {
   return `${directory}/lock`;
 }

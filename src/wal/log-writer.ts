@@ -353,7 +353,7 @@ export class LogWriter {
   #writeFailed(batch: LogBatch, cause: unknown): void {
     const error = toVolumeError(cause, 'writing the log');
     if (error.code !== 'no-space') {
-      this.#fail(new VolumeError('failed', `${error.message}; the volume takes no more writes until it is opened again`, { cause }));
+      this.#fail(new VolumeError('failed', error.message, { cause }));
       return;
     }
     // The records keep their places: they are written again, at the same offsets, when there is space. Who waits is told now.
@@ -481,7 +481,7 @@ export class LogWriter {
 
   #syncFailed(cause: unknown): void {
     const text = cause instanceof Error ? cause.message : String(cause);
-    this.#fail(new VolumeError('failed', `syncing the log failed (${text}): the disk may have lost writes; the volume takes no more until it is opened again`, { cause }));
+    this.#fail(new VolumeError('failed', `syncing the log failed (${text}): the disk may have lost writes`, { cause }));
   }
 
   #fail(error: VolumeError): void {

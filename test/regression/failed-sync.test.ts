@@ -3,7 +3,9 @@
  * of them. A new process reads them, and no sync of its own brings them to the medium: what it counts as durable it must write again (I4).
  */
 import { expect, test } from 'vitest';
+import { VolumeError } from '../../src/base/errors.ts';
 import { MIB } from '../../src/base/units.ts';
+import { withRestartAdvice } from '../../src/volume/volume-files.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { drawPowerCut } from '../sim/power-cut.ts';
 import { SeededRandom } from '../sim/random.ts';
@@ -79,6 +81,33 @@ test('a volume that failed rests: it does not wake up to make chunks that it may
     await machine.env.clock.sleep(10_000);
     expect(machine.scheduler.eventsRun - before).toBeLessThan(20);
   });
+});
+
+test.each<readonly [string, string, RegExp]>([
+  ['sync', '/log/', /^syncing the log failed \(EIO[^)]*\): the disk may have lost writes\. /],
+  ['write', '/log/', /^writing the log: EIO.*\. /],
+  ['rename', '/chunks/', /EIO.*\. /],
+])('a volume that failed over a %s of %s says what to check and do, in the log and to whoever asks', async (kind, path, reason) => {
+  const machine = new SimMachine(smallSettings({ flushIntervalMs: 20 }));
+  await machine.run(async () => {
+    await machine.create(DIRECTORY);
+    const volume = await machine.open(DIRECTORY);
+    machine.fault = (call) => (call.kind === kind && call.path.includes(path) ? { kind: 'error', code: 'EIO' } : null);
+    await volume.write(0, pattern(1), true).catch(() => undefined);
+    await machine.env.clock.sleep(1000);
+    const failure = volume.status().failure ?? '';
+    expect(failure).toMatch(reason);
+    expect(failure).toMatch(/Volume volume takes no more writes until the server is restarted; it can still be read\. First find out why the disk failed \(dmesg; .*Then stop the server.* and start it again/);
+    expect(machine.env.simLogger.lines.find(({ event }) => event === 'volume-failed')?.fields.error).toMatchObject({ message: failure });
+    await expect(volume.write(0, pattern(2), false)).rejects.toMatchObject({ message: failure });
+    await volume.close().catch(() => undefined);
+  });
+});
+
+test('a volume that failed over damage sends its operator to basalt check', () => {
+  const error = withRestartAdvice(new VolumeError('corrupt', 'leaf 3 is damaged', { context: { offsetBytes: 96 } }), 'v');
+  expect(error).toMatchObject({ code: 'corrupt', context: { offsetBytes: 96 } });
+  expect(error.message).toMatch(/^leaf 3 is damaged\. Volume v takes no more writes .*Stop the server, see what basalt check v says/);
 });
 
 test('a manifest whose name could not be synced is not taken for a full disk and tried again', async () => {
