@@ -64,7 +64,8 @@ const PACED_READ_BYTES = 256 * 1024;
 export interface ChunkInspection {
   readonly store: ObjectStore;
   readonly manifest: Manifest;
-  readonly deep: boolean;
+  /** Whether blocks are read, too; or of which chunks: those with records of that LSN or later ones. */
+  readonly deep: boolean | { readonly fromLsn: number };
   /** Told of bytes that were read; the next ones are read when it resolves. */
   readonly pace?: (bytes: number) => Promise<void>;
   /** Told of tables that are sound. */
@@ -120,7 +121,8 @@ export async function inspectChunk(inspection: ChunkInspection, chunk: number, e
       return { chunk, epoch, key, sizeBytes, identity: null, fault, blockCount, badBlocks: [] };
     }
     inspection.onTables?.(tables);
-    const badBlocks = deep ? await findBadBlocks(object, tables, { key, blockSizeBytes: manifest.blockSizeBytes, pace }) : [];
+    const isDeep = typeof deep === 'boolean' ? deep : identity.lastLsn >= deep.fromLsn;
+    const badBlocks = isDeep ? await findBadBlocks(object, tables, { key, blockSizeBytes: manifest.blockSizeBytes, pace }) : [];
     return { chunk, epoch, key, sizeBytes, identity, fault: null, blockCount, badBlocks };
   } catch (error) {
     return { chunk, epoch, key, sizeBytes, identity, fault: faultOf(key, error), blockCount: 0, badBlocks: [] };

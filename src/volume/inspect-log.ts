@@ -57,7 +57,7 @@ export function summarizeRecord({ record, fileIndex, offsetBytes }: ReplayedReco
 }
 
 /** Which blocks of a record fail their checksums; of a compressed one that cannot be decoded all. */
-function badBlocksOf({ record, bytes, view }: ReplayedRecord, blockSizeBytes: number): number[] {
+export function badBlocksOf({ record, bytes, view }: ReplayedRecord, blockSizeBytes: number): number[] {
   const bad: number[] = [];
   for (let i = 0; i < record.blockCount; i += 1) {
     const at = record.payloadOffset + i * blockSizeBytes;
@@ -69,7 +69,6 @@ function badBlocksOf({ record, bytes, view }: ReplayedRecord, blockSizeBytes: nu
 
 /** Reads the log behind `chunkedLsn`, the last LSN that the chunks hold. Changes nothing. */
 export async function inspectLog(files: FileSystem, directory: string, manifest: Manifest, chunkedLsn: number, findings: Findings): Promise<InspectedLog> {
-  const opened: (File | null)[] = [];
   const records: InspectedRecord[] = [];
   const behind: InspectedRecord[] = [];
   let isReadable = true;
@@ -77,10 +76,8 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
     isReadable = false;
     findings.broken(key, offsetBytes, problem);
   };
+  const opened = await openLogFiles(files, directory, manifest, unreadable);
   try {
-    for (let index = 0; index < manifest.logFileCount; index += 1) {
-      opened.push(await openLogFile(files, directory, index, unreadable));
-    }
     const { volumeId, blockSizeBytes, sizeBytes, cut, epoch: lastEpoch } = manifest;
     const mark = await readSyncedMark(files, directory, manifest);
     if (mark === 'foreign') findings.notes.push(`${SYNCED_MARK_KEY} belongs to another volume; what it says does not count, and the next opening replaces it`);
@@ -160,6 +157,18 @@ function reportLog(log: LogExamination, behind: readonly InspectedRecord[], find
 }
 
 type OnUnreadable = (key: string, offsetBytes: number | null, problem: string) => void;
+
+/** The log's files; `unreadable` is told of those that are missing, and of places that the disk cannot read. */
+export async function openLogFiles(files: FileSystem, directory: string, { logFileCount }: Manifest, unreadable: OnUnreadable): Promise<(File | null)[]> {
+  const opened: (File | null)[] = [];
+  try {
+    for (let index = 0; index < logFileCount; index += 1) opened.push(await openLogFile(files, directory, index, unreadable));
+    return opened;
+  } catch (error) {
+    await Promise.allSettled(opened.map(async (file) => file?.close()));
+    throw error;
+  }
+}
 
 async function openLogFile(files: FileSystem, directory: string, index: number, unreadable: OnUnreadable): Promise<File | null> {
   const path = logPath(directory, index);

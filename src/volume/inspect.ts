@@ -17,10 +17,12 @@ import { type ChunkContent, applySet } from './commit.ts';
 import { type InspectedCheckpoint, inspectCheckpoint } from './inspect-checkpoint.ts';
 import { type ChunkChain, type InspectedChunk, chunkExpectations, followChain, inspectChunks, lastGap } from './inspect-chunks.ts';
 import { type BlockRanges, Findings, type OnProgress } from './inspect-findings.ts';
+import { findInLog, oldestLsn } from './inspect-history.ts';
 import { type InspectedLog, inspectLog } from './inspect-log.ts';
-import { reportLosses } from './inspect-losses.ts';
+import { type LossSources, reportLosses } from './inspect-losses.ts';
 import { type InspectedLeaves, inspectLeaves, reconcileCatalogue } from './inspect-map.ts';
 import { PageReader } from './load-checkpoint.ts';
+import type { LoggedBlock } from './logged-blocks.ts';
 import { type RebuiltLeaves, type UncertainChoice, rebuildLeaves } from './rebuild-leaves.ts';
 import { CHECKPOINT_FOLDER, checkpointKey } from './volume-files.ts';
 
@@ -30,8 +32,8 @@ export interface InspectOptions {
   readonly directory: string;
   readonly manifest: Manifest;
   readonly settings: EngineSettings;
-  /** Read every block, too. */
-  readonly deep: boolean;
+  /** Read every block, too; or only those of chunks that are no older than the log: what is rotten there, the log may still have. */
+  readonly deep: boolean | 'logged';
   /** For leaves that have to be put together again. */
   readonly uncertain: UncertainChoice;
   readonly onProgress: OnProgress;
@@ -51,6 +53,8 @@ export interface Inspection {
   readonly rebuilt: RebuiltLeaves | null;
   /** Blocks that cannot be read, and in no record of the log either; blocks that only fail their checksum are not among them. */
   readonly lost: BlockRanges;
+  /** Blocks that no sound chunk has, but the log, though they stand behind nothing that the chunks do not hold. */
+  readonly restored: ReadonlyMap<number, LoggedBlock>;
   readonly readTables: (chunk: number) => Promise<ChunkTables>;
 }
 
@@ -63,7 +67,8 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   const store = new DirectoryStore(env.files, directory, 0);
   const findings = new Findings();
   const checkpoint = await inspectCheckpoint(store, manifest, findings);
-  const chunks = await inspectChunks({ store, manifest, findings, deep, onProgress });
+  const deepChunks = deep === 'logged' ? { fromLsn: await oldestLsn(env.files, directory, manifest) } : deep;
+  const chunks = await inspectChunks({ store, manifest, findings, deep: deepChunks, onProgress });
   const readTables = (chunk: number): Promise<ChunkTables> => tablesOf(store, manifest, chunks, chunk);
   const volumeBlocks = manifest.sizeBytes / manifest.blockSizeBytes;
   const leaves = await inspectLeaves({ store, checkpoint, chunks, volumeBlocks, readTables, findings, onProgress });
@@ -74,9 +79,10 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   const rebuilt = isComplete ? null : await rebuild(options, { checkpoint, chunks, leaves, readTables });
   const map = await buildMap({ store, checkpoint, chain, rebuilt, wanted: wantedLeaves(checkpoint, leaves, rebuilt, volumeBlocks), readTables, volumeBlocks, blockSizeBytes: manifest.blockSizeBytes, indexBytes: options.settings.indexBytes });
   const log = await inspectLog(env.files, directory, manifest, chain.lastLsn, findings);
-  const lost = await reportLosses({ findings, checkpoint, chunks, chain, log, map, leaves });
+  const restore: LossSources['restore'] = (wanted) => findInLog({ files: env.files, directory, manifest, chunkedLsn: chain.lastLsn, log, wanted });
+  const { lost, restored } = await reportLosses({ findings, checkpoint, chunks, chain, log, map, leaves, rebuilt, readTables, restore });
   await noteLeftovers(store, checkpoint, findings);
-  return { manifest, store, findings, checkpoint, chunks, chain, log, map, misplaced: leaves.misplaced, rebuilt, lost, readTables };
+  return { manifest, store, findings, checkpoint, chunks, chain, log, map, misplaced: leaves.misplaced, rebuilt, lost, restored, readTables };
 }
 
 async function tablesOf(store: ObjectStore, manifest: Manifest, chunks: ReadonlyMap<number, InspectedChunk>, chunk: number): Promise<ChunkTables> {

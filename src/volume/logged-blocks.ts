@@ -39,6 +39,14 @@ export async function applyRecord(map: BlockMap, record: InspectedRecord, logged
   }
 }
 
+/** Applies last versions of single blocks that the log has, as `findInLog` found them. */
+export async function applyVersions(map: BlockMap, versions: ReadonlyMap<number, LoggedBlock>, logged: Map<number, LoggedBlock>): Promise<void> {
+  for (const [blockNumber, version] of versions) {
+    if (version.record.kind === 'write') logged.set(blockNumber, version);
+    else await applyRecord(map, { ...version.record, blockNumber, blockCount: 1 }, logged);
+  }
+}
+
 /** The newest version of a block is damaged: no older one may be taken for it. */
 async function lose(map: BlockMap, blockNumber: number, logged: Map<number, LoggedBlock>): Promise<void> {
   logged.delete(blockNumber);

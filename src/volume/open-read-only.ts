@@ -12,7 +12,7 @@ import { isDamage } from './inspect-findings.ts';
 import { summarizeRecord } from './inspect-log.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { type LoadOptions, makeCore } from './load-stored.ts';
-import { type LoggedBlock, LoggedBlocks, applyRecord } from './logged-blocks.ts';
+import { type LoggedBlock, LoggedBlocks, applyRecord, applyVersions } from './logged-blocks.ts';
 import { type OpenVolumeOptions, openVolume, takeLock } from './open-volume.ts';
 import { letGo, loadForReading } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
@@ -105,6 +105,7 @@ class ReadOnlyOpening {
     const { store, map, log, chunks } = inspection;
     const logged = new Map<number, LoggedBlock>();
     for (const record of log.records) await applyRecord(map, record, logged);
+    await applyVersions(map, inspection.restored, logged);
     const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
     for (const chunk of chunks.values()) if (isTrusted(inspection, chunk)) catalogue.add(chunk.chunk, { epoch: chunk.epoch, blockCount: chunk.blockCount, objectBytes: chunk.sizeBytes });
     this.#core = makeCore(this.#options, { store, manifest, map, catalogue });

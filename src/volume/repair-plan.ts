@@ -8,10 +8,11 @@ import { hexOf } from '../format/bytes.ts';
 import type { Run } from '../format/checkpoint-layout.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
 import { LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
-import { type BlockRange, BlockRanges, countBlocks, formatRanges } from './inspect-findings.ts';
+import { type BlockRange, BlockRanges, countBlocks, formatRanges, subtractRanges } from './inspect-findings.ts';
+import { blockRangesOf } from './inspect-losses.ts';
 import { walkMap } from './inspect-map.ts';
 import type { Inspection } from './inspect.ts';
-import { type LoggedBlock, applyRecord } from './logged-blocks.ts';
+import { type LoggedBlock, applyRecord, applyVersions } from './logged-blocks.ts';
 import { CHECKPOINT_FOLDER, logKey } from './volume-files.ts';
 
 export interface RepairPlan {
@@ -30,6 +31,8 @@ export interface RepairPlan {
   readonly uncertain: readonly BlockRange[];
   /** Blocks that get an older content back: what was written last stands behind damage of the log or of the chain of chunks. */
   readonly setBack: readonly BlockRange[];
+  /** Blocks that no chunk has whole, and that come back from the log. */
+  readonly restored: readonly BlockRange[];
   /** What is done, for people. */
   readonly steps: readonly string[];
 }
@@ -64,6 +67,9 @@ export async function planRepair(inspection: Inspection): Promise<RepairPlan> {
     await applyRecord(inspection.map, record, logged);
     if (record.kind === 'zero') ranges.push({ blockNumber: record.blockNumber, blockCount: record.blockCount, provisioned: record.provisioned });
   }
+  await applyVersions(inspection.map, inspection.restored, logged);
+  for (const [blockNumber, { record }] of inspection.restored) if (record.kind === 'zero') ranges.push({ blockNumber, blockCount: 1, provisioned: record.provisioned });
+  const restored = blockRangesOf(inspection.restored).list;
   const live = new Map<number, number>();
   const lost = new BlockRanges();
   await walkMap(inspection.map, (leaf, runs) => {
@@ -79,7 +85,7 @@ export async function planRepair(inspection: Inspection): Promise<RepairPlan> {
   const largestChunk = Math.max(manifest.checkpoint.lastChunk, ...chunks.keys());
   const keepAside = await filesToKeep(inspection, live);
   const setBack = await setBackBlocks(inspection);
-  const plan = { logged, ranges, live, largestChunk, keepAside, renewLog: log.isDamaged, lost: lost.list, uncertain: rebuilt?.uncertain.list ?? [], setBack };
+  const plan = { logged, ranges, live, largestChunk, keepAside, renewLog: log.isDamaged, lost: lost.list, uncertain: subtractRanges(rebuilt?.uncertain.list ?? [], restored), setBack, restored };
   return { ...plan, steps: describe(inspection, plan, chain.sets.length) };
 }
 
@@ -137,6 +143,7 @@ function describe({ manifest, chain, log, rebuilt, checkpoint }: Inspection, pla
     const known = plan.setBack.length > 0 ? `at least ${formatRanges(plan.setBack)}` : 'which blocks is not known';
     steps.push(`stop there, though later records had been written: what stands between is damaged. What was written since is given up (${known}), and reads as it was at that point`);
   }
+  if (plan.restored.length > 0) steps.push(`bring ${countBlocks(plan.restored)} blocks back that no chunk has whole: the log still has their last versions: ${formatRanges(plan.restored)}`);
   if (plan.lost.length > 0) steps.push(`mark ${countBlocks(plan.lost)} blocks as lost; reading them fails until they are written: ${formatRanges(plan.lost)}`);
   steps.push('write a new checkpoint that says all that, and the manifest that names it');
   if (plan.keepAside.length > 0) steps.push(`move ${plan.keepAside.length} files that have no place in it to kept-aside/, and delete none`);

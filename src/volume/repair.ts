@@ -47,6 +47,8 @@ export interface RepairReport {
   readonly uncertain: readonly BlockRange[];
   /** Blocks that get an older content back, as far as they are known. */
   readonly setBack: readonly BlockRange[];
+  /** Blocks that no chunk has whole, and that come back from the log. */
+  readonly restored: readonly BlockRange[];
   /** Files that are kept aside, and where, as paths within the volume's directory. */
   readonly keptAside: readonly string[];
   readonly folder: string | null;
@@ -75,19 +77,19 @@ export function repairVolume(options: RepairOptions): Promise<RepairReport> {
 /** A repair that was interrupted, and (with `apply`) has been finished now. */
 function unfinished({ name, apply }: RepairOptions, { blockSizeBytes }: Manifest, marker: RepairMarker): RepairReport {
   const step = apply ? 'finished the repair that had been interrupted' : 'finish the repair that was interrupted';
-  return { volume: name, state: apply ? 'repaired' : 'planned', findings: [], steps: [step], lost: [], uncertain: [], setBack: [], keptAside: marker.keep, folder: marker.folder, blockSizeBytes };
+  return { volume: name, state: apply ? 'repaired' : 'planned', findings: [], steps: [step], lost: [], uncertain: [], setBack: [], restored: [], keptAside: marker.keep, folder: marker.folder, blockSizeBytes };
 }
 
 async function planAndApply(options: RepairOptions, manifest: Manifest, marker: RepairMarker | null): Promise<RepairReport> {
   const { env, directory, name, apply } = options;
-  const inspection = await inspectVolume({ ...options, manifest, deep: false, uncertain: options.uncertain ?? 'lost' });
+  const inspection = await inspectVolume({ ...options, manifest, deep: 'logged', uncertain: options.uncertain ?? 'lost' });
   const { findings } = inspection;
   const found = { volume: name, findings: findings.list, blockSizeBytes: manifest.blockSizeBytes };
-  if (!findings.needRepair && marker === null) return { ...found, state: 'sound', steps: [], lost: [], uncertain: [], setBack: [], keptAside: [], folder: null };
+  if (!findings.needRepair && marker === null) return { ...found, state: 'sound', steps: [], lost: [], uncertain: [], setBack: [], restored: [], keptAside: [], folder: null };
   const plan = await planRepair(inspection);
   const folder = marker?.folder ?? (await nextFolder(env.files, directory));
-  const { steps, lost, uncertain, setBack } = plan;
-  const report = { ...found, steps, lost, uncertain, setBack, keptAside: plan.keepAside, folder };
+  const { steps, lost, uncertain, setBack, restored } = plan;
+  const report = { ...found, steps, lost, uncertain, setBack, restored, keptAside: plan.keepAside, folder };
   if (!apply) return { ...report, state: 'planned' };
   if (uncertain.length > 0 && options.uncertain === null) return { ...report, state: 'choice-needed' };
   // What an interrupted repair had written counts from the first one on.

@@ -40,8 +40,9 @@ const HEADS: Readonly<Record<RepairReport['state'], string>> = {
 };
 
 function describeReport(report: RepairReport): string {
-  const { findings, steps, lost, uncertain, setBack, keptAside, folder, blockSizeBytes } = report;
+  const { findings, steps, lost, uncertain, setBack, restored, keptAside, folder, blockSizeBytes } = report;
   const lines = [`${report.volume}: ${HEADS[report.state]}`, ...steps.map((step, index) => `  ${index + 1}. ${step}`)];
+  if (restored.length > 0) lines.push(`back from the log: ${describeBlocks(restored, blockSizeBytes)}`);
   if (lost.length > 0) lines.push(`lost: ${describeBlocks(lost, blockSizeBytes)}`);
   if (uncertain.length > 0) lines.push(`uncertain: ${describeBlocks(uncertain, blockSizeBytes)}`);
   if (setBack.length > 0) lines.push(`set back to an older content: ${describeBlocks(setBack, blockSizeBytes)}`);
