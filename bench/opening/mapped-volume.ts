@@ -53,7 +53,7 @@ export async function makeMappedVolume(env: Env, path: string, chunks: number): 
   await writeCheckpoint(new DirectoryStore(env.files, path, 0), identity, objectBytes);
   const checkpoint = { number: identity.number, epoch: EPOCH, lastChunk: chunks, lastLsn: chunks };
   const written: Manifest = { ...manifest, epoch: EPOCH, checkpoint, cut: { epoch: EPOCH, lsn: chunks } };
-  await writeManifest(env.files, path, written);
+  await writeManifest(env, path, written);
 }
 
 /** Returns the bytes of the object, most of which are a hole. */

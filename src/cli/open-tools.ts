@@ -7,7 +7,7 @@ import { explainBlock } from '../volume/explain.ts';
 import { repairVolume } from '../volume/repair.ts';
 import { scrubClosed } from '../volume/scrub-closed.ts';
 import { checkVolumeName } from '../volume/volume-set.ts';
-import { manifestPath } from '../volume/volume-files.ts';
+import { holdsVolume, manifestPath } from '../volume/volume-files.ts';
 import type { OpenVolumesOptions, Terminal, VolumeTools } from './context.ts';
 
 export function openTools({ directory, settings }: OpenVolumesOptions, terminal: Terminal): VolumeTools {
@@ -15,7 +15,7 @@ export function openTools({ directory, settings }: OpenVolumesOptions, terminal:
   const prepare = async (name: string, onProgress: ToolOptions['onProgress']): Promise<ToolOptions> => {
     checkVolumeName(name);
     const volume = `${directory}/${name}`;
-    if (!(await env.files.exists(manifestPath(volume)))) {
+    if (!(await holdsVolume(env.files, volume))) {
       throw new VolumeError('not-found', `there is no volume ${JSON.stringify(name)} in ${directory}: ${manifestPath(volume)} is missing; basalt list shows those that are there`, { context: { volume: name } });
     }
     return { env, name, directory: volume, settings, onProgress };

@@ -75,7 +75,7 @@ export async function inTurn({ core, flusher, check }: Turn, task: () => Promise
 /** Writes the manifest of an open volume, in its turn. Errors: `no-space`; with any other the volume takes no more writes. */
 export async function replaceManifest(core: VolumeCore, next: Manifest): Promise<void> {
   try {
-    await writeManifest(core.env.files, core.directory, next);
+    await writeManifest(core.env, core.directory, next);
   } catch (cause) {
     const error = toVolumeError(cause, `writing the manifest of volume ${core.name}`);
     // As for a checkpoint: a manifest that may or may not be on the disk is a failing disk (I4); a full one only says no.
@@ -95,7 +95,7 @@ export async function changeDurabilityOffline(options: LoadOptions, durability: 
   await refuseWhileRepairing(env.files, directory, name);
   const manifest = await readManifest(env.files, directory);
   await makeLogDurable(options, manifest);
-  if (manifest.durability !== durability) await writeManifest(env.files, directory, { ...manifest, durability });
+  if (manifest.durability !== durability) await writeManifest(env, directory, { ...manifest, durability });
 }
 
 async function makeLogDurable(options: LoadOptions, manifest: Manifest): Promise<void> {

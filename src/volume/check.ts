@@ -2,10 +2,10 @@
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env } from '../env/env.ts';
-import { type BlockRange, type Finding, type OnProgress, REPAIR_ADVICE, faultOf } from './inspect-findings.ts';
+import { type BlockRange, type Finding, type OnProgress, REPAIR_ADVICE, faultOf, isDamage } from './inspect-findings.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { takeLock } from './open-volume.ts';
-import { manifestKey, readManifest, repairPath } from './volume-files.ts';
+import { manifestCopyKey, manifestKey, readManifest, readManifestCopy, repairPath } from './volume-files.ts';
 
 export interface ToolOptions {
   readonly env: Env;
@@ -52,14 +52,19 @@ export function checkVolume(options: ToolOptions & { readonly deep: boolean }): 
     const { env, directory, name, deep } = options;
     if (await env.files.exists(repairPath(directory))) return interrupted(name, deep);
     const manifest = await readManifest(env.files, directory).catch((error: unknown) => damageOf(error));
-    if (manifest instanceof VolumeError) return withoutManifest(name, deep, manifest);
-    return reportOf(name, deep, await inspectVolume({ ...options, manifest, uncertain: 'lost' }));
+    const copy = await readManifestCopy(env.files, directory).catch((error: unknown) => damageOf(error));
+    if (manifest instanceof VolumeError) return withoutManifest(name, deep, manifest, !(copy instanceof VolumeError));
+    const inspection = await inspectVolume({ ...options, manifest, uncertain: 'lost' });
+    // A volume of a basalt that made no copies has none.
+    if (copy instanceof VolumeError && copy.code === 'corrupt') inspection.findings.notes.push(`${copy.message}; the next opening for writing makes it anew`);
+    return reportOf(name, deep, inspection);
   });
 }
 
 /** The error, if it says that the manifest is damaged; thrown on otherwise. */
 function damageOf(error: unknown): VolumeError {
-  if (error instanceof VolumeError && error.code === 'corrupt') return error;
+  const failure = toVolumeError(error, 'reading the manifest');
+  if (isDamage(failure)) return failure;
   throw error;
 }
 
@@ -72,10 +77,11 @@ function reportOf(volume: string, deep: boolean, { findings, lost, chunks, check
 
 const NOTHING = { notes: [], lost: [], chunks: 0, leaves: 0, logRecords: 0, lastLsn: null, blockSizeBytes: null };
 
-function withoutManifest(volume: string, deep: boolean, error: VolumeError): CheckReport {
+function withoutManifest(volume: string, deep: boolean, error: VolumeError, isCopied: boolean): CheckReport {
   const file = manifestKey();
-  const advice = 'without it nothing can be said of the other files, and the volume cannot be opened or repaired; put the manifest of a backup in its place (the other files may be newer than it) and check again';
-  return { ...NOTHING, volume, deep, isClean: false, findings: [{ file, ...faultOf(file, error), lost: [], advice, needsRepair: false }] };
+  const noCopy = 'without it, and without a copy of it, nothing can be said of the other files, and the volume cannot be opened or repaired; put the manifest of a backup in its place (the other files may be newer than it) and check again';
+  const advice = isCopied ? `${REPAIR_ADVICE} ${volume}; it goes by the copy, ${manifestCopyKey()}, and says what of the other files is damaged` : noCopy;
+  return { ...NOTHING, volume, deep, isClean: false, findings: [{ file, ...faultOf(file, error), lost: [], advice, needsRepair: isCopied }] };
 }
 
 function interrupted(volume: string, deep: boolean): CheckReport {

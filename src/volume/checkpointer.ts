@@ -242,7 +242,7 @@ export class Checkpointer {
       throw error;
     }
     const next = { ...manifest, checkpoint: { number: identity.number, epoch: identity.epoch, lastChunk: identity.lastChunk, lastLsn: identity.lastLsn } };
-    await writeManifest(env.files, directory, next);
+    await writeManifest(env, directory, next);
     this.#core.manifest = next;
     this.#takeOver(outcome);
     this.#isPostponed = false;

@@ -21,7 +21,7 @@ import { LogWriting } from './log-way.ts';
 import { replayLog } from './replay-log.ts';
 import { openSyncedMark } from './synced-mark-file.ts';
 import type { VolumeCore } from './volume-core.ts';
-import { OBJECT_FOLDERS, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
+import { OBJECT_FOLDERS, holdsVolume, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
 import type { OnProgress, VolumeObserver } from './volume-info.ts';
 import { Volume } from './volume.ts';
 import { WritePath } from './write-path.ts';
@@ -60,7 +60,7 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
 /** Takes a volume's lock. Errors: `not-found`, `in-use`, `io-error`. */
 export async function takeLock(env: Env, directory: string, name: string): Promise<FileLock> {
   try {
-    if (!(await env.files.exists(manifestPath(directory)))) throw new VolumeError('not-found', `there is no volume at ${directory}: ${manifestPath(directory)} is missing`);
+    if (!(await holdsVolume(env.files, directory))) throw new VolumeError('not-found', `there is no volume at ${directory}: ${manifestPath(directory)} is missing`);
     const lock = await lockVolume(env, directory);
     if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that one first`);
     return lock;
@@ -139,7 +139,7 @@ class Opening {
     await this.#store.prepare(OBJECT_FOLDERS);
     // The process that made the volume may have died between the rename to this name and its sync.
     await this.#env.files.syncDirectory(parentPath(this.#options.directory));
-    await writeManifest(this.#env.files, this.#options.directory, manifest);
+    await writeManifest(this.#env, this.#options.directory, manifest);
   }
 
   /** Without it the next opening may be for reading alone, should the disk be full then: no reason not to open now. */
@@ -208,7 +208,7 @@ class Opening {
   async #cutLog(core: VolumeCore, flusher: Flusher, lsn: number): Promise<void> {
     await flusher.serial.run(async () => {
       const manifest = { ...core.manifest, cut: { epoch: core.manifest.epoch, lsn } };
-      await writeManifest(this.#env.files, this.#options.directory, manifest);
+      await writeManifest(this.#env, this.#options.directory, manifest);
       core.manifest = manifest;
     });
   }

@@ -1,7 +1,6 @@
 /** Files of a repair: the marker that one is under way, and what is kept aside. */
 import { VolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
-import { type Manifest, encodeManifest } from '../format/manifest.ts';
 import { LOG_FOLDER, REPAIR_NAME, logPath, repairPath } from './volume-files.ts';
 
 const KEPT_FOLDER = 'kept-aside';
@@ -88,13 +87,13 @@ export async function nextFolder(files: FileSystem, directory: string): Promise<
   }
 }
 
-/** Keeps the manifest as it was, and the report, in the folder of the repair. */
-export async function writeKept(files: FileSystem, directory: string, folder: string, manifest: Manifest, report: unknown): Promise<void> {
+/** Keeps the manifest's bytes as they were, and the report, in the folder of the repair. */
+export async function writeKept(files: FileSystem, directory: string, folder: string, manifest: Uint8Array, report: unknown): Promise<void> {
   await ensureDirectory(files, `${directory}/${KEPT_FOLDER}`);
   const path = `${directory}/${folder}`;
   await ensureDirectory(files, path);
   // Of a repair that is run again the first manifest is the one that was there.
-  if (!(await files.exists(`${path}/manifest`))) await writeFile(files, path, 'manifest', encodeManifest(manifest));
+  if (!(await files.exists(`${path}/manifest`))) await writeFile(files, path, 'manifest', manifest);
   await writeFile(files, path, 'report.json', Buffer.from(`${JSON.stringify(report, null, 2)}\n`));
   await files.syncDirectory(path);
   await files.syncDirectory(`${directory}/${KEPT_FOLDER}`);

@@ -14,11 +14,12 @@ import { DirectoryStore } from '../store/directory-store.ts';
 import { type ToolOptions, withLock } from './check.ts';
 import type { BlockRange, Finding } from './inspect-findings.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
+import { type RepairRoot, addManifestFinding, manifestAsItIs, readRoot } from './repair-manifest.ts';
 import { type RepairPlan, planRepair } from './repair-plan.ts';
 import { type RepairMarker, createMissingLogFiles, keepAside, nextFolder, readMarker, removeMarker, writeKept, writeMarker } from './repair-files.ts';
 import { writeLoggedBlocks, writeWholeCheckpoint } from './repair-write.ts';
 import type { UncertainChoice } from './rebuild-leaves.ts';
-import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, parseCheckpointName, readManifest, writeManifest } from './volume-files.ts';
+import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, manifestCopyKey, parseCheckpointName, writeManifest } from './volume-files.ts';
 
 export interface RepairOptions extends ToolOptions {
   /** False: only report what would be done. */
@@ -56,21 +57,23 @@ export interface RepairReport {
 }
 
 /**
- * Repairs a volume, or says what a repair would do. Errors: `not-found`, `in-use`; `corrupt` and `unsupported` when the manifest
- * cannot be read or is another volume's; `no-space`, `io-error`: run it again when the cause is gone.
+ * Repairs a volume, or says what a repair would do. Errors: `not-found`, `in-use`; `corrupt` and `unsupported` when neither the manifest
+ * nor its copy can be read or is another volume's; `no-space`, `io-error`: run it again when the cause is gone.
  */
 export function repairVolume(options: RepairOptions): Promise<RepairReport> {
   return withLock(options, async () => {
     const { env, directory, apply } = options;
     const marker = await readMarker(env.files, directory);
-    const manifest = await readManifest(env.files, directory);
+    const root = await readRoot(env.files, directory, marker);
+    const { manifest } = root;
     if (marker !== null && !apply) return unfinished(options, manifest, marker);
     if (marker !== null && manifest.checkpoint.epoch >= marker.epoch) {
+      if (root.damage !== null) await writeManifest(env, directory, manifest);
       await finish(options, manifest, marker);
       return unfinished(options, manifest, marker);
     }
     if (marker !== null) await discardOwn(env, directory, marker);
-    return planAndApply(options, manifest, marker);
+    return planAndApply(options, root, marker);
   });
 }
 
@@ -80,15 +83,20 @@ function unfinished({ name, apply }: RepairOptions, { blockSizeBytes }: Manifest
   return { volume: name, state: apply ? 'repaired' : 'planned', findings: [], steps: [step], lost: [], uncertain: [], setBack: [], restored: [], keptAside: marker.keep, folder: marker.folder, blockSizeBytes };
 }
 
-async function planAndApply(options: RepairOptions, manifest: Manifest, marker: RepairMarker | null): Promise<RepairReport> {
+async function planAndApply(options: RepairOptions, root: RepairRoot, marker: RepairMarker | null): Promise<RepairReport> {
   const { env, directory, name, apply } = options;
+  const { manifest } = root;
   const inspection = await inspectVolume({ ...options, manifest, deep: 'logged', uncertain: options.uncertain ?? 'lost' });
   const { findings } = inspection;
+  const isSound = !findings.needRepair && marker === null && root.damage === null;
+  const plan = isSound ? null : await planRepair(inspection);
+  // Not before the plan: a damaged manifest says nothing against its copy.
+  addManifestFinding(findings, root);
   const found = { volume: name, findings: findings.list, blockSizeBytes: manifest.blockSizeBytes };
-  if (!findings.needRepair && marker === null) return { ...found, state: 'sound', steps: [], lost: [], uncertain: [], setBack: [], restored: [], keptAside: [], folder: null };
-  const plan = await planRepair(inspection);
+  if (plan === null) return { ...found, state: 'sound', steps: [], lost: [], uncertain: [], setBack: [], restored: [], keptAside: [], folder: null };
   const folder = marker?.folder ?? (await nextFolder(env.files, directory));
-  const { steps, lost, uncertain, setBack, restored } = plan;
+  const { lost, uncertain, setBack, restored } = plan;
+  const steps = root.damage === null ? plan.steps : [`go by ${manifestCopyKey()}, and put a new manifest in the place of the one that cannot be read`, ...plan.steps];
   const report = { ...found, steps, lost, uncertain, setBack, restored, keptAside: plan.keepAside, folder };
   if (!apply) return { ...report, state: 'planned' };
   if (uncertain.length > 0 && options.uncertain === null) return { ...report, state: 'choice-needed' };
@@ -97,7 +105,7 @@ async function planAndApply(options: RepairOptions, manifest: Manifest, marker: 
   const next: RepairMarker = { epoch: marker?.epoch ?? epoch, folder, keep: plan.keepAside };
   const done: RepairReport = { ...report, state: 'repaired' };
   await writeMarker(env.files, directory, next);
-  await writeKept(env.files, directory, folder, manifest, done);
+  await writeKept(env.files, directory, folder, await manifestAsItIs(env.files, directory, manifest), done);
   const switched = await switchOver(options, inspection, plan, epoch);
   await finish(options, switched, next);
   return done;
@@ -115,7 +123,7 @@ async function freshEpoch({ store, manifest, log, chunks }: Inspection): Promise
 async function switchOver({ env, directory }: RepairOptions, inspection: Inspection, plan: RepairPlan, epoch: number): Promise<Manifest> {
   const { files } = env;
   const { manifest, log } = inspection;
-  await writeManifest(files, directory, { ...manifest, epoch });
+  await writeManifest(env, directory, { ...manifest, epoch });
   await new DirectoryStore(files, directory, 0).prepare(OBJECT_FOLDERS);
   const written = await writeLoggedBlocks(inspection, plan, { files, directory, epoch });
   const number = (await largestCheckpoint(inspection)) + 1;
@@ -123,7 +131,7 @@ async function switchOver({ env, directory }: RepairOptions, inspection: Inspect
   const { volumeId, blockSizeBytes, sizeBytes } = manifest;
   await writeWholeCheckpoint(inspection, { volumeId, blockSizeBytes, sizeBytes, epoch, number, lastChunk, lastLsn: log.lastLsn }, written);
   const switched: Manifest = { ...manifest, epoch, checkpoint: { number, epoch, lastChunk, lastLsn: log.lastLsn }, cut: { epoch, lsn: log.lastLsn } };
-  await writeManifest(files, directory, switched);
+  await writeManifest(env, directory, switched);
   return switched;
 }
 

@@ -8,6 +8,7 @@ export const CHECKPOINT_FOLDER = 'checkpoints';
 export const LOG_FOLDER = 'log';
 export const OBJECT_FOLDERS = [CHUNK_FOLDER, CHECKPOINT_FOLDER] as const;
 const MANIFEST_NAME = 'manifest';
+const MANIFEST_COPY_NAME = 'manifest-copy';
 const NEW_MANIFEST_NAME = '.manifest-new';
 /** Gives way to a manifest on a full disk, so that a volume can be opened there: its trims are what makes room. */
 const RESERVE_NAME = '.reserve';
@@ -18,6 +19,15 @@ const LOCK_PAUSE_MS = 50;
 
 export function manifestPath(directory: string): string {
   return `${directory}/${MANIFEST_NAME}`;
+}
+
+export function manifestCopyPath(directory: string): string {
+  return `${directory}/${MANIFEST_COPY_NAME}`;
+}
+
+/** Whether a volume is there, though it may be for `repair` to make it whole. */
+export async function holdsVolume(files: FileSystem, directory: string): Promise<boolean> {
+  return (await files.exists(manifestPath(directory))) || files.exists(manifestCopyPath(directory));
 }
 
 /** The directory that a volume's directory stands in. */
@@ -78,6 +88,11 @@ export function manifestKey(): string {
   return MANIFEST_NAME;
 }
 
+/** Path of its copy. */
+export function manifestCopyKey(): string {
+  return MANIFEST_COPY_NAME;
+}
+
 export function checkpointName(epoch: number, number: number): string {
   return `k${String(number).padStart(10, '0')}-e${String(epoch).padStart(6, '0')}`;
 }
@@ -104,13 +119,39 @@ export async function lockVolume({ files, clock }: Pick<Env, 'files' | 'clock'>,
 /** Reads and checks the manifest. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */
 export async function readManifest(files: FileSystem, directory: string): Promise<Manifest> {
   const path = manifestPath(directory);
+  try {
+    return await readManifestFile(files, path);
+  } catch (error) {
+    if (!isMissing(error)) throw toVolumeError(error, `reading ${path}`);
+    const isCopied = await files.exists(manifestCopyPath(directory)).catch(() => false);
+    if (isCopied) throw new VolumeError('corrupt', `${path} is missing, its copy is there`, { cause: error });
+    throw new VolumeError('not-found', `${directory} holds no volume: ${path} is missing`, { cause: error });
+  }
+}
+
+/**
+ * The copy of the manifest, for who repairs a volume whose manifest cannot be read. It may be some versions older than the manifest was, as it
+ * is not synced. Errors: as `readManifest`.
+ */
+export function readManifestCopy(files: FileSystem, directory: string): Promise<Manifest> {
+  const path = manifestCopyPath(directory);
+  return readManifestFile(files, path).catch((error: unknown) => {
+    throw isMissing(error) ? new VolumeError('not-found', `${path} is missing`, { cause: error }) : toVolumeError(error, `reading ${path}`);
+  });
+}
+
+function isMissing(error: unknown): boolean {
+  const code = systemCode(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+/** Errors: `corrupt`, `unsupported`, `io-error`; where there is no such file the system's own. */
+async function readManifestFile(files: FileSystem, path: string): Promise<Manifest> {
   let file: File;
   try {
     file = await files.open(path, 'read');
   } catch (error) {
-    const code = systemCode(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') throw new VolumeError('not-found', `${directory} holds no volume: ${path} is missing`, { cause: error });
-    throw toVolumeError(error, `opening ${path}`);
+    throw isMissing(error) ? error : toVolumeError(error, `opening ${path}`);
   }
   try {
     // One byte more than there may be, so that a longer file shows.
@@ -124,13 +165,42 @@ export async function readManifest(files: FileSystem, directory: string): Promis
   }
 }
 
-/** Replaces the manifest; durable on return. After an error the old or the new one stands, whole. Errors: `no-space`, `io-error`; `failed` when its name could not be synced. */
-export async function writeManifest(files: FileSystem, directory: string, manifest: Manifest): Promise<void> {
+/**
+ * Replaces the manifest; durable on return. After an error the old or the new one stands, whole. Its copy is written behind it. Errors:
+ * `no-space`, `io-error`; `failed` when its name could not be synced.
+ */
+export async function writeManifest({ files, logger }: Pick<Env, 'files' | 'logger'>, directory: string, manifest: Manifest): Promise<void> {
   try {
     await replaceManifest(files, directory, manifest);
   } catch (error) {
     if (!(error instanceof VolumeError) || error.code !== 'no-space' || !(await useReserve(files, directory))) throw error;
     await replaceManifest(files, directory, manifest);
+  }
+  await copyManifest({ files, logger }, directory, manifest);
+}
+
+/** Directories whose copy could not be written, so that it is told of once. */
+const toldOf = new WeakMap<FileSystem, Set<string>>();
+
+/**
+ * Writes the copy over the last one, and does not sync it: a copy is needed when the manifest rots, long after the kernel has written both.
+ * What becomes of it in a power cut costs nothing: the manifest was durable before the copy was touched, and the next opening writes it
+ * again. So it costs no sync and no rename, and no error of it keeps anybody from writing.
+ */
+async function copyManifest({ files, logger }: Pick<Env, 'files' | 'logger'>, directory: string, manifest: Manifest): Promise<void> {
+  const path = manifestCopyPath(directory);
+  try {
+    const file = await files.open(path, (await files.exists(path)) ? 'write' : 'create');
+    try {
+      await file.write([encodeManifest(manifest)], 0);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    const told = toldOf.get(files) ?? new Set();
+    toldOf.set(files, told);
+    if (!told.has(directory)) logger.log('warn', 'no-manifest-copy', { directory, error: toVolumeError(error, `writing ${path}`) });
+    told.add(directory);
   }
 }
 

@@ -17,7 +17,7 @@ import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { damageOf } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
-import { interruptedRepair, lockPath, lockVolume, manifestPath, readManifest, repairPath } from './volume-files.ts';
+import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -98,7 +98,7 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   async #describe(name: string, directory: string): Promise<VolumeInfo> {
-    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
     const manifest = await readManifest(this.#env.files, directory);
     return {
       name,
@@ -135,7 +135,7 @@ export class VolumeSet implements DeviceDirectory {
    */
   async probe(name: string): Promise<string | null> {
     const directory = this.#pathOf(name);
-    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
     return this.#whileClosed(name, () => damageOf({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
   }
 
@@ -184,7 +184,7 @@ export class VolumeSet implements DeviceDirectory {
     for (const name of entries) {
       if (nameProblem(name) !== null) continue;
       // What cannot be looked at (no permission) may be a volume: whoever opens it is told why.
-      const isThere = await this.#env.files.exists(manifestPath(`${this.#directory}/${name}`)).catch(() => true);
+      const isThere = await holdsVolume(this.#env.files, `${this.#directory}/${name}`).catch(() => true);
       if (isThere) names.push(name);
     }
     return names;
@@ -228,7 +228,7 @@ export class VolumeSet implements DeviceDirectory {
   async #setOffline(name: string, directory: string, durability: Durability): Promise<true> {
     let lock: FileLock | null = null;
     try {
-      if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+      if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
       lock = await lockVolume(this.#env, directory);
       if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
       await changeDurabilityOffline({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, durability);
@@ -249,7 +249,7 @@ export class VolumeSet implements DeviceDirectory {
     if (this.#scrubbed.has(name)) throw new VolumeError('in-use', `volume ${name} is being scrubbed already; one scrub at a time is enough`);
     this.#scrubbed.add(name);
     try {
-      if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+      if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
       const volume = await this.acquireVolume(name);
       try {
         return await volume.scrub({ ...options, bytesPerSecond: options.bytesPerSecond ?? this.#settings.scrubBytesPerSecond });
@@ -272,7 +272,7 @@ export class VolumeSet implements DeviceDirectory {
 
   /** False if another process has it open. */
   async #remove(name: string, directory: string): Promise<boolean> {
-    if (!(await this.#env.files.exists(manifestPath(directory)))) throw await this.#notFound(name);
+    if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
     const lock = await lockVolume(this.#env, directory);
     if (lock === null) return false;
     try {

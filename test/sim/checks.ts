@@ -68,4 +68,4 @@ const RESERVE_BYTES = 64 * 1024;
 /** Says what had been synced; shorter where a power cut tore it. */
 const MARK = 'log/synced';
 const MARK_BYTES = 64;
-const EXPECTED = /^(?:lock|manifest|\.reserve|log\/\d\d\.log|log\/synced|chunks\/[^./]+|checkpoints\/[^./]+)$/;
+const EXPECTED = /^(?:lock|manifest|manifest-copy|\.reserve|log\/\d\d\.log|log\/synced|chunks\/[^./]+|checkpoints\/[^./]+)$/;

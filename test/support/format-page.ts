@@ -20,6 +20,7 @@ A volume is a directory:
 | path | what |
 |---|---|
 | \`manifest\` | the root, replaced as a whole (\`.manifest-new\` while that happens) |
+| \`manifest-copy\` | the manifest once more, for \`repair\` alone; written behind it, in place and without a sync, so it may be missing, invalid or older |
 | \`lock\` | empty; whoever has the volume open holds flock(2) on it |
 | \`log/NN.log\` | the ring of log files, NN from 00 |
 | \`log/synced\` | the mark: up to which LSN the volume is known to be on the disk |

@@ -167,9 +167,11 @@ describe('a missing file', () => {
     expect(await openDamaged('chunks/c0000000003-e000002', null)).toEqual({ refused: null, unreadable: [] });
   });
 
-  test('a manifest is named; without it there is no volume', async () => {
+  test('a manifest is named; without it and its copy there is no volume', async () => {
     const directory = freshCopy();
     rmSync(`${directory}/manifest`);
+    await expect(open(directory)).rejects.toMatchObject({ code: 'corrupt', message: text('manifest is missing, its copy is there; basalt check') });
+    rmSync(`${directory}/manifest-copy`);
     const before = snapshot(directory);
     await expect(open(directory)).rejects.toMatchObject({ code: 'not-found', message: text(`${directory}/manifest`) });
     expect(digests(snapshot(directory))).toEqual(digests(before));

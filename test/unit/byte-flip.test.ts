@@ -23,8 +23,8 @@ beforeAll(async () => {
 afterAll(() => console.log(`byte-flip: ${JSON.stringify(sample.counts)}`));
 
 test('no file of the volume is left out', () => {
-  // The reserve holds nothing: it is there to give way.
-  const filled = [...mine].filter(([name, bytes]) => bytes.length > 0 && name !== '.reserve').map(([name]) => name);
+  // The reserve holds nothing: it is there to give way. The copy of the manifest is read when the manifest cannot be, and only then.
+  const filled = [...mine].filter(([name, bytes]) => bytes.length > 0 && name !== '.reserve' && name !== 'manifest-copy').map(([name]) => name);
   expect(filled.toSorted()).toEqual(SAMPLE_FILES.toSorted());
 });
 

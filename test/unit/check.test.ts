@@ -71,8 +71,8 @@ test('a damaged page is named with its place; blocks that the chunks prove are n
   });
 });
 
-test('a manifest that cannot be read is the one finding there can be', async () => {
-  const report = await reportOn(damaged(sample, 'manifest', 40));
+test('a manifest that cannot be read, and has no copy, is the one finding there can be', async () => {
+  const report = await reportOn(withFile(damaged(sample, 'manifest', 40), 'manifest-copy', null));
   expect(report).toMatchObject({ isClean: false, findings: [{ file: 'manifest', offsetBytes: 508, problem: text('checksum'), needsRepair: false }], lastLsn: null });
 });
 

@@ -102,8 +102,8 @@ describe('repair', () => {
     expect(out).toContain('an earlier repair marked blocks as lost');
   });
 
-  test('of a manifest that cannot be read exits 1 and changes nothing', async () => {
-    put(withFile(sample, 'manifest', flipped(fileOf(sample, 'manifest'), 40)));
+  test('of a manifest that cannot be read, and has no copy, exits 1 and changes nothing', async () => {
+    put(withFile(withFile(sample, 'manifest', flipped(fileOf(sample, 'manifest'), 40)), 'manifest-copy', null));
     const before = digests(snapshot(`${scratch.path}/demo`));
     expect(await run('repair', 'demo', '--yes')).toBe(1);
     expect(error).toMatch(/manifest: checksum .* at byte 508/u);
