@@ -16,6 +16,7 @@ import type { InspectedRecord } from './inspect-log.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { PageReader } from './load-checkpoint.ts';
 import { readCompressed, readLogged } from './logged-blocks.ts';
+import { doubtOf } from './open-read-only.ts';
 import { checkpointKey, logKey, logPath, readManifest } from './volume-files.ts';
 
 /** Something that befell the block. */
@@ -57,8 +58,10 @@ export interface ExplainReport {
   readonly blockNumber: number;
   readonly blockSizeBytes: number;
   readonly state: BlockPlace['state'];
-  /** Whether a read gives the right bytes. */
+  /** Whether a read gives the right bytes; never where a newer version may have stood in what is damaged. */
   readonly isReadable: boolean;
+  /** Why the block may be older than it seems; null: what is told is what was written last. */
+  readonly doubt: string | null;
   readonly location: BlockLocation | null;
   /** Why the block cannot be read, if so. */
   readonly problem: string | null;
@@ -79,7 +82,9 @@ export function explainBlock(options: ToolOptions & { readonly offsetBytes: numb
     const history = [await fromCheckpoint(inspection, blockNumber), ...(await fromSets(inspection, blockNumber)), ...fromLog(inspection, blockNumber)];
     const place = history.findLast((step) => step.place !== null)?.place ?? { state: 'empty' };
     const found = await locate(options, inspection, place, blockNumber);
-    return { volume: name, offsetBytes, blockNumber, blockSizeBytes: manifest.blockSizeBytes, state: place.state, ...found, history, needsRepair: inspection.findings.needRepair };
+    const doubt = doubtOf(inspection);
+    const doubted = doubt === null ? found : { ...found, isReadable: false, problem: found.problem ?? `it may be older than it seems: ${doubt}` };
+    return { volume: name, offsetBytes, blockNumber, blockSizeBytes: manifest.blockSizeBytes, state: place.state, ...doubted, doubt, history, needsRepair: inspection.findings.needRepair };
   });
 }
 

@@ -123,7 +123,7 @@ function isTrusted({ checkpoint, chain, manifest }: Inspection, { chunk, epoch, 
 }
 
 /** Why any block might be older than it seems; null if it is known of each whether it is. */
-function doubtOf({ log, chain, checkpoint, rebuilt, chunks, manifest }: Inspection): string | null {
+export function doubtOf({ log, chain, checkpoint, rebuilt, chunks, manifest }: Inspection): string | null {
   if (log.missesRecords) return 'which blocks the missing records of the log wrote is not known, so that any block may be older than it was';
   if (log.isDoubtful) return 'the newest records may have stood where the log cannot be read, so that any block may be older than it was';
   const cutOff = doubtOfChain(chain, log.lastLsn);

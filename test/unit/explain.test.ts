@@ -52,7 +52,7 @@ test('a block in the log: its record, and those that it superseded', async () =>
 });
 
 test('blocks that are empty: never written, trimmed by a chunk, zeroed by a record of the log', async () => {
-  expect(await explain(50)).toMatchObject({ state: 'empty', isReadable: true, location: null, history: [{ what: text('it is empty') }] });
+  expect(await explain(50)).toMatchObject({ state: 'empty', isReadable: true, doubt: null, location: null, history: [{ what: text('it is empty') }] });
   const trimmed = await explain(100);
   expect(trimmed).toMatchObject({ state: 'empty' });
   expect(trimmed.history.at(-1)).toMatchObject({ what: text('empties the block') });
@@ -78,7 +78,7 @@ test('a record behind damage of the log is told of, and does not count', async (
   const bytes = fileOf(sample, LOG);
   const second = bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1', bytes.lastIndexOf('BLR1') - 1) - 1);
   const report = await explain(200, withFile(sample, LOG, flipped(bytes, second + 20)));
-  expect(report).toMatchObject({ state: 'empty', needsRepair: true });
+  expect(report, 'it reads as zeroes now, and was written').toMatchObject({ state: 'empty', needsRepair: true, isReadable: false, problem: text('may be older than it seems'), doubt: text('records') });
   expect(report.history.at(-1)).toMatchObject({ lsn: 12, what: text('does not count'), place: null });
 });
 

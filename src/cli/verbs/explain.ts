@@ -20,7 +20,7 @@ function describeReport(report: ExplainReport): string {
   const start = report.blockNumber * report.blockSizeBytes;
   const rows: [string, string][] = [
     ['block', `${report.blockNumber} of volume ${report.volume} (bytes ${start} to ${start + report.blockSizeBytes - 1})`],
-    ['state', STATES[report.state]],
+    ['state', report.doubt === null ? STATES[report.state] : `${report.state}, as far as it is known; it may be older than it seems`],
   ];
   if (location !== null) {
     rows.push(['file', `${location.file}, at byte ${location.offsetBytes}`]);
