@@ -52,6 +52,7 @@ const isDetails = hasMembers({
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),
+  damageLookedFor: isFlag,
   live: orNull(isStatus),
 });
 

@@ -40,6 +40,8 @@ export interface VolumeInfo {
   readonly open: boolean;
   /** What keeps it from being opened for writing, as far as that is known, and what to do about it; null: nothing that is known. */
   readonly damage: string | null;
+  /** Whether that is known: the volume is open for writing, damage was found, or looked for. Else `damage` is null because nobody has looked. */
+  readonly damageLookedFor: boolean;
 }
 
 /** A volume of which its damage is all that can be said. */

@@ -100,6 +100,7 @@ export class VolumeSet implements DeviceDirectory {
   async #describe(name: string, directory: string): Promise<VolumeInfo> {
     if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
     const manifest = await readManifest(this.#env.files, directory);
+    const damage = await this.#damageOf(name, directory);
     return {
       name,
       id: hexOf(manifest.volumeId),
@@ -119,7 +120,8 @@ export class VolumeSet implements DeviceDirectory {
       chunkCompress: this.#settings.chunkCompress,
       storedBytes: await this.#env.files.usedBytes(directory),
       open: await this.#isOpen(name, directory),
-      damage: await this.#damageOf(name, directory),
+      damage,
+      damageLookedFor: damage !== null || (this.#open.get(name)?.volume ?? null) !== null,
     };
   }
 

@@ -31,6 +31,7 @@ export class FakeVolumes implements VolumeManager {
       storedBytes: 4096,
       open: false,
       damage: null,
+      damageLookedFor: false,
     };
     this.infos.set(name, info);
     return Promise.resolve(info);

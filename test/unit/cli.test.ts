@@ -119,9 +119,9 @@ describe('list and show', () => {
     await cli.run('create', 'longer-name', '1T');
     expect(await cli.run('list')).toBe(0);
     expect(cli.out).toBe(
-      'NAME         SIZE     DURABILITY  STORED  OPEN\n' +
-        'a            512 MiB  strict      4 KiB   no\n' +
-        'longer-name  1 TiB    batched     4 KiB   no\n',
+      'NAME         SIZE     DURABILITY  STORED  OPEN  DAMAGE\n' +
+        'a            512 MiB  strict      4 KiB   no    not looked for\n' +
+        'longer-name  1 TiB    batched     4 KiB   no    not looked for\n',
     );
     expect(await cli.run('show', 'a')).toBe(0);
     expect(cli.out).toContain('size        512 MiB (536870912 bytes)\n');

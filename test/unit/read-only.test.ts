@@ -318,7 +318,7 @@ describe('a set of volumes', () => {
       await repair(machine);
       const again = await set.acquire('v');
       expect(again.readOnly).toBe(false);
-      expect(await set.describe('v')).toMatchObject({ damage: null });
+      expect(await set.describe('v')).toMatchObject({ damage: null, damageLookedFor: true });
       await set.close();
     });
   });
@@ -330,7 +330,7 @@ describe('a set of volumes', () => {
     await machine.run(async () => {
       const set = setOn(machine);
       await expect(set.acquire('v')).rejects.toMatchObject({ code: 'corrupt' });
-      expect(await set.describeAll()).toMatchObject([{ name: 'v', damage: text(/02\.log is missing/u) }, { name: 'w', damage: text(/manifest/u) }, { name: 'x', damage: null }]);
+      expect(await set.describeAll()).toMatchObject([{ name: 'v', damage: text(/02\.log is missing/u), damageLookedFor: true }, { name: 'w', damage: text(/manifest/u) }, { name: 'x', damage: null, damageLookedFor: false }]);
       await set.close();
     });
   });

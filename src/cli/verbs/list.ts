@@ -15,11 +15,17 @@ function describeOpen(info: Exclude<ListedDetails, UnreadableVolume>): string {
   return info.live !== null && info.live.readOnly !== null ? 'read-only' : 'yes';
 }
 
+/** A list looks for no damage: that takes as long as opening the volumes. */
+function describeDamage({ damage, damageLookedFor }: Exclude<ListedDetails, UnreadableVolume>): string {
+  if (damage !== null) return 'yes';
+  return damageLookedFor ? 'none' : 'not looked for';
+}
+
 function describeList(volumes: readonly ListedDetails[], directory: string): string {
   if (volumes.length === 0) return `no volumes in ${directory}; make one with: basalt create NAME SIZE\n`;
-  const rows = volumes.map((info) => ('id' in info ? [info.name, formatSize(info.sizeBytes), info.durability, formatSize(info.storedBytes), describeOpen(info)] : [info.name, '-', '-', '-', 'no']));
+  const rows = volumes.map((info) => ('id' in info ? [info.name, formatSize(info.sizeBytes), info.durability, formatSize(info.storedBytes), describeOpen(info), describeDamage(info)] : [info.name, '-', '-', '-', 'no', 'yes']));
   const damages = volumes.flatMap(({ name, damage }) => (damage === null ? [] : [`${name}: ${damage}\n`]));
-  return `${formatTable([['NAME', 'SIZE', 'DURABILITY', 'STORED', 'OPEN'], ...rows])}${damages.join('')}`;
+  return `${formatTable([['NAME', 'SIZE', 'DURABILITY', 'STORED', 'OPEN', 'DAMAGE'], ...rows])}${damages.join('')}`;
 }
 
 /** What the server that runs in the directory says of its volumes, or else what their files say. */

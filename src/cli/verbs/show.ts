@@ -94,7 +94,8 @@ async function lookUp(context: CliContext, directory: string, name: string): Pro
   const volumes = await context.openVolumes({ directory, settings: settings.engine });
   try {
     const info = await volumes.describe(name);
-    return { ...info, damage: info.damage ?? (await volumes.probe(name)), live: null };
+    // A volume that another process has open tells its damage there.
+    return { ...info, damage: info.damage ?? (await volumes.probe(name)), damageLookedFor: info.damageLookedFor || !info.open, live: null };
   } finally {
     await volumes.close();
   }
