@@ -270,7 +270,10 @@ export class DirectoryStore implements ObjectStore {
   }
 
   async list(folder: string): Promise<string[]> {
-    const names = await this.#files.list(`${this.#directory}/${folder}`);
+    const path = `${this.#directory}/${folder}`;
+    const names = await this.#files.list(path).catch((error: unknown) => {
+      throw systemCode(error) === 'ENOENT' ? new VolumeError('corrupt', `folder ${path} is missing; nothing was changed`, { cause: error }) : error;
+    });
     return names.filter((name) => !name.startsWith('.'));
   }
 

@@ -29,7 +29,7 @@ export interface ObjectStore {
   publish(objects: readonly StagedObject[]): Promise<void>;
   /** Opens an object for reading. Rejects with `not-found`. */
   open(key: string): Promise<StoredObject>;
-  /** Names in a folder, sorted. */
+  /** Names in a folder, sorted. Rejects with `corrupt` if the folder is missing. */
   list(folder: string): Promise<string[]>;
   /**
    * Removes an object; one that is not there is no error. Durable some time later. With its `sizeBytes` given, its space may

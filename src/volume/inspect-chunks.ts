@@ -6,6 +6,7 @@ import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import { listFound } from './found-objects.ts';
 import { type Fault, type Findings, type OnProgress, faultOf, isDamage } from './inspect-findings.ts';
 
 export interface InspectedChunk {
@@ -80,7 +81,7 @@ export function chunkExpectations({ volumeId, blockSizeBytes, sizeBytes }: Manif
 export async function inspectChunks(inspection: ChunkInspection & { readonly findings: Findings; readonly onProgress: OnProgress }): Promise<Map<number, InspectedChunk>> {
   const { store, findings, onProgress } = inspection;
   const found: { chunk: number; epoch: number }[] = [];
-  for (const name of await store.list(CHUNK_FOLDER)) {
+  for (const name of await listFound(store, CHUNK_FOLDER)) {
     const parsed = parseChunkName(name);
     if (parsed === null) findings.notes.push(`${CHUNK_FOLDER}/${name} is no file of basalt's; it is left alone`);
     else found.push(parsed);

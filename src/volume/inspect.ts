@@ -14,6 +14,7 @@ import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { type ChunkContent, applySet } from './commit.ts';
+import { listFound, reportFolders } from './found-objects.ts';
 import { type InspectedCheckpoint, inspectCheckpoint } from './inspect-checkpoint.ts';
 import { type ChunkChain, type InspectedChunk, chunkExpectations, followChain, inspectChunks, lastGap } from './inspect-chunks.ts';
 import { type BlockRanges, Findings, type OnProgress } from './inspect-findings.ts';
@@ -66,6 +67,7 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   const { env, directory, manifest, deep, onProgress } = options;
   const store = new DirectoryStore(env.files, directory, 0);
   const findings = new Findings();
+  await reportFolders(env.files, directory, findings);
   const checkpoint = await inspectCheckpoint(store, manifest, findings);
   const deepChunks = deep === 'logged' ? { fromLsn: await oldestLsn(env.files, directory, manifest) } : deep;
   const chunks = await inspectChunks({ store, manifest, findings, deep: deepChunks, onProgress });
@@ -179,7 +181,7 @@ function wantedLeaves(checkpoint: InspectedCheckpoint, leaves: InspectedLeaves, 
 
 /** Files that an interrupted process left. */
 async function noteLeftovers(store: ObjectStore, checkpoint: InspectedCheckpoint, findings: Findings): Promise<void> {
-  for (const name of await store.list(CHECKPOINT_FOLDER)) {
+  for (const name of await listFound(store, CHECKPOINT_FOLDER)) {
     const key = `${CHECKPOINT_FOLDER}/${name}`;
     if (!checkpoint.keys.has(key) && checkpoint.lostRoot === null) findings.notes.push(`${key} belongs to no checkpoint that counts; the next opening removes it`);
   }

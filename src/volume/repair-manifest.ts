@@ -6,6 +6,7 @@ import { CHECKPOINT_HEADER_BYTES } from '../format/checkpoint-layout.ts';
 import { type CheckpointReference, type Manifest, encodeManifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import { listFound } from './found-objects.ts';
 import { inspectCheckpoint } from './inspect-checkpoint.ts';
 import { Findings, faultOf, isDamage } from './inspect-findings.ts';
 import type { RepairMarker } from './repair-files.ts';
@@ -37,7 +38,7 @@ export async function readRoot(files: FileSystem, directory: string, marker: Rep
  * volume's, whether the manifest had named it yet or not: it stands for chunks that are durable.
  */
 async function caughtUp(store: ObjectStore, copy: Manifest, marker: RepairMarker | null): Promise<Manifest> {
-  const found = (await store.list(CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name));
+  const found = (await listFound(store, CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name));
   const newer = found.filter((parsed) => parsed !== null).filter(({ number }) => number > copy.checkpoint.number);
   for (const { number, epoch } of newer.toSorted((a, b) => b.number - a.number || b.epoch - a.epoch)) {
     const checkpoint = await wholeCheckpoint(store, copy, number, epoch);

@@ -8,6 +8,7 @@ import { hexOf } from '../format/bytes.ts';
 import type { Run } from '../format/checkpoint-layout.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
 import { LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
+import { listFound } from './found-objects.ts';
 import { type BlockRange, BlockRanges, countBlocks, formatRanges, subtractRanges } from './inspect-findings.ts';
 import { blockRangesOf } from './inspect-losses.ts';
 import { walkMap } from './inspect-map.ts';
@@ -100,7 +101,7 @@ export function refuseForeignManifest({ manifest, chunks, checkpoint, log, findi
 async function filesToKeep({ store, chunks, chain, checkpoint, findings, log, manifest }: Inspection, live: ReadonlyMap<number, number>): Promise<string[]> {
   const keep: string[] = [];
   const placed = new Set(chain.sets.flatMap((set) => set.chunks.map(({ chunk }) => chunk)));
-  for (const name of await store.list(CHUNK_FOLDER)) {
+  for (const name of await listFound(store, CHUNK_FOLDER)) {
     const parsed = parseChunkName(name);
     if (parsed === null) continue;
     const inspected = chunks.get(parsed.chunk);
@@ -111,7 +112,7 @@ async function filesToKeep({ store, chunks, chain, checkpoint, findings, log, ma
     if (!(isSound && (isDead || placed.has(parsed.chunk)))) keep.push(`${CHUNK_FOLDER}/${name}`);
   }
   if (findings.list.some(({ file }) => file.startsWith(`${CHECKPOINT_FOLDER}/`))) {
-    for (const name of await store.list(CHECKPOINT_FOLDER)) keep.push(`${CHECKPOINT_FOLDER}/${name}`);
+    for (const name of await listFound(store, CHECKPOINT_FOLDER)) keep.push(`${CHECKPOINT_FOLDER}/${name}`);
   }
   if (log.isDamaged) for (let index = 0; index < manifest.logFileCount; index += 1) keep.push(logKey(index));
   return keep;

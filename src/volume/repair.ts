@@ -12,6 +12,7 @@ import type { Env, FileSystem } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import { type ToolOptions, withLock } from './check.ts';
+import { listFound, makeFolders } from './found-objects.ts';
 import type { BlockRange, Finding } from './inspect-findings.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { type RepairRoot, addManifestFinding, manifestAsItIs, readRoot } from './repair-manifest.ts';
@@ -67,6 +68,7 @@ export function repairVolume(options: RepairOptions): Promise<RepairReport> {
     const root = await readRoot(env.files, directory, marker);
     const { manifest } = root;
     if (marker !== null && !apply) return unfinished(options, manifest, marker);
+    if (marker !== null) await makeFolders(env.files, directory);
     if (marker !== null && manifest.checkpoint.epoch >= marker.epoch) {
       if (root.damage !== null) await writeManifest(env, directory, manifest);
       await finish(options, manifest, marker);
@@ -105,6 +107,7 @@ async function planAndApply(options: RepairOptions, root: RepairRoot, marker: Re
   const next: RepairMarker = { epoch: marker?.epoch ?? epoch, folder, keep: plan.keepAside };
   const done: RepairReport = { ...report, state: 'repaired' };
   await writeMarker(env.files, directory, next);
+  await makeFolders(env.files, directory);
   await writeKept(env.files, directory, folder, await manifestAsItIs(env.files, directory, manifest), done);
   const switched = await switchOver(options, inspection, plan, epoch);
   await finish(options, switched, next);
@@ -113,7 +116,7 @@ async function planAndApply(options: RepairOptions, root: RepairRoot, marker: Re
 
 /** An epoch that nothing here is of: the manifest may be older than the rest. */
 async function freshEpoch({ store, manifest, log, chunks }: Inspection): Promise<number> {
-  const checkpoints = (await store.list(CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name)?.epoch ?? 0);
+  const checkpoints = (await listFound(store, CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name)?.epoch ?? 0);
   let newest = Math.max(manifest.epoch, log.newestEpoch);
   for (const epoch of [...checkpoints, ...[...chunks.values()].map((chunk) => chunk.epoch)]) newest = Math.max(newest, epoch);
   return newest + 1;
@@ -136,7 +139,7 @@ async function switchOver({ env, directory }: RepairOptions, inspection: Inspect
 }
 
 async function largestCheckpoint({ store, manifest }: Inspection): Promise<number> {
-  const numbers = (await store.list(CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name)?.number ?? 0);
+  const numbers = (await listFound(store, CHECKPOINT_FOLDER)).map((name) => parseCheckpointName(name)?.number ?? 0);
   return Math.max(manifest.checkpoint.number, ...numbers);
 }
 
