@@ -85,7 +85,7 @@ describe('a damaged volume', () => {
     expect(await cli.run('show', 'demo')).toBe(0);
     expect(cli.out).toMatch(new RegExp(`^damaged +${DAMAGE}$`, 'mu'));
     expect(await cli.run('list')).toBe(0);
-    expect(cli.out).toMatch(/^worse +- +- +- +no$/mu);
+    expect(cli.out).toMatch(/^worse +- +- +- +no +yes$/mu);
     expect(cli.out).toContain(`demo: ${DAMAGE}\nworse: its manifest is damaged\n`);
     expect(await cli.run('list', '--json')).toBe(0);
     expect(JSON.parse(cli.out)).toMatchObject([{ name: 'demo', damage: DAMAGE, live: null }, { name: 'worse', damage: 'its manifest is damaged' }]);
@@ -108,6 +108,6 @@ describe('a damaged volume', () => {
     expect(cli.out).not.toMatch(/^damaged/mu);
     expect(cli.out).toMatch(/^scrubbed +2 times whole, 3 MiB; rotten: 5, written anew: 4$/mu);
     expect(await cli.run('list')).toBe(0);
-    expect(cli.out).toMatch(/^demo .* read-only$/mu);
+    expect(cli.out).toMatch(/^demo .* read-only +yes$/mu);
   });
 });
