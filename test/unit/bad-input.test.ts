@@ -15,6 +15,9 @@ import { BLOCK_BYTES, Scratch, SimMachine, nodeEnv, pattern, readAll, smallArena
 import { SAMPLE_BYTES, SAMPLE_FILES, SAMPLE_SETTINGS, makeSample, sampleStates } from '../support/make-sample.ts';
 import { text } from '../support/text.ts';
 
+/** Without the mark, which is harmless, whatever happens to it: `byte-flip.test.ts` holds that. */
+const NAMED_FILES = SAMPLE_FILES.filter((name) => name !== 'log/synced');
+
 let scratch: Scratch;
 let copies = 0;
 let mine: Map<string, Buffer>;
@@ -123,7 +126,7 @@ function whole(name: string): Buffer {
   return bytes;
 }
 
-describe.each(SAMPLE_FILES)('a damaged %s', (name) => {
+describe.each(NAMED_FILES)('a damaged %s', (name) => {
   test('with one bit flipped anywhere is named, or every block that can be read is right', async () => {
     const bytes = whole(name);
     const { length } = bytes;
@@ -158,7 +161,7 @@ describe.each(SAMPLE_FILES)('a damaged %s', (name) => {
 });
 
 describe('a missing file', () => {
-  test.each(SAMPLE_FILES.filter((name) => name !== 'manifest' && !name.startsWith('chunks/c0000000003')))('%s is named', async (name) => {
+  test.each(NAMED_FILES.filter((name) => name !== 'manifest' && !name.startsWith('chunks/c0000000003')))('%s is named', async (name) => {
     const { refused } = await openDamaged(name, null);
     expect(refused).toMatchObject({ code: 'corrupt', message: text(/missing/) });
   });
