@@ -55,6 +55,8 @@ export class ChunkCatalogue {
   readonly #dirty = new Set<CataloguePage>();
   /** Chunks with no live block, until somebody takes them. */
   readonly #dead = new Set<number>();
+  /** Dead chunks whose objects are being removed, or have been, and which are still counted. */
+  readonly #leaving = new Set<number>();
   #chunkCount = 0;
   readonly #blockSizeBytes: number;
   #liveBlocks = 0;
@@ -150,6 +152,16 @@ export class ChunkCatalogue {
     this.#deadBytes += objectBytes;
   }
 
+  /** The object of a dead chunk is about to be removed: from now on it may be missing. */
+  leave(chunk: number): void {
+    this.#leaving.add(chunk);
+  }
+
+  /** Whether there may be an object of this chunk to look for. */
+  holds(chunk: number, epoch: number): boolean {
+    return this.get(chunk)?.epoch === epoch && !this.#leaving.has(chunk);
+  }
+
   /** Takes a dead chunk out. */
   remove(chunk: number): void {
     const { page, place } = this.#pageFor(chunk);
@@ -161,6 +173,7 @@ export class ChunkCatalogue {
     page.blockCounts[place] = 0;
     page.objectBytes[place] = 0;
     this.#dead.delete(chunk);
+    this.#leaving.delete(chunk);
     this.#dirty.add(page);
   }
 

@@ -389,6 +389,7 @@ export class Checkpointer {
     for (const chunk of this.#removable.splice(0, REMOVED_AT_ONCE)) {
       const facts = catalogue.get(chunk);
       if (facts === undefined) continue;
+      catalogue.leave(chunk);
       await reader.forget(chunk); // the space of a file that is open is not used again
       const isKept = store.spareBytes + facts.objectBytes <= this.#unusedLimit;
       await store.remove(chunkKey(facts.epoch, chunk), isKept ? facts.objectBytes : 0);

@@ -181,7 +181,7 @@ export async function scrubOpen(core: VolumeCore, upkeep: ScrubUpkeep | null, op
     structures,
     chunks: () => allChunks([...catalogued(core), ...structures.neededChunks]),
     workOfOthers: () => counters.readBytes + counters.writtenBytes + counters.zeroedBytes,
-    isGone: (chunk, epoch) => !isStill && catalogue.get(chunk)?.epoch !== epoch,
+    isGone: (chunk, epoch) => !isStill && !catalogue.holds(chunk, epoch),
     check,
     judge: (chunk) => rescuer.judge(chunk),
     note: (bytes, places) => {

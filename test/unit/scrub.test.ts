@@ -13,6 +13,7 @@ import type { VolumeCore } from '../../src/volume/volume-core.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import type { FileCall } from '../sim/faults.ts';
 import { type VolumeFiles, digests, fileOf, flipped, machineWith, sampleFiles, toolOptions, withFile } from '../support/damaged-volumes.ts';
 import { BLOCK_BYTES, SLAB_BYTES, SimMachine, pattern, smallArena, smallSettings } from '../support/engine-harness.ts';
 import { SAMPLE_SETTINGS } from '../support/make-sample.ts';
@@ -225,6 +226,24 @@ describe('of an open volume a scrub', () => {
       expect(await scrub).toMatchObject({ isClean: true, rotten: [] });
       expect(machine.calls.filter(({ kind, path: called }) => kind === 'open' && called === path).length).toBe(1);
       expect(volume.stats().chunksRemoved).toBeGreaterThanOrEqual(4);
+      await volume.close();
+    });
+  });
+
+  test('does not call a chunk missing whose removal is under way', async () => {
+    const machine = new SimMachine(smallSettings({ checkpointChunks: 1, flushIntervalMs: 5, spareBytes: 16 * MIB }));
+    await machine.run(async () => {
+      const volume = await filled(machine);
+      const [first, second] = machine.names('/v/chunks').map((name) => `/v/chunks/${name}`);
+      const isOpening = (call: FileCall): boolean => call.kind === 'open' && call.path === first;
+      const isRemoval = (call: FileCall): boolean => call.kind === 'rename' && call.path.startsWith(second);
+      machine.fault = (call) => (isOpening(call) ? { kind: 'slow', delayMs: 5000 } : isRemoval(call) ? { kind: 'slow', delayMs: 60_000 } : null);
+      const scrub = volume.scrub(quick());
+      await machine.process.sleep(1);
+      await volume.trim(0, BLOCKS * BLOCK_BYTES, true);
+      expect(await scrub).toMatchObject({ isClean: true, rotten: [] });
+      expect(machine.calls.some(isRemoval), 'it is being removed').toBe(true);
+      expect(volume.stats().chunksRemoved, 'and not yet forgotten').toBeLessThan(4);
       await volume.close();
     });
   });
