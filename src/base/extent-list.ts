@@ -8,8 +8,8 @@ import { assert } from './assert.ts';
 export const EXTENT = { EMPTY: 0, PROVISIONED: 1, DATA: 2, HOT: 3, PENDING: 4, PERSISTED: 5, CACHED: 6 } as const;
 export type Extent = (typeof EXTENT)[keyof typeof EXTENT];
 
-/** How far kinds are told apart: data and zeroes; what is provisioned as well; the states of data as well. */
-export type ExtentDetail = 'content' | 'allocation' | 'state';
+/** How far kinds are told apart: data and zeroes; what takes space and what does not; both of these; the states of data as well. */
+export type ExtentDetail = 'content' | 'space' | 'allocation' | 'state';
 
 const FIRST_CAPACITY = 64;
 
@@ -17,6 +17,7 @@ const FIRST_CAPACITY = 64;
 function fold(extent: Extent, detail: ExtentDetail): Extent {
   if (detail === 'state') return extent;
   if (extent >= EXTENT.DATA) return EXTENT.DATA;
+  if (detail === 'space' && extent === EXTENT.PROVISIONED) return EXTENT.DATA;
   return detail === 'content' ? EXTENT.EMPTY : extent;
 }
 

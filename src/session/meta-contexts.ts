@@ -1,6 +1,8 @@
 /**
- * The metadata contexts that there are (NBD document, "Metadata querying"): `base:allocation`, which the document defines, and
- * `basalt:state`, the states of blocks for tools that look inside (README, "Block status").
+ * The metadata contexts that there are (NBD document, "Metadata querying"): `base:allocation`, which the document defines;
+ * `basalt:state`, the states of blocks for tools that look inside (README, "What of NBD is spoken"); and `qemu:allocation-depth`, for QEMU and
+ * those who know its contexts (QEMU's docs/interop/nbd.txt). A volume has no layers and nothing that tracks changes for backups,
+ * so that a depth is 0 or 1 and there is no `qemu:dirty-bitmap:NAME`.
  */
 import { EXTENT, type Extent, type ExtentDetail } from '../base/extent-list.ts';
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from '../protocol/constants.ts';
@@ -22,6 +24,11 @@ function allocationOf(extent: Extent): number {
   return extent === EXTENT.PROVISIONED ? NBD_STATE_ZERO : 0;
 }
 
+/** 0: not there; 1: in the layer that is looked at, the only one. */
+function depthOf(extent: Extent): number {
+  return extent === EXTENT.EMPTY ? 0 : 1;
+}
+
 const STATES: Readonly<Record<Extent, number>> = {
   [EXTENT.EMPTY]: BASALT_STATE.EMPTY,
   [EXTENT.PROVISIONED]: BASALT_STATE.EMPTY | BASALT_STATE.PROVISIONED,
@@ -35,6 +42,7 @@ const STATES: Readonly<Record<Extent, number>> = {
 export const META_CONTEXTS: readonly MetaContext[] = [
   { id: 1, name: 'base:allocation', detail: 'allocation', statusOf: allocationOf },
   { id: 2, name: 'basalt:state', detail: 'state', statusOf: (extent) => STATES[extent] },
+  { id: 3, name: 'qemu:allocation-depth', detail: 'space', statusOf: depthOf },
 ];
 
 /** More queries than this in one option are too many. */

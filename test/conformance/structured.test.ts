@@ -154,6 +154,7 @@ test('the contexts of an export are listed', async () => {
   expect(await client.contexts(NBD_OPT_LIST_META_CONTEXT, 'disk', [])).toEqual([
     { id: 0, name: ALLOCATION },
     { id: 0, name: STATE },
+    { id: 0, name: 'qemu:allocation-depth' },
   ]);
   await client.abort();
 });

@@ -46,6 +46,23 @@ describe('nbdinfo', () => {
     expect(states.find(([offset]) => offset === 4 * MIB)).toEqual([4 * MIB, MIB, 48]);
   });
 
+  interopTest(['nbdinfo'], 'maps the depth of allocation, as qemu has it', async () => {
+    expect(lines(await runOk('nbdinfo', '--map=qemu:allocation-depth', server.tcp('map')))).toEqual([
+      [0, MIB, 0],
+      [MIB, MIB, 1],
+      [2 * MIB, 2 * MIB, 0],
+      [4 * MIB, MIB, 1],
+      [5 * MIB, 59 * MIB, 0],
+    ]);
+  });
+
+  interopTest(['qemu-img'], 'tells qemu-img the same, which asks for it by name', async () => {
+    const options = `driver=nbd,host=127.0.0.1,port=${server.port},export=map,x-dirty-bitmap=qemu:allocation-depth`;
+    const map: unknown = JSON.parse(await runOk('qemu-img', 'map', '--output=json', '--image-opts', options));
+    // With x-dirty-bitmap, qemu-img shows bit 0 of the context as "no data".
+    expect(map).toMatchObject([{ start: 0, data: true }, { start: MIB, length: MIB, data: false }, { start: 2 * MIB, data: true }, { start: 4 * MIB, length: MIB, data: false }, { start: 5 * MIB, data: true }]);
+  });
+
   interopTest(['nbdinfo'], 'maps an empty volume of 1 TiB at once', async () => {
     const startMs = Date.now();
     expect(lines(await runOk('nbdinfo', '--map', server.tcp('huge')))).toEqual([[0, 2 ** 40, 3]]);
@@ -56,7 +73,7 @@ describe('nbdinfo', () => {
     await runOk('nbdinfo', '--can', 'df', server.tcp('map'));
     await runOk('nbdinfo', '--can', 'structured', server.tcp('map'));
     const report: unknown = JSON.parse(await runOk('nbdinfo', '--json', server.tcp('map')));
-    expect(report).toMatchObject({ exports: [{ can_df: true, contexts: ['base:allocation', 'basalt:state'] }] });
+    expect(report).toMatchObject({ exports: [{ can_df: true, contexts: ['base:allocation', 'basalt:state', 'qemu:allocation-depth'] }] });
   });
 });
 

@@ -118,7 +118,7 @@ interface Question {
 }
 
 function coarse(kind: Extent, detail: ExtentDetail): Extent {
-  if (kind >= EXTENT.DATA) return EXTENT.DATA;
+  if (kind >= EXTENT.DATA || (detail === 'space' && kind === EXTENT.PROVISIONED)) return EXTENT.DATA;
   return detail === 'content' ? EXTENT.EMPTY : kind;
 }
 
@@ -144,7 +144,7 @@ const question: fc.Arbitrary<Question> = fc
     within: fc.constantFrom(0, 0, 1, 512, BLOCK_BYTES - 1),
     length: fc.oneof(fc.integer({ min: 1, max: 30 * BLOCK_BYTES }), fc.integer({ min: 1, max: BLOCKS * BLOCK_BYTES }), fc.constant(BLOCKS * BLOCK_BYTES)),
     limit: fc.constantFrom(1, 2, 7, ALL, ALL),
-    detail: fc.constantFrom<ExtentDetail>('content', 'allocation', 'state'),
+    detail: fc.constantFrom<ExtentDetail>('content', 'space', 'allocation', 'state'),
   })
   .map(({ first, within, length, limit, detail }) => {
     const offset = first * BLOCK_BYTES + within;

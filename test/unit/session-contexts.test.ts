@@ -25,6 +25,7 @@ import { SessionDriver, settled, testResources } from '../support/session-driver
 
 const ALLOCATION = 'base:allocation';
 const STATE = 'basalt:state';
+const DEPTH = 'qemu:allocation-depth';
 
 function greeted(): SessionDriver {
   const driver = new SessionDriver(testResources(new MemoryDirectory(new MemoryDevice({ name: 'disk' }), new MemoryDevice({ name: 'other' }))));
@@ -63,11 +64,12 @@ async function statusAfterGo(driver: SessionDriver, name = 'disk'): Promise<[num
 
 describe('LIST_META_CONTEXT', () => {
   test.each([
-    [[], [`0 ${ALLOCATION}`, `0 ${STATE}`]],
+    [[], [`0 ${ALLOCATION}`, `0 ${STATE}`, `0 ${DEPTH}`]],
     [['base:'], [`0 ${ALLOCATION}`]],
     [['basalt:'], [`0 ${STATE}`]],
+    [['qemu:'], [`0 ${DEPTH}`]],
     [[ALLOCATION, 'base:', ALLOCATION, STATE], [`0 ${ALLOCATION}`, `0 ${STATE}`]],
-    [['base:unknown', 'qemu:', 'qemu:dirty-bitmap:x', 'X-y:z', ':'], []],
+    [['base:unknown', 'qemu:dirty-bitmap:', 'qemu:dirty-bitmap:x', 'X-y:z', ':'], []],
   ])('of %j finds what it names, each once', async (queries, expected) => {
     expect(await list(await structured(), queries)).toEqual(expected);
   });
@@ -88,7 +90,8 @@ describe('SET_META_CONTEXT', () => {
     [[], []],
     [[ALLOCATION], [`1 ${ALLOCATION}`]],
     [[STATE, ALLOCATION, ALLOCATION], [`1 ${ALLOCATION}`, `2 ${STATE}`]],
-    [['base:', 'basalt:', 'base:more', 'other:thing'], []],
+    [[DEPTH, 'qemu:dirty-bitmap:x'], [`3 ${DEPTH}`]],
+    [['base:', 'basalt:', 'qemu:', 'base:more', 'other:thing'], []],
   ])('of %j selects what it names whole, each once', async (queries, expected) => {
     const driver = await structured();
     expect(await set(driver, queries)).toEqual(expected);

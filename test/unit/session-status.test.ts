@@ -31,6 +31,7 @@ const SIZE = 256 * BLOCK;
 const BOTH = ['base:allocation', 'basalt:state'];
 const ALLOCATION = 1;
 const STATE = 2;
+const DEPTH = 3;
 
 const styles: { style: ReplyStyle }[] = [{ style: 'structured' }, { style: 'extended' }];
 
@@ -79,6 +80,13 @@ describe.each(styles)('BLOCK_STATUS with $style headers', ({ style }) => {
     const { statuses } = await one(driver, status(0, SIZE));
     expect([...statuses.keys()]).toEqual([STATE]);
     expect(told(statuses, STATE)).toBe('256:16');
+  });
+
+  test('tells the depth of allocation: 1 of all that takes space, in one extent', async () => {
+    const { driver, device } = await open(style, ['qemu:allocation-depth']);
+    lay(device, ['HOT', 'PROVISIONED', 'CACHED', 'EMPTY', 'PROVISIONED', 'EMPTY', 'EMPTY']);
+    const { statuses } = await one(driver, status(0, 7 * BLOCK));
+    expect(told(statuses, DEPTH)).toBe('3:1 1:0 1:1 2:0');
   });
 
   test('begins and ends within blocks where the request does', async () => {
