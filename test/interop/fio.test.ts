@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { RealServer } from './real-server.ts';
-import { interopTest, runTool } from './tools.ts';
+import { interopTest, runOk, runTool } from './tools.ts';
 
 let server: RealServer;
 
@@ -37,6 +37,20 @@ describe.each(transports)('fio on $transport verifies', ({ uri }) => {
 });
 
 describe('fio', () => {
+  // All that `fio --cmdhelp=rw` names; what is trimmed and written again is verified.
+  for (const mode of ['write', 'randwrite', 'rw', 'randrw', 'trimwrite', 'randtrimwrite', 'read', 'randread']) {
+    const unverified = mode.endsWith('read') ? ['--verify=0', '--do_verify=0'] : [];
+    interopTest(['fio'], `runs rw=${mode}`, () => fio(server.unix('unix'), `--rw=${mode}`, '--bs=16k', '--size=16M', '--iodepth=8', ...unverified));
+  }
+  for (const mode of ['trim', 'randtrim']) {
+    interopTest(['fio', 'nbdinfo'], `runs rw=${mode}, which leaves a hole`, async () => {
+      await fio(server.unix('unix'), '--rw=write', '--bs=1M', '--size=20M');
+      await fio(server.unix('unix'), `--rw=${mode}`, '--bs=16k', '--size=16M', '--iodepth=8', '--verify=0', '--do_verify=0');
+      const [offset, length, type] = (await runOk('nbdinfo', '--map', server.unix('unix'))).trim().split(/\s+/).map(Number);
+      expect([offset, length, type]).toEqual([0, 16 * 1024 * 1024, 3]);
+    });
+  }
+
   interopTest(['fio'], 'verifies four connections that write their own parts of one volume', async () => {
     await Promise.all(
       [0, 1, 2, 3].map((index) => fio(server.tcp('tcp'), '--rw=randwrite', '--bs=4k', '--size=12M', `--offset=${index * 16}M`, '--iodepth=8', `--randseed=${index}`)),

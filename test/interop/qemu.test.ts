@@ -69,6 +69,19 @@ describe.each(transports)('qemu-img on $transport', ({ transport, uri }) => {
   });
 });
 
+describe('qemu-img bench', () => {
+  for (const flags of [
+    ['-d', '32', '-s', '4096', '-c', '3000'],
+    ['-d', '16', '-s', '65536', '-c', '500', '-w', '--pattern=90', '--flush-interval=50'],
+    ['-d', '8', '-s', '1M', '-S', '1536k', '-c', '30', '-w', '--no-drain', '--flush-interval=16'],
+  ]) {
+    interopTest(['qemu-img', 'qemu-io'], `ends well with ${flags.join(' ')}`, async () => {
+      expect(await runOk('qemu-img', 'bench', '-f', 'raw', '-t', 'none', ...flags, server.tcp('disk'))).toContain('Run completed in');
+      if (flags.includes('--pattern=90')) await io(server.tcp('disk'), 'read -P 90 0 31M');
+    });
+  }
+});
+
 describe.each(transports)('qemu-io on $transport', ({ uri }) => {
   interopTest(['qemu-io'], 'finds its patterns again: written, zeroed, discarded, unaligned', async () => {
     await io(

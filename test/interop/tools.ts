@@ -11,7 +11,23 @@ import { expect, test } from 'vitest';
 const TOOL_PATH = ['/usr/bin', '/bin', '/usr/sbin', '/sbin', process.env.PATH ?? ''].join(delimiter);
 const TOOL_TIMEOUT_MS = 60_000;
 
-export type Tool = 'nbdinfo' | 'nbdcopy' | 'nbdsh' | 'nbdkit' | 'qemu-img' | 'qemu-io' | 'fio' | 'nbd-client' | 'strace' | 'psktool' | 'certtool' | 'systemd-socket-activate';
+export type Tool =
+  | 'nbdinfo'
+  | 'nbdcopy'
+  | 'nbddump'
+  | 'nbdfuse'
+  | 'nbdsh'
+  | 'nbdkit'
+  | 'nbd-client'
+  | 'qemu-img'
+  | 'qemu-io'
+  | 'fio'
+  | 'tshark'
+  | 'fusermount3'
+  | 'strace'
+  | 'psktool'
+  | 'certtool'
+  | 'systemd-socket-activate';
 
 function isInstalled(tool: Tool): boolean {
   return TOOL_PATH.split(delimiter).some((folder) => {
@@ -24,12 +40,13 @@ function isInstalled(tool: Tool): boolean {
   });
 }
 
-/** A test that needs `tools`. */
-export function interopTest(tools: readonly Tool[], name: string, run: () => Promise<void>): void {
+/** A test that needs `tools`. `obstacle`: why this machine cannot run it, whatever is installed, or null. */
+export function interopTest(tools: readonly Tool[], name: string, run: () => Promise<void>, obstacle: string | null = null): void {
   const missing = tools.filter((tool) => !isInstalled(tool));
   const isRequired = process.env.BASALT_REQUIRE_INTEROP === '1';
-  const title = missing.length === 0 ? name : `${name} (not installed: ${missing.join(', ')})`;
-  test.skipIf(missing.length > 0 && !isRequired)(title, { timeout: 2 * TOOL_TIMEOUT_MS }, async () => {
+  const why = obstacle ?? (missing.length === 0 ? null : `not installed: ${missing.join(', ')}`);
+  const title = why === null ? name : `${name} (${why})`;
+  test.skipIf(obstacle !== null || (missing.length > 0 && !isRequired))(title, { timeout: 2 * TOOL_TIMEOUT_MS }, async () => {
     expect(missing, 'BASALT_REQUIRE_INTEROP asks for every tool').toEqual([]);
     await run();
   });
@@ -41,10 +58,12 @@ export interface ToolResult {
   readonly error: string;
 }
 
+export const TOOL_ENVIRONMENT: NodeJS.ProcessEnv = { ...process.env, PATH: TOOL_PATH, LC_ALL: 'C' };
+
 /** Runs a tool to its end, whatever its status. */
 export function runTool(tool: Tool, words: readonly string[], input = ''): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(tool, words, { env: { ...process.env, PATH: TOOL_PATH, LC_ALL: 'C' }, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' });
+    const child = spawn(tool, words, { env: TOOL_ENVIRONMENT, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' });
     let out = '';
     let error = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
