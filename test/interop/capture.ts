@@ -53,9 +53,18 @@ export class Recorder {
     source.on('error', () => target.destroy());
   }
 
+  /** All that clients have said. */
+  get fromClients(): Buffer {
+    return Buffer.concat(this.#passed.filter(({ fromClient }) => fromClient).map(({ bytes }) => bytes));
+  }
+
+  stop(): void {
+    this.#server.close();
+  }
+
   /** Writes what was said as a capture file, and stops. */
   async save(path: string): Promise<void> {
-    this.#server.close();
+    this.stop();
     await writeFile(path, captureOf(this.#passed));
   }
 }

@@ -62,8 +62,13 @@ export const TOOL_ENVIRONMENT: NodeJS.ProcessEnv = { ...process.env, PATH: TOOL_
 
 /** Runs a tool to its end, whatever its status. */
 export function runTool(tool: Tool, words: readonly string[], input = ''): Promise<ToolResult> {
+  return runProgram(tool, words, input);
+}
+
+/** The same for any program, by its name or path. */
+export function runProgram(program: string, words: readonly string[], input = ''): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(tool, words, { env: TOOL_ENVIRONMENT, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' });
+    const child = spawn(program, words, { env: TOOL_ENVIRONMENT, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' });
     let out = '';
     let error = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));
