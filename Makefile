@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients crash crash-full strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 M
 newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a later Debian, fetched into build/ (needs apt, and nbdkit)
 	@test/interop/fetch-newer-clients.sh build/newer-clients
 	@NEWER_CLIENTS='$(CURDIR)/build/newer-clients' npx vitest run test/interop/newer-clients.test.ts
+
+vm-boot: dist/.built ## boot a Debian kernel in QEMU from a volume, twice, and check what it wrote (test/vm/boot.sh says what that needs)
+	@test/vm/boot.sh
 
 byte-flip: tools ## change every byte of every file of a small volume, one at a time: never a wrong read (`make test`: a sample; ARGS=--help)
 	@node build/tools/test/damage/main.js $(ARGS)
