@@ -56,4 +56,7 @@ describe('fio', () => {
       [0, 1, 2, 3].map((index) => fio(server.tcp('tcp'), '--rw=randwrite', '--bs=4k', '--size=12M', `--offset=${index * 16}M`, '--iodepth=8', `--randseed=${index}`)),
     );
   });
+
+  interopTest(['fio'], 'runs four jobs in one process, which share a volume', () =>
+    fio(server.tcp('tcp'), '--rw=randrw', '--bs=8k', '--size=12M', '--offset_increment=16M', '--numjobs=4', '--iodepth=16', '--thread', '--group_reporting'));
 });

@@ -1,4 +1,7 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
+import { PROJECT_ROOT } from '../support/source-tree.ts';
 import { RealServer } from './real-server.ts';
 import { interopTest, runOk, runTool } from './tools.ts';
 
@@ -10,6 +13,7 @@ beforeAll(async () => {
   await server.createVolume('demo', '64M');
   await server.createVolume('größe & Co', '1M', 'strict');
   await server.createVolume('huge', '1T');
+  await server.createVolume('model', '16M');
   await server.start('--listen', '[::1]:0');
 });
 afterAll(() => server.dispose());
@@ -52,7 +56,7 @@ describe.each(transports)('nbdinfo on $transport', ({ uri }) => {
 
   interopTest(['nbdinfo'], 'lists every export', async () => {
     const report: unknown = JSON.parse(await runOk('nbdinfo', '--json', '--list', uri('')));
-    expect(report).toMatchObject({ exports: [{ 'export-name': 'demo' }, { 'export-name': 'größe & Co' }, { 'export-name': 'huge' }] });
+    expect(report).toMatchObject({ exports: [{ 'export-name': 'demo' }, { 'export-name': 'größe & Co' }, { 'export-name': 'huge' }, { 'export-name': 'model' }] });
   });
 
   interopTest(['nbdinfo'], 'opens a name with spaces, umlauts and signs', async () => {
@@ -187,4 +191,13 @@ print(spent)
 `;
     expect(Number(await shell(uri('huge'), script))).toBeLessThan(2);
   });
+});
+
+describe('random requests over three connections', () => {
+  for (const seed of [1, 2]) {
+    interopTest(['nbdsh'], `find what a model has, seed ${seed}`, async () => {
+      const script = await readFile(join(PROJECT_ROOT, 'test/interop/nbdsh-model.py'), 'utf8');
+      await runOk('nbdsh', '-c', `uri, seed, rounds = "${server.unix('model')}", ${seed}, 100`, '-c', script);
+    });
+  }
 });

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES } from '../../src/protocol/constants.ts';
 import { Recorder } from './capture.ts';
+import { PROJECT_ROOT } from '../support/source-tree.ts';
 import { RealServer } from './real-server.ts';
 import { interopTest, runProgram, type Tool } from './tools.ts';
 
@@ -24,6 +25,7 @@ beforeAll(async () => {
   await server.createVolume('huge', '8T');
   await server.createVolume('empty', '1T');
   for (const name of ['demo', 'copy']) await server.createVolume(name, '64M');
+  await server.createVolume('model', '16M');
   await server.start();
 });
 afterAll(async () => {
@@ -139,6 +141,11 @@ describe('libnbd', () => {
 });
 
 const io = (uri: string, ...commands: string[]): Promise<string> => newer('qemu-io', '-f', 'raw', ...commands.flatMap((command) => ['-c', command]), uri);
+
+newerTest([], 'random requests over three connections find what a model has', async () => {
+  const script = await readFile(join(PROJECT_ROOT, 'test/interop/nbdsh-model.py'), 'utf8');
+  await newer('nbdsh', '-c', `uri, seed, rounds = "${server.unix('model')}", 3, 300`, '-c', script, '-c', 'assert [h.get_extended_headers_negotiated() for h in handles] == [True, True, False]');
+});
 
 describe('QEMU', () => {
   newerTest([], 'qemu-io zeroes 7 TiB in one request', async () => {

@@ -125,3 +125,16 @@ describe.each(transports)('qemu-io on $transport', ({ uri }) => {
     await io(uri(), 'read -P 66 1000000 500000', 'read -P 0 1500000 1000', 'read -P 66 1501000 499000');
   });
 });
+
+describe('a qcow2 image in a volume', () => {
+  interopTest(['qemu-img', 'qemu-io'], 'is made, written, kept over a restart and found whole', async () => {
+    await runOk('qemu-img', 'create', '-q', '-f', 'qcow2', server.tcp('disk'), '1G');
+    const qcow = (...commands: string[]): Promise<string> => runOk('qemu-io', '-f', 'qcow2', '-t', 'writeback', ...commands.flatMap((command) => ['-c', command]), server.tcp('disk'));
+    const places = Array.from({ length: 60 }, (_, index) => `${index * 17}M`);
+    await qcow(...places.map((place, index) => `aio_write -P ${index + 1} ${place} 100k`), 'aio_flush', 'write -z 0 64k', 'discard 17M 64k', 'flush');
+    expect((await server.stop()).status).toBe(0);
+    await server.start();
+    expect(await runOk('qemu-img', 'check', '-f', 'qcow2', server.tcp('disk'))).toContain('No errors were found');
+    await qcow(...places.slice(2).map((place, index) => `read -P ${index + 3} ${place} 100k`), 'read -P 0 0 64k', 'read -P 1 64k 36k', 'read -P 0 17M 64k');
+  });
+});
