@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect } from 'vitest';
 import { NBD_CMD_BLOCK_STATUS, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES } from '../../src/protocol/constants.ts';
 import { Recorder } from './capture.ts';
 import { PROJECT_ROOT } from '../support/source-tree.ts';
+import { TestPki } from '../support/test-pki.ts';
 import { RealServer } from './real-server.ts';
 import { interopTest, runProgram, type Tool } from './tools.ts';
 
@@ -177,4 +178,24 @@ describe('QEMU', () => {
     expect((await readFile(`${path}.out`)).equals(await readFile(path))).toBe(true);
     await newer('qemu-img', 'bench', '-f', 'raw', '-t', 'none', '-d', '32', '-c', '2000', '-w', '--flush-interval=100', server.tcp('copy'));
   });
+});
+
+newerTest(['nbdkit'], 'extended headers are agreed on anew behind STARTTLS', async () => {
+  const pki = await TestPki.create();
+  const secured = await RealServer.create();
+  try {
+    await secured.createVolume('demo', '64M');
+    await secured.start('--server.tls', 'forced', '--server.tls-verify-peer', 'true', '--server.tls-certificates', pki.directory);
+    const uri = `nbds+unix:///demo?socket=${secured.socketPath}&tls-hostname=localhost&tls-certificates=${pki.directory}`;
+    const report: unknown = JSON.parse(await newer('nbdinfo', '--json', uri));
+    expect(report).toMatchObject({ TLS: true, structured: true, extended: true, exports: [{ 'export-name': 'demo', can_df: true }] });
+    const source = '[ nbdkit --exit-with-parent sparse-random 64M seed=12 percent=60 ]'.split(' ');
+    await newer('nbdcopy', '--connections=4', '--flush', '--', ...source, uri);
+    await newer('nbdcopy', '--connections=4', '--', uri, ...source);
+    const image = `driver=nbd,host=127.0.0.1,port=${secured.port},export=demo,tls-creds=t`;
+    await newer('qemu-img', 'map', '--object', `tls-creds-x509,id=t,dir=${pki.directory},endpoint=client`, '--image-opts', image);
+  } finally {
+    await secured.dispose();
+    await pki.dispose();
+  }
 });
