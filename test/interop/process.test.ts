@@ -90,7 +90,7 @@ describe('serve', () => {
     expect(refused).toMatchObject({ status: 1, out: '' });
     expect(refused.error).toContain('late is open');
     const listed = await basalt('list', '--data', server.dataDirectory);
-    expect(listed.out).toMatch(/^late +8 MiB +batched +.* yes$/m);
+    expect(listed.out).toMatch(/^late +8 MiB +batched +.* yes +none$/m);
     await client.close();
     await server.process.waitFor('the volume to be closed', () => server.process.error.includes('volume-closed'));
     expect(await basalt('delete', 'late', '--yes', '--data', server.dataDirectory)).toMatchObject({ status: 0, out: 'deleted late\n' });
