@@ -138,3 +138,15 @@ describe('a qcow2 image in a volume', () => {
     await qcow(...places.slice(2).map((place, index) => `read -P ${index + 3} ${place} 100k`), 'read -P 0 0 64k', 'read -P 1 64k 36k', 'read -P 0 17M 64k');
   });
 });
+
+describe('a volume below a qcow2 overlay', () => {
+  interopTest(['qemu-img', 'qemu-io'], 'stays as it was until the overlay is committed into it', async () => {
+    const overlay = join(server.directory, 'overlay.qcow2');
+    await io(server.tcp('disk'), 'write -P 1 0 8M', 'flush');
+    await runOk('qemu-img', 'create', '-q', '-f', 'qcow2', '-b', server.unix('disk'), '-F', 'raw', overlay);
+    await runOk('qemu-io', '-f', 'qcow2', '-c', 'write -P 2 1M 3M', '-c', 'write -z 5M 1M', '-c', 'read -P 1 0 1M', overlay);
+    await io(server.tcp('disk'), 'read -P 1 0 8M');
+    await runOk('qemu-img', 'commit', '-q', overlay);
+    await io(server.tcp('disk'), 'read -P 1 0 1M', 'read -P 2 1M 3M', 'read -P 1 4M 1M', 'read -P 0 5M 1M', 'read -P 1 6M 2M');
+  });
+});
