@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +100,9 @@ crash-full: dist/.built tools ## kill -9 the server while its file system is ful
 
 strace-crash: dist/.built tools ## recover from STATES crash states (2000) of the real server, taken from a trace of its system calls
 	@node build/tools/test/crash/strace-main.js --states $(or $(STATES),2000) $(ARGS)
+
+conformance: dist/.built tools ## check the server of URI= against the NBD protocol, or basalt in each of its ways; WRITES to the export (ARGS=--help)
+	@node build/tools/test/conformance/nbd/main.js --uri '$(URI)' $(ARGS)
 
 config: dist/.built ## write config/default.toml from the table of settings
 	@$(BASALT) settings --toml > config/default.toml

@@ -19,6 +19,7 @@ export type Tool =
   | 'nbdsh'
   | 'nbdkit'
   | 'nbd-client'
+  | 'qemu-nbd'
   | 'qemu-img'
   | 'qemu-io'
   | 'fio'

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import tls from 'node:tls';
 import {
+  MAX_STRING_BYTES,
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
   NBD_CMD_FLAG_FAST_ZERO,
@@ -26,6 +27,7 @@ import {
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_UNSUP,
   NBD_REP_FLAG_ERROR,
   NBD_REP_INFO,
@@ -81,6 +83,8 @@ export class NbdDisconnected extends Error {
 
 export interface RawRequest extends AskedRequest {
   readonly cookie?: Uint8Array;
+  /** Sent instead of the bytes of the request; what the fields say is still what the reply is held against. */
+  readonly wire?: Uint8Array;
 }
 
 export type RawReply = Reply;
@@ -89,6 +93,17 @@ interface Pending {
   readonly what: string;
   resolve(reply: RawReply): void;
   reject(error: Error): void;
+}
+
+/** What holds for every option reply: a type that the document has, no data where there is none, and texts that are texts. */
+function checkOptionReply({ option, type, data }: OptionReply): void {
+  const isError = type >= NBD_REP_FLAG_ERROR;
+  const isKnown = isError ? type >= NBD_REP_ERR_UNSUP && type <= NBD_REP_ERR_EXT_HEADER_REQD : type >= NBD_REP_ACK && type <= NBD_REP_META_CONTEXT;
+  if (!isKnown) throw new Error(`reply of the unknown type ${type} to option ${option}`);
+  if (type === NBD_REP_ACK && data.length > 0) throw new Error(`an ACK with ${data.length} bytes of data`);
+  if (!isError) return;
+  if (data.length > MAX_STRING_BYTES || data.includes(0)) throw new Error(`the text of an error of option ${option} is no string of ${MAX_STRING_BYTES} bytes at most`);
+  new TextDecoder('utf-8', { fatal: true }).decode(data);
 }
 
 /** Bytes that have arrived, and those who wait for them. */
@@ -134,6 +149,10 @@ export class NbdClient {
   #transmitting = false;
   #ended = false;
   #failure: Error | null = null;
+  /** What the server said that the document does not allow. */
+  #violation: Error | null = null;
+  /** Sees all bytes as they are sent (`>`) and as they arrive (`<`). */
+  tape: ((direction: '>' | '<', bytes: Uint8Array) => void) | null = null;
   #wake: (() => void) | null = null;
   /** Resolves when the socket is closed, with what broke it or null. */
   closed: Promise<Error | null>;
@@ -167,6 +186,11 @@ export class NbdClient {
     });
   }
 
+  /** A client on a socket that is connected. */
+  static over(socket: net.Socket): NbdClient {
+    return new NbdClient(socket);
+  }
+
   /** Connects and opens an export. */
   static async open(address: NbdAddress, exportName = '', infos: readonly number[] = []): Promise<NbdClient> {
     const client = await NbdClient.connect(address);
@@ -178,6 +202,7 @@ export class NbdClient {
   // Bytes
 
   send(bytes: Uint8Array): void {
+    this.tape?.('>', bytes);
     this.socket.write(bytes);
   }
 
@@ -203,6 +228,7 @@ export class NbdClient {
   /** Resolves when the server has closed; fails if it says anything before. */
   async expectEnd(): Promise<void> {
     await this.untilEnd();
+    if (this.#violation !== null) throw this.#violation;
     if (this.#input.length > 0) throw new Error(`${this.#input.length} bytes nobody asked for`);
   }
 
@@ -224,6 +250,7 @@ export class NbdClient {
       }
       this.#input.drop(this.#input.length - taken.rest.length);
       if (taken.reply.option !== option) throw new Error(`option ${taken.reply.option} was answered instead of ${option}`);
+      checkOptionReply(taken.reply);
       return taken.reply;
     }
   }
@@ -235,10 +262,7 @@ export class NbdClient {
     for (;;) {
       const reply = await this.takeOptionReply(option);
       if (reply.type >= NBD_REP_FLAG_ERROR) throw new NbdOptionError(option, reply.type, reply.data.toString());
-      if (reply.type === NBD_REP_ACK) {
-        if (reply.data.length > 0) throw new Error(`an ACK with ${reply.data.length} bytes of data`);
-        return replies;
-      }
+      if (reply.type === NBD_REP_ACK) return replies;
       replies.push(reply);
     }
   }
@@ -336,12 +360,12 @@ export class NbdClient {
   /** Sends any request at all; resolves with whatever answers it. */
   request(fields: RawRequest): Promise<RawReply> {
     const what = `command ${fields.command} ${fields.offset ?? 0}+${fields.length ?? fields.payload?.length ?? 0}`;
-    const { cookie = randomBytes(8), ...asked } = fields;
+    const { cookie = randomBytes(8), wire, ...asked } = fields;
     if (this.#ended) return Promise.reject(this.#failure ?? new NbdDisconnected(what));
     const bytes = this.reader.request(cookie, asked);
     return new Promise((resolve, reject) => {
       this.#pending.set(Buffer.from(cookie).toString('hex'), { what, resolve, reject });
-      this.send(bytes);
+      this.send(wire ?? bytes);
     });
   }
 
@@ -410,11 +434,13 @@ export class NbdClient {
   }
 
   #onData(chunk: Buffer): void {
+    this.tape?.('<', chunk);
     this.#input.push(chunk);
     try {
       if (this.#transmitting) this.#answerRequests();
     } catch (error) {
-      this.#failure ??= error instanceof Error ? error : new Error(String(error));
+      this.#violation ??= error instanceof Error ? error : new Error(String(error));
+      this.#failure ??= this.#violation;
       this.socket.destroy();
     }
     this.#wake?.();

@@ -178,6 +178,8 @@ export interface AskedRequest {
 }
 
 export class ReplyReader {
+  /** Whether requests that are no READ may fail with a simple reply: the document would rather have a structured one, but allows it. */
+  allowsSimpleErrors = false;
   style: ReplyStyle = 'simple';
   /** Contexts that were selected: id and name. */
   contexts: readonly { readonly id: number; readonly name: string }[] = [];
@@ -255,7 +257,8 @@ export class ReplyReader {
     const error = message.readUInt32BE(4);
     must(ERRORS.has(error), `error ${error} is none of NBD's`);
     must(this.style !== 'extended', 'a simple reply with extended headers');
-    const isPlain = this.style === 'simple' || (error === 0 && request.command !== NBD_CMD_READ && request.command !== NBD_CMD_BLOCK_STATUS);
+    const mayBeSimple = request.command !== NBD_CMD_READ && request.command !== NBD_CMD_BLOCK_STATUS && (error === 0 || this.allowsSimpleErrors);
+    const isPlain = this.style === 'simple' || mayBeSimple;
     must(isPlain && types.length === 0, 'a simple reply where a structured one belongs');
     this.outstanding.delete(cookie);
     return { error, cookie, data: message.subarray(HEADER_BYTES.simple), ...EMPTY_PARTS };

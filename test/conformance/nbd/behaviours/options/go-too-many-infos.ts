@@ -1,0 +1,21 @@
+import { NBD_OPT_GO, NBD_OPT_INFO, NBD_REP_ERR_INVALID } from '../../../../../src/protocol/constants.ts';
+import { infoRequestBytes } from '../../../../support/nbd-bytes.ts';
+import type { Behaviour } from '../../suite/behaviour.ts';
+
+export const behaviour: Behaviour = {
+  title: 'INFO and GO that announce more infos than there are are refused, and the handshake goes on',
+  section: 'NBD_OPT_INFO and NBD_OPT_GO',
+  checklist: '1.2',
+  level: 'MUST',
+  run: async (subject) => {
+    const client = await subject.negotiating();
+    for (const option of [NBD_OPT_INFO, NBD_OPT_GO]) {
+      for (const infoCount of [2, 0xffff]) {
+        const data = infoRequestBytes(subject.target.exportName, [3]);
+        data.writeUInt16BE(infoCount, data.length - 4);
+        await subject.refuses(client, option, data, [NBD_REP_ERR_INVALID]);
+      }
+    }
+    await subject.isInSync(client);
+  },
+};

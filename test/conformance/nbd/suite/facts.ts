@@ -1,0 +1,73 @@
+/** What a server can do, asked once before its behaviours are checked. */
+import { NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_REP_ERR_TLS_REQD } from '../../../../src/protocol/constants.ts';
+import { type ExportInfo, infoRequestBytes, optionBytes } from '../../../support/nbd-bytes.ts';
+import { NbdClient, NbdOptionError } from '../../../support/nbd-client.ts';
+import type { Target } from './target.ts';
+
+/** No server has it unless it takes any name at all. */
+export const UNKNOWN_NAME = 'basalt-conformance-no-such-export';
+
+export interface Facts {
+  readonly export: ExportInfo;
+  readonly readOnly: boolean;
+  readonly structured: boolean;
+  readonly extended: boolean;
+  readonly contexts: readonly string[];
+  readonly lists: boolean;
+  /** The server has an export of whatever name is asked for. */
+  readonly takesAnyName: boolean;
+  /** Nothing is answered before TLS. */
+  readonly forcesTls: boolean;
+  /** A range that is aligned for this server and at least 4096 bytes long. */
+  readonly unit: number;
+}
+
+/** Whether the option is agreed to; the server must say no in the way of the protocol. */
+async function agrees(step: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await step();
+    return true;
+  } catch (error) {
+    if (error instanceof NbdOptionError) return false;
+    throw error;
+  }
+}
+
+async function isForced(target: Target): Promise<boolean> {
+  if (target.tls === null) return false;
+  const client = NbdClient.over(await target.connect());
+  await client.greet();
+  client.send(optionBytes(NBD_OPT_INFO, infoRequestBytes(target.exportName)));
+  const { type } = await client.takeOptionReply(NBD_OPT_INFO);
+  client.socket.destroy();
+  return type === NBD_REP_ERR_TLS_REQD;
+}
+
+export async function learnFacts(target: Target): Promise<Facts> {
+  // Of a server that serves one connection this is all: nothing is sent that it must not survive.
+  const forcesTls = target.severalConnections ? await isForced(target) : false;
+  const client = NbdClient.over(await target.connect());
+  await client.greet();
+  if (target.tls !== null) await client.startTls(target.tls);
+  const exportInfo = await client.info(target.exportName, [3]);
+  const structured = await agrees(() => client.agree('structured'));
+  let contexts: string[] = [];
+  if (structured) {
+    await agrees(async () => {
+      contexts = (await client.contexts(NBD_OPT_LIST_META_CONTEXT, target.exportName, [])).map(({ name }) => name);
+    });
+  }
+  const facts = {
+    export: exportInfo,
+    readOnly: (exportInfo.transmissionFlags & 2) !== 0,
+    structured,
+    extended: await agrees(() => client.agree('extended')),
+    contexts,
+    lists: await agrees(() => client.option(NBD_OPT_LIST)),
+    takesAnyName: await agrees(() => client.info(UNKNOWN_NAME)),
+    forcesTls,
+    unit: Math.max(4096, exportInfo.blockSizes?.minimum ?? 1),
+  };
+  await client.abort();
+  return facts;
+}
