@@ -29,7 +29,7 @@ describe.concurrent('basalt does what the protocol says', () => {
   test('over TLS', async () => {
     const { results, failed } = await failures('tls', (name) => /^(?:handshake|options|tls)\/|\[extended\]/.test(name));
     expect(failed).toBe('');
-    expect(results.filter(({ behaviour, verdict }) => behaviour.id.startsWith('tls/') && verdict === 'ok').length).toBe(9);
+    expect(results.filter(({ behaviour, verdict }) => behaviour.id.startsWith('tls/') && verdict === 'ok').length).toBe(10);
   });
 
   test('where TLS is for those who ask for it', async () => {

@@ -105,4 +105,7 @@ async function main(): Promise<void> {
   process.exitCode = results.some(({ verdict }) => verdict === 'FAILED') ? 1 : 0;
 }
 
-await main();
+await main().catch((error: unknown) => {
+  process.stderr.write(`conformance: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});

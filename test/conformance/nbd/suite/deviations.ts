@@ -23,6 +23,12 @@ export const DEVIATIONS: Readonly<Record<KnownServer, readonly KnownDeviation[]>
     { behaviour: 'transmission/errors-are-structured', section: 'Structured replies', what: 'only READ and BLOCK_STATUS fail with a structured reply (a SHOULD)' },
     { behaviour: 'transmission/no-hole', section: 'NBD_CMD_FLAG_NO_HOLE', what: 'the plugin frees what is zeroed, NO_HOLE or not' },
     {
+      behaviour: 'transmission/disconnect-behind-writes',
+      section: 'NBD_CMD_DISC',
+      what: 'may answer ESHUTDOWN to requests that came before the DISC',
+      sometimes: true,
+    },
+    {
       behaviour: 'transmission/reset-among-replies',
       section: 'Terminating the transmission phase',
       what: 'ends with a failed assertion in raw_send_socket when a client breaks down while several threads answer it',

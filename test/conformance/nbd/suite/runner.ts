@@ -38,7 +38,9 @@ interface Finding {
 }
 
 export async function runSuite(target: Target, { behaviours, known = [], selected = () => true, timeoutMs = 20_000, onResult = () => undefined }: RunOptions): Promise<Result[]> {
-  const facts = await learnFacts(target);
+  const facts = await learnFacts(target).catch((error: unknown) => {
+    throw new Error(`${target.uri}: not even one session can be had: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  });
   const results: Result[] = [];
   for (const behaviour of behaviours) {
     for (const style of behaviour.styles ?? (['simple'] as const)) {
@@ -66,7 +68,8 @@ async function runOne({ target, facts, behaviour, style, name, timeoutMs, known 
   const began = performance.now();
   const subject = new Subject(target, facts);
   await target.revive();
-  const finding = await findingOf(subject, behaviour, style, timeoutMs);
+  // Where each connection is a process of its own, they take their time to start.
+  const finding = await findingOf(subject, behaviour, style, target.severalConnections ? timeoutMs : 3 * timeoutMs);
   subject.dispose();
   const deviation = known.find((each) => (each.behaviour === name || each.behaviour === behaviour.id) && (each.inTls !== true || target.tls !== null));
   return { name, behaviour, ...judge(finding, deviation), tape: [...subject.tape], elapsedMs: performance.now() - began };

@@ -14,7 +14,7 @@ import { type Target, targetOf } from './target.ts';
 
 const ENTRY = join(process.cwd(), 'dist', 'cli', 'basalt.cjs');
 const SIZE_BYTES = 64 * 1024 * 1024;
-const HANDSHAKE_LIMIT_MS = 3000;
+const HANDSHAKE_LIMIT_MS = 6000;
 const START_LIMIT_MS = 30_000;
 
 /** `tls`: it is forced; `selective`: whoever asks for it has it. */
@@ -38,7 +38,7 @@ async function makeVolumes(): Promise<string> {
   for (const name of ['disk', 'other', 'locked']) await createVolume(join(folder, 'data', name), { size: SIZE_BYTES, durability: 'batched' });
   await writeFile(
     join(folder, 'basalt.toml'),
-    `[server]\nhandshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ndefault_export = "disk"\n\n[process]\nstop_grace_ms = 0\n\n[exports.locked]\nread_only = true\n`,
+    `[server]\nhandshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ntls_handshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ndefault_export = "disk"\n\n[process]\nstop_grace_ms = 0\n\n[exports.locked]\nread_only = true\n`,
   );
   return folder;
 }
@@ -140,7 +140,8 @@ async function startOther(folder: string, name: string, words: (socket: string) 
   const [program, ...rest] = words(socket);
   const child = spawn(program, rest, { stdio: 'ignore' });
   const began = performance.now();
-  while (!existsSync(socket)) {
+  const target = await targetOf(`nbd+unix:///?socket=${socket}`);
+  while (!(await isServing(target))) {
     if (child.exitCode !== null || performance.now() - began > START_LIMIT_MS) throw new Error(`${words(socket).join(' ')} does not start`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -148,11 +149,11 @@ async function startOther(folder: string, name: string, words: (socket: string) 
 }
 
 /** Not by its exit, of which we hear later than of its sockets; nor by a connection alone, which one that is about to end may still take. */
-async function isServing(target: Target): Promise<boolean> {
+async function isServing({ connect }: Pick<Target, 'connect'>): Promise<boolean> {
   try {
-    const client = NbdClient.over(await target.connect());
+    const client = NbdClient.over(await connect());
     await client.greet();
-    await client.abort();
+    client.socket.destroy();
     return true;
   } catch {
     return false;

@@ -3,7 +3,7 @@ import { optionBytes } from '../../../../support/nbd-bytes.ts';
 import type { Behaviour } from '../../suite/behaviour.ts';
 import { must, skip } from '../../suite/check.ts';
 
-const GRACE_MS = 5000;
+const GRACE_MS = 10_000;
 
 export const behaviour: Behaviour = {
   title: 'a client that stalls in the handshake holds nobody up, and is dropped in time',
