@@ -18,9 +18,11 @@ ok, skipped (why), known deviation (what) or FAILED (expected, got, the last byt
 IT WRITES to the export, wherever it likes, if the export is writable, AND RESTORES NOTHING. A read-only export loses nothing, and less is checked.
 
   --against NAMES       instead of a URI: of ${[...BASALT_WAYS, ...KNOWN_SERVERS].join(', ')}, or one of the latter with +tls (${BASALT_WAYS.join(',')})
+                        (CONFORMANCE_NBDKIT, CONFORMANCE_QEMU_NBD: another program of that kind than the one on the path)
   --only TEXT           behaviours whose names have it in them, such as options/ or [extended]
   --known NAME          what this server is known to do otherwise is no failure: ${KNOWN_SERVERS.join(', ')}
   --other-export NAME   another export of the server of the URI
+  --tls-only-export NAME  one that it serves in TLS only, while that of the URI is served without, too
   --read-only-uri URI   a read-only export, of whatever server
   --handshake-limit MS  the server drops who negotiates longer
   --timeout MS          how long one behaviour may take (20000)
@@ -34,6 +36,7 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     known: { type: 'string' },
     'other-export': { type: 'string' },
+    'tls-only-export': { type: 'string' },
     'read-only-uri': { type: 'string' },
     'handshake-limit': { type: 'string' },
     timeout: { type: 'string', default: '20000' },
@@ -59,6 +62,7 @@ async function uriServer(): Promise<RunningServer> {
   const [readOnly, limit] = [values['read-only-uri'], values['handshake-limit']];
   const target = await targetOf(values.uri, {
     otherExport: values['other-export'] ?? null,
+    tlsOnlyExport: values['tls-only-export'] ?? null,
     readOnly: readOnly === undefined ? null : await targetOf(readOnly),
     handshakeLimitMs: limit === undefined ? null : Number(limit),
   });

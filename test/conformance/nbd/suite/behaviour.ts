@@ -14,6 +14,7 @@ export type Need =
   | 'several connections'
   | 'known names'
   | 'another export'
+  | 'an export of TLS only'
   | 'a read-only export'
   | 'list'
   | 'flush'

@@ -15,7 +15,7 @@ export interface KnownDeviation {
 export const KNOWN_SERVERS = ['nbdkit', 'qemu-nbd'] as const;
 export type KnownServer = (typeof KNOWN_SERVERS)[number];
 
-/** nbdkit 1.32.5 with its plugin memory, and qemu-nbd 7.2 of a raw file, as Debian 12 has them. */
+/** nbdkit 1.32.5 with its plugin memory, and qemu-nbd 7.2 of a raw file, as Debian 12 has them; extended headers with qemu-nbd 10. */
 export const DEVIATIONS: Readonly<Record<KnownServer, readonly KnownDeviation[]>> = {
   nbdkit: [
     { behaviour: 'contexts/trailing-bytes', section: 'NBD_OPT_LIST_META_CONTEXT', what: 'takes bytes behind the last query' },
@@ -42,6 +42,7 @@ export const DEVIATIONS: Readonly<Record<KnownServer, readonly KnownDeviation[]>
     { behaviour: 'transmission/read-only', section: 'Error values', what: 'a WRITE to a read-only export fails with EINVAL, not EPERM (a SHOULD)' },
     { behaviour: 'transmission/wrong-magic', section: 'Transmission phase: request message', what: 'answers EINVAL to what has no magic number, and goes on' },
     { behaviour: 'transmission/no-hole', section: 'NBD_CMD_FLAG_NO_HOLE', what: 'tells what the file system tells of the file, where allocated zeroes may be a hole', sometimes: true },
+    { behaviour: 'options/info-then-go [extended]', section: 'NBD_OPT_INFO and NBD_OPT_GO', what: 'INFO says BLOCK_STATUS_PAYLOAD without contexts, GO does not (QEMU 10)' },
     { behaviour: 'tls/old-version', section: 'TLS versions', what: 'takes TLS 1.1', inTls: true },
     { behaviour: 'tls/abort-before', section: 'FORCEDTLS mode', what: 'refuses ABORT before TLS', inTls: true },
     { behaviour: 'tls/starttls-with-data', section: 'NBD_OPT_STARTTLS', what: 'closes the connection after it has refused', inTls: true },

@@ -1,5 +1,5 @@
 /** What a server can do, asked once before its behaviours are checked. */
-import { NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_REP_ERR_TLS_REQD } from '../../../../src/protocol/constants.ts';
+import { NBD_OPT_INFO, NBD_OPT_LIST, NBD_OPT_LIST_META_CONTEXT, NBD_OPT_STARTTLS, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD } from '../../../../src/protocol/constants.ts';
 import { type ExportInfo, infoRequestBytes, optionBytes } from '../../../support/nbd-bytes.ts';
 import { NbdClient, NbdOptionError } from '../../../support/nbd-client.ts';
 import type { Target } from './target.ts';
@@ -16,6 +16,8 @@ export interface Facts {
   readonly lists: boolean;
   /** The server has an export of whatever name is asked for. */
   readonly takesAnyName: boolean;
+  /** TLS can be had, but the URI is not one of it. */
+  readonly hasUnusedTls: boolean;
   /** Nothing is answered before TLS. */
   readonly forcesTls: boolean;
   /** A range that is aligned for this server and at least 4096 bytes long. */
@@ -33,19 +35,25 @@ async function agrees(step: () => Promise<unknown>): Promise<boolean> {
   }
 }
 
-async function isForced(target: Target): Promise<boolean> {
-  if (target.tls === null) return false;
+/** The first answer to an option, on a connection of its own. */
+async function answerTo(target: Target, option: number, data: Uint8Array): Promise<number> {
   const client = NbdClient.over(await target.connect());
   await client.greet();
-  client.send(optionBytes(NBD_OPT_INFO, infoRequestBytes(target.exportName)));
-  const { type } = await client.takeOptionReply(NBD_OPT_INFO);
+  client.send(optionBytes(option, data));
+  const { type } = await client.takeOptionReply(option);
   client.socket.destroy();
-  return type === NBD_REP_ERR_TLS_REQD;
+  return type;
+}
+
+async function learnTls(target: Target): Promise<Pick<Facts, 'hasUnusedTls' | 'forcesTls'>> {
+  // A server of one connection is asked nothing beside it.
+  if (!target.severalConnections) return { hasUnusedTls: false, forcesTls: false };
+  if (target.tls === null) return { hasUnusedTls: (await answerTo(target, NBD_OPT_STARTTLS, Buffer.alloc(0))) === NBD_REP_ACK, forcesTls: false };
+  return { hasUnusedTls: false, forcesTls: (await answerTo(target, NBD_OPT_INFO, infoRequestBytes(target.exportName))) === NBD_REP_ERR_TLS_REQD };
 }
 
 export async function learnFacts(target: Target): Promise<Facts> {
-  // Of a server that serves one connection this is all: nothing is sent that it must not survive.
-  const forcesTls = target.severalConnections ? await isForced(target) : false;
+  const tls = await learnTls(target);
   const client = NbdClient.over(await target.connect());
   await client.greet();
   if (target.tls !== null) await client.startTls(target.tls);
@@ -65,7 +73,7 @@ export async function learnFacts(target: Target): Promise<Facts> {
     contexts,
     lists: await agrees(() => client.option(NBD_OPT_LIST)),
     takesAnyName: await agrees(() => client.info(UNKNOWN_NAME)),
-    forcesTls,
+    ...tls,
     unit: Math.max(4096, exportInfo.blockSizes?.minimum ?? 1),
   };
   await client.abort();

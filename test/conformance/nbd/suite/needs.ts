@@ -31,6 +31,7 @@ export const LACKS: Readonly<Record<Need, Lack>> = {
   'several connections': (_, { severalConnections }) => unless(severalConnections, 'one connection only'),
   'known names': ({ takesAnyName }) => unless(!takesAnyName, 'serves any export name'),
   'another export': (_, { otherExport }) => unless(otherExport !== null, 'no other export is known'),
+  'an export of TLS only': (_, { tlsOnlyExport }) => unless(tlsOnlyExport !== null, 'no export of TLS only is known'),
   'a read-only export': (facts, { readOnly }) => unless(facts.readOnly || readOnly !== null, 'no read-only export is known'),
   list: ({ lists }) => unless(lists, 'does not list'),
   flush: advertises(NBD_FLAG_SEND_FLUSH, 'FLUSH'),

@@ -30,15 +30,15 @@ async function ended(child: ChildProcess): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
 }
 
-/** A folder with the volumes `disk`, `other` and, read-only, `locked`, and settings for them. */
-async function makeVolumes(): Promise<string> {
+/** A folder with the volumes `disk`, `other`, `locked` (read-only) and perhaps `secret` (in TLS only), and settings for them. */
+async function makeVolumes(way: BasaltWay): Promise<string> {
   if (!existsSync(ENTRY)) throw new Error(`${ENTRY} is not there: run \`make build\` first`);
   const folder = await mkdtemp(join(tmpdir(), 'basalt-conformance-'));
   await mkdir(join(folder, 'data'));
-  for (const name of ['disk', 'other', 'locked']) await createVolume(join(folder, 'data', name), { size: SIZE_BYTES, durability: 'batched' });
+  for (const name of ['disk', 'other', 'locked', ...(way === 'selective' ? ['secret'] : [])]) await createVolume(join(folder, 'data', name), { size: SIZE_BYTES, durability: 'batched' });
   await writeFile(
     join(folder, 'basalt.toml'),
-    `[server]\nhandshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ntls_handshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ndefault_export = "disk"\n\n[process]\nstop_grace_ms = 0\n\n[exports.locked]\nread_only = true\n`,
+    `[server]\nhandshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ntls_handshake_timeout_ms = ${HANDSHAKE_LIMIT_MS}\ndefault_export = "disk"\n\n[process]\nstop_grace_ms = 0\n\n[exports.locked]\nread_only = true\n\n[exports.secret]\ntls = "${way === 'selective' ? 'required' : 'optional'}"\n`,
   );
   return folder;
 }
@@ -47,8 +47,8 @@ const serveWords = (folder: string, ...words: readonly string[]): string[] => [E
 
 const CHANGES = { otherExport: 'other', handshakeLimitMs: HANDSHAKE_LIMIT_MS };
 
-async function basaltTarget(uri: (name: string) => string): Promise<Target> {
-  return targetOf(uri('disk'), { ...CHANGES, readOnly: await targetOf(uri('locked')) });
+async function basaltTarget(uri: (name: string) => string, way: BasaltWay): Promise<Target> {
+  return targetOf(uri('disk'), { ...CHANGES, tlsOnlyExport: way === 'selective' ? 'secret' : null, readOnly: await targetOf(uri('locked')) });
 }
 
 const tlsQuery = (pki: TestPki | null): string => (pki === null ? '' : `tls-hostname=localhost&tls-certificates=${pki.directory}`);
@@ -57,15 +57,18 @@ const tlsQuery = (pki: TestPki | null): string => (pki === null ? '' : `tls-host
 function listening(child: ChildProcess, pattern: RegExp): Promise<string> {
   return new Promise((resolve, reject) => {
     let out = '';
+    let isUp = false;
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (out += isUp ? '' : text));
     const timer = setTimeout(() => reject(new Error(`the server does not listen; it printed: ${out}`)), START_LIMIT_MS);
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       out += text;
       const found = pattern.exec(out)?.[1];
       if (found === undefined) return;
       clearTimeout(timer);
+      isUp = true;
       resolve(found);
     });
-    child.once('exit', (code) => {
+    child.once('close', (code) => {
       clearTimeout(timer);
       reject(new Error(`the server ended with ${code}; it printed: ${out}`));
     });
@@ -73,14 +76,14 @@ function listening(child: ChildProcess, pattern: RegExp): Promise<string> {
 }
 
 async function startListener(way: Exclude<BasaltWay, 'stdio'>): Promise<RunningServer> {
-  const folder = await makeVolumes();
+  const folder = await makeVolumes(way);
   const pki = way === 'tls' || way === 'selective' ? await TestPki.create() : null;
   const socket = join(folder, 'nbd.sock');
   const words = [
     ...(way === 'unix' ? ['--socket', socket] : ['--listen', '127.0.0.1:0']),
     ...(pki === null ? [] : ['--server.tls', way === 'tls' ? 'forced' : 'selective', '--server.tls-certificates', pki.directory]),
   ];
-  const child = spawn(process.execPath, serveWords(folder, ...words), { stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn(process.execPath, serveWords(folder, ...words), { stdio: ['ignore', 'pipe', 'pipe'] });
   const stop = async (): Promise<void> => {
     child.kill('SIGKILL');
     await ended(child);
@@ -96,7 +99,7 @@ async function startListener(way: Exclude<BasaltWay, 'stdio'>): Promise<RunningS
       tls: secured,
       selective: secured,
     };
-    return { target: await basaltTarget(uris[way]), stop };
+    return { target: await basaltTarget(uris[way], way), stop };
   } catch (error) {
     await stop();
     throw error;
@@ -105,7 +108,7 @@ async function startListener(way: Exclude<BasaltWay, 'stdio'>): Promise<RunningS
 
 /** Each connection is a process of its own, and one at a time may have the volumes. */
 async function startStdio(): Promise<RunningServer> {
-  const folder = await makeVolumes();
+  const folder = await makeVolumes('stdio');
   const path = join(folder, 'pair.sock');
   let last: ChildProcess | null = null;
   const accepting = net.createServer({ pauseOnConnect: true }, (socket) => {
@@ -160,16 +163,21 @@ async function isServing({ connect }: Pick<Target, 'connect'>): Promise<boolean>
   }
 }
 
-/** The words that start a server of others; its socket follows. */
+/** The program of a server; another version of it, perhaps: CONFORMANCE_NBDKIT, CONFORMANCE_QEMU_NBD. */
+function programOf(server: KnownServer): string {
+  return process.env[`CONFORMANCE_${server.replace('-', '_').toUpperCase()}`] ?? server;
+}
+
+/** The words that start a server of others. */
 const WORDS: Readonly<Record<KnownServer, (options: { readonly socket: string; readonly readOnly: boolean; readonly image: string; readonly pki: TestPki | null }) => readonly string[]>> = {
   nbdkit: ({ socket, readOnly, pki }) => [
-    ...['nbdkit', '--foreground', '--unix', socket],
+    ...[programOf('nbdkit'), '--foreground', '--unix', socket],
     ...(readOnly ? ['--readonly'] : []),
     ...(pki === null ? [] : ['--tls=require', `--tls-certificates=${pki.directory}`]),
     ...['memory', String(SIZE_BYTES)],
   ],
   'qemu-nbd': ({ socket, readOnly, image, pki }) => [
-    ...['qemu-nbd', '--persistent', '--shared=0', '--format=raw', '--export-name=disk', `--socket=${socket}`],
+    ...[programOf('qemu-nbd'), '--persistent', '--shared=0', '--format=raw', '--export-name=disk', `--socket=${socket}`],
     ...(readOnly ? ['--read-only'] : []),
     ...(pki === null ? [] : ['--object', `tls-creds-x509,id=tls,endpoint=server,dir=${pki.directory}`, '--tls-creds=tls']),
     image,

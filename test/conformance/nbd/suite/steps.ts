@@ -7,7 +7,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from '../../../../src/protocol/constants.ts';
 import { extendedRequestBytes, type RequestFields, requestBytes } from '../../../support/nbd-bytes.ts';
-import { NbdDisconnected } from '../../../support/nbd-client.ts';
+import { type NbdClient, NbdDisconnected, type RawRequest } from '../../../support/nbd-client.ts';
 import type { ReplyStyle } from '../../../support/reply-reader.ts';
 import type { Need } from './behaviour.ts';
 import type { Subject } from './subject.ts';
@@ -37,4 +37,14 @@ export function isZero(bytes: Uint8Array): boolean {
 /** Whether the server has closed or reset the connection, and done nothing worse. */
 export function isDisconnection(error: unknown): boolean {
   return error instanceof NbdDisconnected || (error instanceof Error && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE'));
+}
+
+/** The error of the answer to a request, or null if the connection ended instead. */
+export async function errorOrEnd(client: NbdClient, request: RawRequest): Promise<number | null> {
+  try {
+    return (await client.request(request)).error;
+  } catch (error) {
+    if (isDisconnection(error)) return null;
+    throw error;
+  }
 }

@@ -1,5 +1,5 @@
 /** The server as a behaviour sees it: connections in whatever state it wants, with everything said written down. */
-import { NBD_CMD_READ, NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK, NBD_REP_FLAG_ERROR } from '../../../../src/protocol/constants.ts';
+import { NBD_CMD_READ, NBD_OPT_SET_META_CONTEXT, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD, NBD_REP_ERR_UNKNOWN, NBD_REP_FLAG_ERROR } from '../../../../src/protocol/constants.ts';
 import { optionBytes } from '../../../support/nbd-bytes.ts';
 import { NbdClient, type RawReply, type RawRequest } from '../../../support/nbd-client.ts';
 import type { ReplyStyle } from '../../../support/reply-reader.ts';
@@ -35,6 +35,11 @@ export class Subject {
   /** Why the server is not asked for a behaviour with that need; null if it is. */
   lacks(need: Need): string | null {
     return LACKS[need](this.facts, this.target);
+  }
+
+  /** How an export that is not there is refused: where TLS could be had it may as well be one of TLS. */
+  get refusalsOfUnknown(): readonly number[] {
+    return this.facts.hasUnusedTls ? [NBD_REP_ERR_UNKNOWN, NBD_REP_ERR_TLS_REQD] : [NBD_REP_ERR_UNKNOWN];
   }
 
   /** Connected; nothing was said. */

@@ -13,6 +13,8 @@ export interface Target {
   readonly tls: tls.ConnectionOptions | null;
   /** Another export of the same server. */
   readonly otherExport: string | null;
+  /** One that the server serves in TLS only, while others are served without. */
+  readonly tlsOnlyExport: string | null;
   /** Where a read-only export is. */
   readonly readOnly: Target | null;
   /** Starts the server again if it has ended. */
@@ -23,7 +25,7 @@ export interface Target {
   readonly handshakeLimitMs: number | null;
 }
 
-export type TargetChanges = Partial<Pick<Target, 'connect' | 'revive' | 'otherExport' | 'readOnly' | 'severalConnections' | 'handshakeLimitMs'>>;
+export type TargetChanges = Partial<Pick<Target, 'connect' | 'revive' | 'otherExport' | 'tlsOnlyExport' | 'readOnly' | 'severalConnections' | 'handshakeLimitMs'>>;
 
 const SCHEMES = new Map([
   ['nbd:', { unix: false, secured: false }],
@@ -47,6 +49,7 @@ export async function targetOf(uri: string, changes: TargetChanges = {}): Promis
     connect: () => connected(address),
     tls: scheme.secured ? await tlsOptions(url) : null,
     otherExport: null,
+    tlsOnlyExport: null,
     readOnly: null,
     revive: () => Promise.resolve(),
     severalConnections: true,

@@ -1,4 +1,4 @@
-import { NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, NBD_REP_ERR_UNKNOWN } from '../../../../../src/protocol/constants.ts';
+import { NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT } from '../../../../../src/protocol/constants.ts';
 import { metaContextBytes } from '../../../../support/nbd-bytes.ts';
 import type { Behaviour } from '../../suite/behaviour.ts';
 import { UNKNOWN_NAME } from '../../suite/facts.ts';
@@ -12,7 +12,7 @@ export const behaviour: Behaviour = {
   run: async (subject) => {
     const client = await subject.agreed('structured');
     for (const option of [NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT]) {
-      await subject.refuses(client, option, metaContextBytes(UNKNOWN_NAME, ['base:allocation']), [NBD_REP_ERR_UNKNOWN]);
+      await subject.refuses(client, option, metaContextBytes(UNKNOWN_NAME, ['base:allocation']), subject.refusalsOfUnknown);
     }
     await subject.isInSync(client);
   },

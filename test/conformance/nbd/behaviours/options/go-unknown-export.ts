@@ -1,4 +1,4 @@
-import { NBD_OPT_GO, NBD_OPT_INFO, NBD_REP_ERR_UNKNOWN } from '../../../../../src/protocol/constants.ts';
+import { NBD_OPT_GO, NBD_OPT_INFO } from '../../../../../src/protocol/constants.ts';
 import { infoRequestBytes } from '../../../../support/nbd-bytes.ts';
 import type { Behaviour } from '../../suite/behaviour.ts';
 import { UNKNOWN_NAME } from '../../suite/facts.ts';
@@ -11,7 +11,7 @@ export const behaviour: Behaviour = {
   needs: ['known names'],
   run: async (subject) => {
     const client = await subject.negotiating();
-    for (const option of [NBD_OPT_INFO, NBD_OPT_GO]) await subject.refuses(client, option, infoRequestBytes(UNKNOWN_NAME), [NBD_REP_ERR_UNKNOWN]);
+    for (const option of [NBD_OPT_INFO, NBD_OPT_GO]) await subject.refuses(client, option, infoRequestBytes(UNKNOWN_NAME), subject.refusalsOfUnknown);
     await client.go(subject.target.exportName);
     await subject.stillTransmits(client);
   },

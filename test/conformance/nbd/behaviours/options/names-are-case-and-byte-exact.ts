@@ -1,4 +1,4 @@
-import { NBD_OPT_GO, NBD_REP_ERR_UNKNOWN } from '../../../../../src/protocol/constants.ts';
+import { NBD_OPT_GO } from '../../../../../src/protocol/constants.ts';
 import { infoRequestBytes } from '../../../../support/nbd-bytes.ts';
 import type { Behaviour } from '../../suite/behaviour.ts';
 import { skip } from '../../suite/check.ts';
@@ -14,7 +14,7 @@ export const behaviour: Behaviour = {
     if (exportName === '') skip('the URI names no export');
     const client = await subject.negotiating();
     const names = [exportName.toUpperCase(), `${exportName} `, ` ${exportName}`, `/${exportName}`, exportName.slice(0, -1)].filter((name) => name !== exportName && name !== '');
-    for (const name of names) await subject.refuses(client, NBD_OPT_GO, infoRequestBytes(name), [NBD_REP_ERR_UNKNOWN]);
+    for (const name of names) await subject.refuses(client, NBD_OPT_GO, infoRequestBytes(name), subject.refusalsOfUnknown);
     await subject.isInSync(client);
   },
 };
