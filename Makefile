@@ -82,9 +82,10 @@ bench-open: tools ## time the opening of 25 million stored blocks, and of 100,00
 bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root
 	@node build/tools/bench/slow-card.js $(ARGS)
 
-newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a later Debian, fetched into build/ (needs apt, and nbdkit)
+newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a later Debian, and checked with its qemu-nbd, fetched into build/ (needs apt, and nbdkit)
 	@test/interop/fetch-newer-clients.sh build/newer-clients
-	@NEWER_CLIENTS='$(CURDIR)/build/newer-clients' npx vitest run test/interop/newer-clients.test.ts
+	@NEWER_CLIENTS='$(CURDIR)/build/newer-clients' CONFORMANCE_QEMU_NBD='$(CURDIR)/build/newer-clients/tools/qemu-nbd' \
+	  npx vitest run test/interop/newer-clients.test.ts test/interop/conformance.test.ts
 
 vm-boot: dist/.built ## boot a Debian kernel in QEMU from a volume, twice, and check what it wrote (test/vm/boot.sh says what that needs)
 	@test/vm/boot.sh

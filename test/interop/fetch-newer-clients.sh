@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # fetch-newer-clients.sh DIR [SUITE]: unpacks the NBD clients of a later Debian suite (trixie: libnbd 1.22, QEMU 10), with the
 # libraries that they need, below DIR, and puts a script for each in DIR/tools. Nothing is installed and nothing outside DIR is changed.
-# Needs apt, dpkg and Debian's keyring; packages come from where this machine's own come from. Does nothing if DIR/tools is there.
+# Needs apt, dpkg and Debian's keyring; packages come from where this machine's own come from. Does nothing if DIR/tools is there, and whole.
 set -euo pipefail
 mkdir -p "$1"
 root=$(cd "$1" && pwd)
 suite=${2:-trixie}
-[[ -e $root/tools ]] && exit 0
+[[ -e $root/tools/qemu-nbd ]] && exit 0
 packages=(base-files bash coreutils libc-bin libnbd-bin python3-libnbd python3-minimal qemu-utils)
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | sort -u | head -n 1)
 
@@ -38,7 +38,8 @@ script() { # name, words that run it
   printf '#!/bin/sh\nexec "%s" --library-path "%s" %s "$@"\n' "$loader" "$libraries" "$2" >"$root/tools.new/$1"
   chmod +x "$root/tools.new/$1"
 }
-for tool in nbdinfo nbdcopy nbddump qemu-img qemu-io; do script "$tool" "\"$root/usr/bin/$tool\""; done
+for tool in nbdinfo nbdcopy nbddump qemu-img qemu-io qemu-nbd; do script "$tool" "\"$root/usr/bin/$tool\""; done
 script nbdsh "\"$root/usr/bin/python3\" -m nbd"
 sed -i "s|^exec|PYTHONHOME=\"$root/usr\" PYTHONPATH=\"$root/usr/lib/python3/dist-packages\" exec|" "$root/tools.new/nbdsh"
+rm -rf "$root/tools"
 mv "$root/tools.new" "$root/tools" # last, so that what is there is whole
