@@ -439,7 +439,7 @@ class World {
     if (ending.stage === 'opening') arm();
     const { profile, settings, slabBytes } = this.#plan;
     const bursts = new Bursts((call, fault) => this.#delivered(machine, call, fault));
-    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, { decide: (call) => machine.openingRot?.decide(call) ?? null, delivered: (call, fault) => machine.openingRot?.delivered(call, fault) }, bursts, SCRUB_FAULTS]), tasks: this.#engine.tasks });
+    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, SCRUB_FAULTS, { decide: (call) => machine.openingRot?.decide(call) ?? null, delivered: (call, fault) => machine.openingRot?.delivered(call, fault) }, bursts]), tasks: this.#engine.tasks });
     const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
     const machine: Machine = { env, arena, bursts, arm, lives: new Map(), hadFault: false, openingRot: null, isSlow: false };
     this.#dropForgotten(process.random);
