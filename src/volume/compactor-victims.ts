@@ -1,6 +1,6 @@
 /** Which chunks compaction rewrites, and when: how much space chunks take against what lives in them. */
 import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, tablesBytes } from '../format/chunk-layout.ts';
-import { type ChunkCatalogue, PAGE_CHUNKS, storedBlockBytes } from '../index/chunk-catalogue.ts';
+import { type ChunkCatalogue, type ChunkFacts, PAGE_CHUNKS, storedBlockBytes } from '../index/chunk-catalogue.ts';
 
 /** Candidates kept of one look at the catalogue. */
 const CANDIDATES_MAX = 64;
@@ -40,18 +40,32 @@ export function livePartLimit(catalogue: ChunkCatalogue, limits: SpaceLimits): n
   return Math.min(fullPart, isOverSpace(catalogue, limits) ? Math.max(threshold, WORTH_PART) : threshold);
 }
 
-/** Live part of a chunk's bytes; 0 if there is no such chunk, or nothing lives in it. */
-export function livePart(catalogue: ChunkCatalogue, chunk: number, blockSizeBytes: number): number {
+/** How copies of blocks are stored. */
+export interface CopyForm {
+  readonly blockSizeBytes: number;
+  /** Whether they are compressed, as their blocks are now or were not yet. */
+  readonly isCompressed: boolean;
+}
+
+/**
+ * What copies of a chunk's live blocks will take, as a part of its bytes: more than all of it where blocks are compressed and their copies are
+ * not, so that it is no candidate; it would keep others from being rewritten. 0 if there is no such chunk, or nothing lives in it.
+ */
+export function livePart(catalogue: ChunkCatalogue, chunk: number, form: CopyForm): number {
   const facts = catalogue.get(chunk);
-  return facts === undefined ? 0 : (facts.liveBlocks * storedBlockBytes(facts, blockSizeBytes)) / facts.objectBytes;
+  return facts === undefined ? 0 : livePartOf(facts, form);
+}
+
+function livePartOf(facts: Pick<ChunkFacts, 'blockCount' | 'liveBlocks' | 'objectBytes'>, { blockSizeBytes, isCompressed }: CopyForm): number {
+  return (facts.liveBlocks * (isCompressed ? storedBlockBytes(facts, blockSizeBytes) : blockSizeBytes)) / facts.objectBytes;
 }
 
 /**
  * Chunks of which no more than `limit` is live, the most rewarding first: what is free in them, times their age (what is old
  * will not become free by itself), over what it costs to copy the rest.
  */
-export function findCandidates(catalogue: ChunkCatalogue, options: { readonly limit: number; readonly lastChunk: number; readonly blockSizeBytes: number; readonly except: ReadonlySet<number> }): number[] {
-  const { limit, lastChunk, blockSizeBytes, except } = options;
+export function findCandidates(catalogue: ChunkCatalogue, options: CopyForm & { readonly limit: number; readonly lastChunk: number; readonly except: ReadonlySet<number> }): number[] {
+  const { limit, lastChunk, except } = options;
   let best: { readonly chunk: number; readonly reward: number }[] = [];
   const keepBest = (): void => {
     best = best.toSorted((a, b) => b.reward - a.reward).slice(0, CANDIDATES_MAX);
@@ -60,8 +74,7 @@ export function findCandidates(catalogue: ChunkCatalogue, options: { readonly li
     const { liveBlocks, blockCounts, objectBytes } = page;
     for (let place = 0; place < PAGE_CHUNKS; place += 1) {
       if (liveBlocks[place] === 0) continue;
-      const stored = storedBlockBytes({ blockCount: blockCounts[place], objectBytes: objectBytes[place] }, blockSizeBytes);
-      const live = (liveBlocks[place] * stored) / objectBytes[place];
+      const live = livePartOf({ blockCount: blockCounts[place], liveBlocks: liveBlocks[place], objectBytes: objectBytes[place] }, options);
       if (live >= limit) continue;
       const chunk = page.index * PAGE_CHUNKS + place;
       if (except.has(chunk)) continue;

@@ -130,13 +130,14 @@ export class Compactor {
   #chooseVictims(): readonly number[] | null {
     const { catalogue, slotsPerSlab, blockSizeBytes, lastChunk } = this.#core;
     const limit = livePartLimit(catalogue, this.#limits);
+    const form = { blockSizeBytes, isCompressed: this.#core.settings.chunkCompress !== 'off' };
     const isCandidate = (chunk: number): boolean => {
-      const live = livePart(catalogue, chunk, blockSizeBytes);
+      const live = livePart(catalogue, chunk, form);
       return live > 0 && live < limit && !this.#unreadable.has(chunk);
     };
     this.#candidates = this.#candidates.filter(isCandidate);
     if (this.#liveBlocks(this.#candidates) < slotsPerSlab) {
-      this.#candidates = findCandidates(catalogue, { limit, lastChunk, blockSizeBytes, except: this.#unreadable });
+      this.#candidates = findCandidates(catalogue, { ...form, limit, lastChunk, except: this.#unreadable });
     }
     let blocks = 0;
     let storedBytes = 0;

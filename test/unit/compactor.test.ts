@@ -84,7 +84,7 @@ async function changeMeanwhile(machine: SimMachine, change: () => Promise<void>)
 }
 
 describe('the choice of chunks', () => {
-  const search = { limit: 0.6, lastChunk: 3000, blockSizeBytes: BLOCK_BYTES, except: new Set<number>() };
+  const search = { limit: 0.6, lastChunk: 3000, blockSizeBytes: BLOCK_BYTES, isCompressed: false, except: new Set<number>() };
 
   test('takes the emptiest first, and of equally empty ones the oldest', () => {
     const chunks = [
