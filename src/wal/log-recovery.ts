@@ -69,6 +69,7 @@ export interface LogRecovery {
   readonly unsynced: LogPlace | null;
   /** What `rereadLog` goes through. */
   readonly found: readonly FoundLife[];
+  readonly headlessStarts: readonly LifeStart[];
 }
 
 /** Records that had been synced are missing. `message` says where, and how that is known. */
@@ -103,6 +104,8 @@ interface Stopped {
 interface ReplayTask {
   readonly bridging?: Pick<LogExaminationOptions, 'bridgedLsn' | 'damaged'>;
   readonly rewrite?: LogRewrite;
+  /** Those of files without a header, where they are known already. */
+  readonly headlessStarts?: readonly LifeStart[];
 }
 
 interface FoundFile {
@@ -112,6 +115,8 @@ interface FoundFile {
 }
 
 interface FoundLife extends LogFileHeader, FoundFile {}
+
+type LifeStart = Pick<LogFileHeader, 'generation' | 'firstLsn'>;
 
 /** A file whose header cannot be read: which life its records are of is known from them alone. */
 interface HeadlessFile extends FoundFile {
@@ -165,11 +170,11 @@ export async function recoverLog(options: LogRecoveryOptions): Promise<LogRecove
  * while others are read: durable on return. Errors: `failed` if the log is no longer what it was, those of the files, and what `apply` rejects with.
  */
 export async function rereadLog(options: LogRecoveryOptions, recovery: LogRecovery, rest: LogPlace | null = null): Promise<void> {
-  const { unsynced, durableLsn, found, lastLsn } = recovery;
+  const { unsynced, durableLsn, found, headlessStarts, lastLsn } = recovery;
   const from = unsynced === null || (rest !== null && rest.lsn < unsynced.lsn) ? rest : unsynced;
   if (from === null) return;
   const rewrite = new LogRewrite(durableLsn);
-  const replay = new Replay(options, found, [], { rewrite });
+  const replay = new Replay(options, found, [], { rewrite, headlessStarts });
   let stopped: Stopped;
   try {
     stopped = await replay.runFrom(from);
@@ -207,6 +212,8 @@ class Replay {
   readonly #tail: UnsyncedTail;
   readonly #context: RecordContext;
   readonly #buffers = new WindowBuffers();
+  /** The first record of each life whose header is not valid. */
+  #headlessStarts: readonly LifeStart[];
 
   constructor(options: LogRecoveryOptions, lives: readonly FoundLife[], headless: readonly HeadlessFile[], task: ReplayTask) {
     this.#options = options;
@@ -215,6 +222,7 @@ class Replay {
     this.#context = { blockSizeBytes: options.blockSizeBytes, seed: recordSeed(options.volumeId) };
     this.#lives = lives;
     this.#headless = headless;
+    this.#headlessStarts = task.headlessStarts ?? [];
     this.#next = options.chunkedLsn + 1;
   }
 
@@ -224,6 +232,7 @@ class Replay {
   }
 
   async run(): Promise<LogRecovery & Pick<LogExamination, 'damage' | 'claimedLsn'>> {
+    this.#headlessStarts = await this.#findHeadlessStarts();
     const wanted = this.#options.chunkedLsn + 1;
     const start = this.#lives.findLastIndex((life) => life.firstLsn <= wanted);
     let stopped: Stopped = { index: 0, offset: 0, end: 'no log file begins at or before the first record that is needed' };
@@ -235,7 +244,7 @@ class Replay {
     this.#next = Math.max(this.#next, wanted);
     await this.#lookForDamage(stopped);
     const { durableLsn, place } = this.#tail;
-    return { lastLsn: this.lastLsn, lives: this.#kept, records: this.#records, end: stopped.end, durableLsn, unsynced: place, found: this.#lives, damage: this.#damage, claimedLsn: this.#claimedLsn };
+    return { lastLsn: this.lastLsn, lives: this.#kept, records: this.#records, end: stopped.end, durableLsn, unsynced: place, found: this.#lives, headlessStarts: this.#headlessStarts, damage: this.#damage, claimedLsn: this.#claimedLsn };
   }
 
   /** The same from a record on that `run` found, without looking behind the end of the run. */
@@ -261,12 +270,34 @@ class Replay {
     }
   }
 
-  /** Last LSN that counts in a life: where a later life begins, or the volume was opened without what follows, it is dead. */
+  async #findHeadlessStarts(): Promise<LifeStart[]> {
+    const starts = new Map<number, number>();
+    for (const found of this.#headless) {
+      const reader = new LogFileReader(found, this.#context, this.#buffers);
+      try {
+        for (let at = await reader.nextCandidate(LOG_HEADER_BYTES); at >= 0; ) {
+          const isWhole = (await reader.recordAt(at)) === 'valid';
+          const { generation, lsn } = reader.record;
+          if (isWhole) starts.set(generation, Math.min(lsn, starts.get(generation) ?? lsn));
+          at = await reader.nextCandidate(isWhole ? reader.endOffset : at + 8);
+        }
+      } finally {
+        await reader.end();
+      }
+    }
+    return [...starts].map(([generation, firstLsn]) => ({ generation, firstLsn }));
+  }
+
+  /**
+   * Last LSN that counts in a life: where a later life begins, or the volume was opened without what follows, it is dead. That holds for a later
+   * life whose header is damaged, too: else what was dead would come back in the place of its records, and nothing would be missing.
+   */
   #endOf(index: number): number {
-    const { epoch } = this.#lives[index];
+    const { epoch, generation } = this.#lives[index];
     const { cut } = this.#options;
     let last = epoch < cut.epoch ? cut.lsn : Number.MAX_SAFE_INTEGER;
     for (const later of this.#lives.slice(index + 1)) last = Math.min(last, later.firstLsn - 1);
+    for (const later of this.#headlessStarts) if (later.generation > generation) last = Math.min(last, later.firstLsn - 1);
     return last;
   }
 
