@@ -21,8 +21,8 @@ export interface PreparedChunk {
   readonly picks: Uint32Array;
 }
 
-/** A chunk on its way into the store: durable, but not yet published. */
-export interface StagedChunk extends PreparedChunk {
+/** A chunk on its way into the store: durable, but not yet published. Compressed blocks are let go of: a set may be as large as all dirty memory. */
+export interface StagedChunk extends Omit<PreparedChunk, 'header' | 'blocks' | 'tail'> {
   readonly object: StagedObject;
 }
 
@@ -54,11 +54,11 @@ export async function prepareChunk(core: VolumeCore, job: PrepareChunkJob): Prom
  * not worth a place in the page cache.
  */
 export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncached: boolean): Promise<StagedChunk> {
-  const { header, blocks, isPacked, tail } = chunk;
+  const { header, blocks, tail, ...staged } = chunk;
   const object = await core.store.stage(chunk.key, chunk.objectBytes);
   try {
     // Compressed blocks have no length that the disk could take as it is.
-    if (uncached && !isPacked && blocks.length > 0) {
+    if (uncached && !staged.isPacked && blocks.length > 0) {
       await object.append([header]);
       await object.appendUncached(blocks);
       await object.append([tail]);
@@ -66,7 +66,7 @@ export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncache
       await object.append([header, ...blocks, tail]);
     }
     await object.seal();
-    return { ...chunk, object };
+    return { ...staged, object };
   } catch (error) {
     await object.abandon();
     throw toVolumeError(error, `writing ${chunk.key}`);
