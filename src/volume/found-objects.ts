@@ -1,9 +1,10 @@
 /** Objects of a volume that may be damaged: a folder that is missing has none. */
 import { VolumeError } from '../base/errors.ts';
+import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
 import type { FileSystem } from '../env/env.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { Findings } from './inspect-findings.ts';
-import { LOG_FOLDER, OBJECT_FOLDERS } from './volume-files.ts';
+import { CHECKPOINT_FOLDER, LOG_FOLDER, OBJECT_FOLDERS, parseCheckpointName } from './volume-files.ts';
 
 const FOLDERS = [...OBJECT_FOLDERS, LOG_FOLDER];
 
@@ -15,6 +16,33 @@ export async function listFound(store: ObjectStore, folder: string): Promise<rea
     if (error instanceof VolumeError && error.code === 'corrupt') return [];
     throw error;
   }
+}
+
+export interface NewerObject {
+  readonly epoch: number;
+  /** How it is known that the manifest is older than it. */
+  readonly problem: string;
+}
+
+/** The object of the newest epoch, if the manifest does not know of that: it is an old one, then. */
+export async function findNewerObject(store: ObjectStore, lastEpoch: number): Promise<NewerObject | null> {
+  let newest = { key: '', epoch: lastEpoch };
+  for (const folder of OBJECT_FOLDERS) {
+    for (const name of await listFound(store, folder)) {
+      const epoch = parseObjectName(folder, name)?.epoch ?? 0;
+      if (epoch > newest.epoch) newest = { key: `${folder}/${name}`, epoch };
+    }
+  }
+  return newest.key === '' ? null : { epoch: newest.epoch, problem: olderManifest(lastEpoch, newest.key, newest.epoch) };
+}
+
+function parseObjectName(folder: string, name: string): { readonly epoch: number } | null {
+  if (folder === CHUNK_FOLDER) return parseChunkName(name);
+  return folder === CHECKPOINT_FOLDER ? parseCheckpointName(name) : null;
+}
+
+export function olderManifest(lastEpoch: number, key: string, epoch: number): string {
+  return `the manifest is older than ${key}: it knows of epochs up to ${lastEpoch}, that is of epoch ${epoch}`;
 }
 
 /** Adds a finding for each of the volume's folders that is missing. */

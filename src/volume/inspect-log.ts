@@ -5,7 +5,7 @@ import type { File, FileSystem } from '../env/env.ts';
 import { GENERATIONS_PER_EPOCH, RECORD_CODEC, RECORD_KIND, recordChecksum, recordPrefixBytes } from '../format/log-record.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type LogExamination, type ReplayedRecord, examineLog } from '../wal/log-recovery.ts';
-import { BlockRanges, type Findings, formatRanges, isDamage } from './inspect-findings.ts';
+import { BlockRanges, Findings, formatRanges, isDamage } from './inspect-findings.ts';
 import { SYNCED_MARK_KEY, markedLsn, readSyncedMark } from './synced-mark-file.ts';
 import { logKey, logPath, manifestKey } from './volume-files.ts';
 
@@ -112,6 +112,34 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
     // Descriptors that were only read from have nothing to lose when their close fails.
     await Promise.allSettled(opened.map(async (file) => file?.close()));
   }
+}
+
+export interface OlderLogOptions {
+  readonly files: FileSystem;
+  readonly directory: string;
+  readonly manifest: Manifest;
+  /** The newest epoch that anything is of. */
+  readonly newestEpoch: number;
+  /** The last LSN that chunks hold which the manifest's epoch, or an older one, made. */
+  readonly knownLsn: number;
+  /** The last LSN that the chunks hold. */
+  readonly chunkedLsn: number;
+  readonly findings: Findings;
+}
+
+/**
+ * The same with a manifest that is older than the chunks. Where the openings since then cut the log off is not known. Records of older epochs behind
+ * the chunks are part of the volume if they go on without a gap from what older chunks hold: a cut is a gap. Else they may be what a
+ * later epoch wrote something else in the place of, and none of them counts.
+ */
+export async function inspectOlderLog({ files, directory, manifest, newestEpoch, knownLsn, chunkedLsn, findings }: OlderLogOptions): Promise<InspectedLog> {
+  const doubtful = { isDamaged: true, isDoubtful: true };
+  const whole = await inspectLog(files, directory, manifest, Math.min(knownLsn, chunkedLsn), new Findings());
+  if (whole.lastLsn >= chunkedLsn) return { ...(await inspectLog(files, directory, manifest, chunkedLsn, findings)), ...doubtful };
+  const { records } = await inspectLog(files, directory, manifest, chunkedLsn, new Findings());
+  const log = await inspectLog(files, directory, { ...manifest, cut: { epoch: newestEpoch, lsn: chunkedLsn } }, chunkedLsn, findings);
+  const given = records.filter(({ lsn }) => lsn > log.lastLsn);
+  return { ...log, ...doubtful, behind: [...log.behind, ...given] };
 }
 
 /** Reports records with damaged blocks; returns the blocks of which no later record has a newer version. */

@@ -14,18 +14,21 @@ import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { type ChunkContent, applySet } from './commit.ts';
-import { listFound, reportFolders } from './found-objects.ts';
+import { findNewerObject, listFound, reportFolders } from './found-objects.ts';
 import { type InspectedCheckpoint, inspectCheckpoint } from './inspect-checkpoint.ts';
 import { type ChunkChain, type InspectedChunk, chunkExpectations, followChain, inspectChunks, lastGap } from './inspect-chunks.ts';
 import { type BlockRanges, Findings, type OnProgress } from './inspect-findings.ts';
 import { findInLog, oldestLsn } from './inspect-history.ts';
-import { type InspectedLog, inspectLog } from './inspect-log.ts';
+import { type InspectedLog, inspectLog, inspectOlderLog } from './inspect-log.ts';
 import { type LossSources, reportLosses } from './inspect-losses.ts';
 import { type InspectedLeaves, inspectLeaves, reconcileCatalogue } from './inspect-map.ts';
 import { PageReader } from './load-checkpoint.ts';
 import type { LoggedBlock } from './logged-blocks.ts';
 import { type RebuiltLeaves, type UncertainChoice, rebuildLeaves } from './rebuild-leaves.ts';
-import { CHECKPOINT_FOLDER, checkpointKey } from './volume-files.ts';
+import { CHECKPOINT_FOLDER, checkpointKey, manifestKey } from './volume-files.ts';
+
+/** Where a manifest has its epoch. */
+const EPOCH_OFFSET = 48;
 
 export interface InspectOptions {
   readonly env: Env;
@@ -80,11 +83,22 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   const chain = followChain(manifest, chunks, findings);
   const rebuilt = isComplete ? null : await rebuild(options, { checkpoint, chunks, leaves, readTables });
   const map = await buildMap({ store, checkpoint, chain, rebuilt, wanted: wantedLeaves(checkpoint, leaves, rebuilt, volumeBlocks), readTables, volumeBlocks, blockSizeBytes: manifest.blockSizeBytes, indexBytes: options.settings.indexBytes });
-  const log = await inspectLog(env.files, directory, manifest, chain.lastLsn, findings);
-  const restore: LossSources['restore'] = (wanted) => findInLog({ files: env.files, directory, manifest, chunkedLsn: chain.lastLsn, log, wanted });
+  const newer = await findNewerObject(store, manifest.epoch);
+  if (newer !== null) findings.broken(manifestKey(), EPOCH_OFFSET, newer.problem);
+  const log =
+    newer === null
+      ? await inspectLog(env.files, directory, manifest, chain.lastLsn, findings)
+      : await inspectOlderLog({ files: env.files, directory, manifest, newestEpoch: newer.epoch, knownLsn: lastLsnOf(chunks, manifest.epoch), chunkedLsn: chain.lastLsn, findings });
+  const restore: LossSources['restore'] = async (wanted) => newer === null ? findInLog({ files: env.files, directory, manifest, chunkedLsn: chain.lastLsn, log, wanted }) : new Map();
   const { lost, restored } = await reportLosses({ findings, checkpoint, chunks, chain, log, map, leaves, rebuilt, readTables, restore });
   await noteLeftovers(store, checkpoint, findings);
   return { manifest, store, findings, checkpoint, chunks, chain, log, map, misplaced: leaves.misplaced, rebuilt, lost, restored, readTables };
+}
+
+/** The last LSN of chunks that were made in `epoch` or before. */
+function lastLsnOf(chunks: ReadonlyMap<number, InspectedChunk>, epoch: number): number {
+  const older = [...chunks.values()].filter((chunk) => chunk.epoch <= epoch && chunk.fault === null);
+  return older.reduce((last, { identity }) => Math.max(last, identity?.lastLsn ?? 0), 0);
 }
 
 async function tablesOf(store: ObjectStore, manifest: Manifest, chunks: ReadonlyMap<number, InspectedChunk>, chunk: number): Promise<ChunkTables> {

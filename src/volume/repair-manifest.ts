@@ -45,7 +45,9 @@ async function caughtUp(store: ObjectStore, copy: Manifest, marker: RepairMarker
     if (checkpoint === null) continue;
     // The one that an interrupted repair wrote ends the history where that repair ended it.
     const isOfRepair = marker !== null && epoch >= marker.epoch;
-    return { ...copy, epoch: Math.max(copy.epoch, epoch), checkpoint, cut: isOfRepair ? { epoch, lsn: checkpoint.lastLsn } : copy.cut };
+    if (isOfRepair) return { ...copy, epoch: Math.max(copy.epoch, epoch), checkpoint, cut: { epoch, lsn: checkpoint.lastLsn } };
+    // Where the opening of a later epoch cut the log off nobody knows: the copy stays one of its own epoch (`inspect-log.ts`).
+    return { ...copy, checkpoint };
   }
   return copy;
 }
