@@ -1,5 +1,6 @@
 /** What of a volume stands in its checkpoint and chunks, read into memory: the first half of every opening. Changes nothing. */
 import { Arena } from '../base/arena.ts';
+import { VolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { ChunkReader } from '../chunk/chunk-reader.ts';
 import type { Env, File } from '../env/env.ts';
@@ -9,6 +10,7 @@ import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogRecoveryOptions } from '../wal/log-recovery.ts';
 import type { CheckpointState } from './checkpointer.ts';
+import { findNewerObject } from './found-objects.ts';
 import { LeafReader } from './leaf-reader.ts';
 import { loadCheckpoint } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
@@ -53,9 +55,15 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
   return new VolumeCore({ env, name, directory, settings, arena: memory, reader, observer: observer ?? null, ...parts });
 }
 
-/** Loads checkpoint and chunks; `made` is told of the core as soon as there is one to let go of. Errors: `corrupt`, `io-error`. */
-export async function loadStored(options: LoadOptions, store: ObjectStore, manifest: Manifest, made: (core: VolumeCore) => void): Promise<StoredVolume> {
+/**
+ * Loads checkpoint and chunks; `made` is told of the core as soon as there is one to let go of. `lastEpoch` is the last one that the manifest as
+ * it is on the disk knows of. Errors: `corrupt`, `io-error`.
+ */
+export async function loadStored(options: LoadOptions, store: ObjectStore, manifest: Manifest, made: (core: VolumeCore) => void, lastEpoch = manifest.epoch): Promise<StoredVolume> {
   const { onProgress = () => undefined } = options;
+  // An old one, from a backup say, does not know where the log was cut off since, nor which epochs were used.
+  const newer = await findNewerObject(store, lastEpoch);
+  if (newer !== null) throw new VolumeError('corrupt', `${newer.problem}; nothing was changed`);
   const leaves = new LeafReader(store);
   const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
   const map = new BlockMap({

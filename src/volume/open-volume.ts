@@ -97,9 +97,10 @@ class Opening {
     const found = await readManifest(this.#env.files, directory);
     await refuseWhileRepairing(this.#env.files, directory, this.#name);
     const manifest = { ...found, epoch: found.epoch + 1 };
-    const { core, state, chunks, oldCheckpoints } = await loadStored({ ...this.#options, name: this.#name }, this.#store, manifest, (made) => {
-      this.#core = made;
-    });
+    const made = (core: VolumeCore): void => {
+      this.#core = core;
+    };
+    const { core, state, chunks, oldCheckpoints } = await loadStored({ ...this.#options, name: this.#name }, this.#store, manifest, made, found.epoch);
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
     const recovery = await replayLog({ core, onProgress: this.#options.onProgress ?? (() => undefined), writes, flusher, log: { ...(await logOptions(core, this.#logFiles)), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });

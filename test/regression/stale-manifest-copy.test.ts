@@ -24,7 +24,13 @@ async function seedOf(volume: Pick<Volume, 'read'>, block: number): Promise<numb
   return 0;
 }
 
-test('records that an opening cut off stay dead, though the copy that a repair goes by is older than that opening', async () => {
+interface Lives {
+  readonly after: Map<string, Buffer>;
+  /** The first life's. */
+  readonly oldManifest: Buffer;
+}
+
+async function twoLives(): Promise<Lives> {
   const before = new SimMachine(SETTINGS);
   const machine = new SimMachine(SETTINGS);
   await before.run(async () => {
@@ -55,6 +61,11 @@ test('records that an opening cut off stay dead, though the copy that a repair g
     expect([await seedOf(sound, 0), await seedOf(sound, 1)]).toEqual([20, 21]);
     machine.restart();
   });
+  return { after, oldManifest: files.get('manifest') ?? Buffer.alloc(0) };
+}
+
+test('records that an opening cut off stay dead, though the copy that a repair goes by is older than that opening', async () => {
+  const { after } = await twoLives();
   const rotten = new SimMachine(SETTINGS);
   await rotten.run(async () => {
     rotten.load('/v', new Map(after).set('manifest', flipped(after.get('manifest') ?? Buffer.alloc(0), 77)));
@@ -64,4 +75,20 @@ test('records that an opening cut off stay dead, though the copy that a repair g
     expect([await seedOf(volume, 0), await seedOf(volume, 1)]).toEqual([20, 21]);
     await volume.close();
   });
+});
+
+test('a manifest that is older than the chunks or the checkpoint is refused, though no log file tells; a repair brings nothing dead back', async () => {
+  const { after, oldManifest } = await twoLives();
+  for (const folder of ['chunks/', 'checkpoints/']) {
+    const machine = new SimMachine(SETTINGS);
+    await machine.run(async () => {
+      machine.load('/v', new Map([...after].filter(([name]) => folder === 'chunks/' || !name.startsWith('chunks/'))).set('manifest', oldManifest));
+      await expect(machine.open('/v')).rejects.toThrow(/the manifest is older than (?:chunks|checkpoints)\/\S+: it knows of epochs up to 1, that is of epoch 2/u);
+      if (folder !== 'chunks/') return;
+      expect(await repairVolume({ ...toolOptions(machine), settings: SETTINGS, apply: true, uncertain: 'lost' })).toMatchObject({ state: 'repaired', lost: [] });
+      const volume = await machine.open('/v');
+      expect([await seedOf(volume, 0), await seedOf(volume, 1)]).toEqual([20, 21]);
+      await volume.close();
+    });
+  }
 });
