@@ -239,6 +239,22 @@ function noteUnplaced(gathered: readonly InspectedSet[], unplaced: readonly Insp
   return interrupted;
 }
 
+/** What stands in chunks behind damage must be in the log as well. */
+export function doubtOfChain({ cutOff, unplaced }: ChunkChain, lastLsn: number): string | null {
+  if (cutOff.length === 0) return null;
+  let knownChunk = 0;
+  let knownLsn = 0;
+  for (const { identity } of unplaced) {
+    if (identity === null) continue;
+    knownChunk = Math.max(knownChunk, identity.chunkNumber - identity.part + identity.parts);
+    knownLsn = Math.max(knownLsn, identity.lastLsn);
+  }
+  // Chunks stand in the order of their LSNs: one whose header cannot be read ends no later than a known one behind it.
+  const unknown = cutOff.find(({ chunk }) => chunk > knownChunk);
+  if (unknown !== undefined) return `which blocks ${chunkKey(unknown.epoch, unknown.chunk)} has is not known, so that any block may be older than it was`;
+  return knownLsn <= lastLsn ? null : `${chunkKey(cutOff[0].epoch, cutOff[0].chunk)} and what follows has records up to LSN ${knownLsn}, the log up to LSN ${lastLsn} alone, so that any block may be older than it was`;
+}
+
 /**
  * Of the chunks up to `lastChunk`: the last one of which it is not certain that all that came after it is still there. 0: nothing
  * ever went away.

@@ -4,10 +4,9 @@
  * which any block might be older than its files say is not opened at all.
  */
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { chunkKey } from '../chunk/chunk-reader.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
-import { lastGap, type InspectedChunk } from './inspect-chunks.ts';
+import { type InspectedChunk, doubtOfChain, lastGap } from './inspect-chunks.ts';
 import { isDamage } from './inspect-findings.ts';
 import { summarizeRecord } from './inspect-log.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
@@ -131,20 +130,4 @@ export function doubtOf({ log, chain, checkpoint, rebuilt, chunks, manifest }: I
   // The catalogue proves which of the versions found is the last one; without it only a history without gaps does.
   const isProven = rebuilt === null || checkpoint.catalogueIsSound || lastGap(chunks, manifest.checkpoint.lastChunk) === 0;
   return isProven ? null : 'neither the block map nor the catalogue of the chunks can be read, so that nobody can say which version of a block was its last';
-}
-
-/** What stands in chunks behind damage must be in the log as well. */
-function doubtOfChain({ cutOff, unplaced }: Inspection['chain'], lastLsn: number): string | null {
-  if (cutOff.length === 0) return null;
-  let knownChunk = 0;
-  let knownLsn = 0;
-  for (const { identity } of unplaced) {
-    if (identity === null) continue;
-    knownChunk = Math.max(knownChunk, identity.chunkNumber - identity.part + identity.parts);
-    knownLsn = Math.max(knownLsn, identity.lastLsn);
-  }
-  // Chunks stand in the order of their LSNs: one whose header cannot be read ends no later than a known one behind it.
-  const unknown = cutOff.find(({ chunk }) => chunk > knownChunk);
-  if (unknown !== undefined) return `which blocks ${chunkKey(unknown.epoch, unknown.chunk)} has is not known, so that any block may be older than it was`;
-  return knownLsn <= lastLsn ? null : `${chunkKey(cutOff[0].epoch, cutOff[0].chunk)} and what follows has records up to LSN ${knownLsn}, the log up to LSN ${lastLsn} alone, so that any block may be older than it was`;
 }

@@ -9,6 +9,7 @@ import type { Run } from '../format/checkpoint-layout.ts';
 import type { ZeroRange } from '../format/chunk-layout.ts';
 import { LEAF_BLOCKS, LOST_CHUNK } from '../index/block-map.ts';
 import { listFound } from './found-objects.ts';
+import { doubtOfChain } from './inspect-chunks.ts';
 import { type BlockRange, BlockRanges, countBlocks, formatRanges, subtractRanges } from './inspect-findings.ts';
 import { blockRangesOf } from './inspect-losses.ts';
 import { walkMap } from './inspect-map.ts';
@@ -140,7 +141,7 @@ function describe({ manifest, chain, log, rebuilt, checkpoint }: Inspection, pla
   else steps.push(`take the block map of checkpoint ${number} (LSN ${lastLsn}), and put what cannot be read of it together from the tables of the chunks`);
   if (sets > 0) steps.push(`apply the ${sets} sets of chunks behind it, up to chunk ${chain.lastChunk} (LSN ${chain.lastLsn})`);
   steps.push(log.records.length > 0 ? `apply the ${log.records.length} records of the log behind that, up to LSN ${log.lastLsn}` : `end with LSN ${log.lastLsn}: the log has no sound record behind that`);
-  if (plan.setBack.length > 0 || log.missesRecords) {
+  if (plan.setBack.length > 0 || log.missesRecords || doubtOfChain(chain, log.lastLsn) !== null) {
     const known = plan.setBack.length > 0 ? `at least ${formatRanges(plan.setBack)}` : 'which blocks is not known';
     steps.push(`stop there, though later records had been written: what stands between is damaged. What was written since is given up (${known}), and reads as it was at that point`);
   }
