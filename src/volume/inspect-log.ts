@@ -44,7 +44,7 @@ export interface InspectedLog {
   readonly behind: readonly InspectedRecord[];
   /** Files whose header is of this volume. */
   readonly ownFiles: number;
-  /** The newest epoch that one of these is of. */
+  /** The newest epoch that one of these, or the mark, is of. */
   readonly newestEpoch: number;
 }
 
@@ -107,7 +107,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
     const isDoubtful = reportLog(log, behind, findings) || !isReadable;
     const lost = reportBad(records, findings);
     const isDamaged = isDoubtful || records.some(({ bad }) => bad.length > 0);
-    return { records, ownFiles: log.ownFiles, newestEpoch: log.newestEpoch, lastLsn: log.lastLsn, end: log.end, isDamaged, isDoubtful, lost, missesRecords: log.damage !== null, behind: isDoubtful ? behind.filter(({ lsn }) => lsn > log.lastLsn) : [] };
+    return { records, ownFiles: log.ownFiles, newestEpoch: Math.max(log.newestEpoch, typeof mark === 'string' ? 0 : mark.epoch), lastLsn: log.lastLsn, end: log.end, isDamaged, isDoubtful, lost, missesRecords: log.damage !== null, behind: isDoubtful ? behind.filter(({ lsn }) => lsn > log.lastLsn) : [] };
   } finally {
     // Descriptors that were only read from have nothing to lose when their close fails.
     await Promise.allSettled(opened.map(async (file) => file?.close()));

@@ -10,7 +10,7 @@ import { LOG_FOLDER } from './volume-files.ts';
 export const SYNCED_MARK_KEY = `${LOG_FOLDER}/synced`;
 
 /** What a mark says of a volume: `foreign`, that it is another volume's. */
-export type MarkSaid = { readonly lsn: number } | 'nothing' | 'foreign';
+export type MarkSaid = Pick<SyncedMark, 'epoch' | 'lsn'> | 'nothing' | 'foreign';
 
 /** Up to which LSN a volume had been synced, as its mark has it. Errors: `io-error`, but none of a disk that cannot read. */
 export async function readSyncedMark(files: FileSystem, directory: string, manifest: Pick<Manifest, 'volumeId' | 'cut'>): Promise<MarkSaid> {
@@ -32,7 +32,7 @@ export async function readSyncedMark(files: FileSystem, directory: string, manif
   }
   if (mark === null) return 'nothing';
   if (Buffer.compare(mark.volumeId, manifest.volumeId) !== 0) return 'foreign';
-  return mark.epoch < manifest.cut.epoch ? 'nothing' : { lsn: mark.lsn };
+  return mark.epoch < manifest.cut.epoch ? 'nothing' : { epoch: mark.epoch, lsn: mark.lsn };
 }
 
 /** The LSN of a mark; 0: it says nothing. */

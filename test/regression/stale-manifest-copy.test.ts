@@ -92,3 +92,27 @@ test('a manifest that is older than the chunks or the checkpoint is refused, tho
     });
   }
 });
+
+test('a mark that is newer than the manifest does not count any more once the volume is repaired', async () => {
+  const machine = new SimMachine(SETTINGS);
+  let manifest: Uint8Array = new Uint8Array(0);
+  await machine.run(async () => {
+    await machine.create('/v');
+    for (let life = 1; life <= 2; life += 1) {
+      const volume = await machine.open('/v');
+      if (life === 1) manifest = machine.bytesOf('/v/manifest');
+      await write(volume, 0, life);
+      await volume.flush();
+      await machine.process.sleep(100);
+      machine.restart();
+    }
+  });
+  const damaged = new SimMachine(SETTINGS);
+  await damaged.run(async () => {
+    damaged.load('/v', new Map(machine.snapshot('/v')).set('manifest', Buffer.from(manifest)).set('log/01.log', Buffer.alloc(0)));
+    await expect(damaged.open('/v')).rejects.toThrow(/the mark beside/u);
+    expect(await repairVolume({ ...toolOptions(damaged), settings: SETTINGS, apply: true, uncertain: 'lost' })).toMatchObject({ state: 'repaired' });
+    const volume = await damaged.open('/v');
+    await volume.close();
+  });
+});
