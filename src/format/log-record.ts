@@ -15,7 +15,9 @@
  * | 56 | 8 | epoch |
  * | 64 | 4 | place of the file in the ring, from 0 |
  * | 68 | 4 | CRC-32 of bytes 0 to 67 |
- * | 72 | 4024 | zero |
+ * | 72 | 8 | generation of the life that this one follows in the log; 0: none, or not known |
+ * | 80 | 4 | CRC-32 of bytes 72 to 79; zero where these are |
+ * | 84 | 4012 | zero |
  *
  * Record (at a multiple of 8)
  *
@@ -43,7 +45,8 @@
  * The volume id in the CRC keeps data of the volume's users, who do not know it, from passing for records: a reader looks for records behind
  * damage, also within payloads.
  *
- * A header is valid if and only if magic, version, volume id, block size, place and CRC are right.
+ * A header is valid if and only if magic, version, volume id, block size, place and the first CRC are right. Bytes 72 to 83 were zero at first, and
+ * are not looked at by versions from that time; without the second CRC they name no life.
  * A record is valid if and only if it lies whole inside the file, its magic, kind, codec and CRC are right, its generation is
  * the header's, its LSN is the expected one, a write has 1 to 65535 blocks and a payload of just their size, and each block has its CRC.
  * A payload of codec 1 is shorter than its blocks, which are 1 MiB together at most; it has its CRC, and is decoded only then.
@@ -69,6 +72,8 @@ const LOG_MAGIC = Buffer.from('BASALTLG', 'latin1');
 export const RECORD_MAGIC_BYTES = Buffer.from('BLR1', 'latin1');
 const RECORD_MAGIC = RECORD_MAGIC_BYTES.readUInt32LE(0);
 const HEADER_CRC_OFFSET = 68;
+const PREVIOUS_OFFSET = 72;
+const PREVIOUS_CRC_OFFSET = 80;
 /** A generation is `epoch * GENERATIONS_PER_EPOCH + count`. */
 export const GENERATIONS_PER_EPOCH = 2 ** 24;
 const RECORD_CRC_OFFSET = 60;
@@ -84,6 +89,8 @@ export interface LogFileHeader {
   readonly durableLsn: number;
   readonly epoch: number;
   readonly fileIndex: number;
+  /** Of the life that this one goes on behind; 0: none, or not known. */
+  readonly previousGeneration: number;
 }
 
 export function encodeLogHeader(header: LogFileHeader): Uint8Array {
@@ -99,6 +106,9 @@ export function encodeLogHeader(header: LogFileHeader): Uint8Array {
   writeU64(view, 56, header.epoch);
   view.setUint32(64, header.fileIndex, true);
   view.setUint32(HEADER_CRC_OFFSET, checksum(bytes.subarray(0, HEADER_CRC_OFFSET)), true);
+  if (header.previousGeneration === 0) return bytes;
+  writeU64(view, PREVIOUS_OFFSET, header.previousGeneration);
+  view.setUint32(PREVIOUS_CRC_OFFSET, checksum(bytes.subarray(PREVIOUS_OFFSET, PREVIOUS_CRC_OFFSET)), true);
   return bytes;
 }
 
@@ -139,9 +149,15 @@ export function decodeLogHeader(
     durableLsn: readU64(view, 48),
     epoch: readU64(view, 56),
     fileIndex,
+    previousGeneration: previousOf(bytes, view),
   };
   const plausible = header.generation > 0 && header.firstLsn > 0 && header.durableLsn >= 0 && header.epoch > 0;
   return plausible ? header : { fault: 'foreign', detail: 'a counter is out of range' };
+}
+
+function previousOf(bytes: Uint8Array, view: DataView): number {
+  const isSound = view.getUint32(PREVIOUS_CRC_OFFSET, true) === checksum(bytes.subarray(PREVIOUS_OFFSET, PREVIOUS_CRC_OFFSET));
+  return isSound ? Math.max(0, readU64(view, PREVIOUS_OFFSET)) : 0;
 }
 
 /** Bytes before the payload of a record of `blockCount` blocks; always a multiple of 8. */

@@ -156,9 +156,9 @@ export class LogRecords {
     const { ring, volumeId, blockSizeBytes, epoch } = this.#options;
     const version = this.#compressor.isUsed ? LOG_VERSION.COMPRESSED : LOG_VERSION.PLAIN;
     const firstLsn = this.#lastLsn + 1;
-    const { fileIndex, generation } = ring.begin(firstLsn);
+    const { fileIndex, generation, previousGeneration } = ring.begin(firstLsn);
     this.#batch.beginSegment(fileIndex, 0);
-    const header = encodeLogHeader({ version, volumeId, blockSizeBytes, generation, firstLsn, durableLsn, epoch, fileIndex });
+    const header = encodeLogHeader({ version, volumeId, blockSizeBytes, generation, firstLsn, durableLsn, epoch, fileIndex, previousGeneration });
     const { bytes, start } = this.#batch.reserve(LOG_HEADER_BYTES);
     bytes.set(header, start);
   }

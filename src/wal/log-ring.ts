@@ -10,6 +10,8 @@ export interface LogLife {
   readonly fileIndex: number;
   readonly generation: number;
   readonly firstLsn: number;
+  /** Of the life whose records come before its own; 0: not known. */
+  readonly previousGeneration: number;
   lastLsn: number;
 }
 
@@ -29,6 +31,7 @@ export class LogRing {
   #current: LogLife | null = null;
   #offset = 0;
   #nextGeneration: number;
+  #lastGeneration: number;
   #chunkedLsn: number;
   #scanFrom: number;
 
@@ -39,6 +42,7 @@ export class LogRing {
     this.#nextGeneration = options.epoch * GENERATIONS_PER_EPOCH;
     this.#chunkedLsn = options.chunkedLsn;
     const newest = options.lives.at(-1);
+    this.#lastGeneration = newest?.generation ?? 0;
     this.#scanFrom = newest === undefined ? 0 : newest.fileIndex + 1;
   }
 
@@ -83,7 +87,8 @@ export class LogRing {
       if (this.#isFree(candidate)) index = candidate;
     }
     assert(index >= 0, 'a log file is begun while all hold records that are needed');
-    const life = { fileIndex: index, generation: this.#nextGeneration, firstLsn, lastLsn: firstLsn - 1 };
+    const life = { fileIndex: index, generation: this.#nextGeneration, firstLsn, previousGeneration: this.#lastGeneration, lastLsn: firstLsn - 1 };
+    this.#lastGeneration = this.#nextGeneration;
     this.#nextGeneration += 1;
     this.#lives[index] = life;
     this.#current = life;

@@ -23,6 +23,12 @@ function bytesOf(name: string, file = FILE): Buffer {
   return bytes;
 }
 
+function flippedAt(bytes: Buffer, at: number): Buffer {
+  const flipped = Buffer.from(bytes);
+  flipped[at] ^= 1 << at % 8;
+  return flipped;
+}
+
 function referenceTo(bytes: Uint8Array) {
   return { number: 8, epoch: 9, offset: 96, length: bytes.length, checksum: checksum(bytes) };
 }
@@ -65,6 +71,14 @@ describe('format version 1', () => {
       expect(decodeRecord(bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, golden.RECORD_CONTEXT, record)).toBe('valid');
       expect(record).toMatchObject(fields);
     }
+  });
+
+  test('a log header that names the life before it differs in bytes that were zero; without their checksum they name none', () => {
+    const linked = Buffer.concat([bytesOf('linked-log-header'), Buffer.alloc(LOG_HEADER_BYTES - 84)]);
+    const expected = { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, fileIndex: 3 };
+    expect(decodeLogHeader(linked, expected)).toEqual(golden.LINKED_LOG_HEADER);
+    expect(linked.subarray(0, 72).equals(bytesOf('log-header'))).toBe(true);
+    for (let at = 72; at < 84; at += 1) expect(decodeLogHeader(flippedAt(linked, at), expected), `byte ${at}`).toEqual(golden.LOG_HEADER);
   });
 
   test('the golden chunk decodes to what was encoded', () => {

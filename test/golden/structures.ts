@@ -29,7 +29,9 @@ export const MEASURED_MANIFEST = { ...MANIFEST, measuredLogWay: 'direct' } as co
 
 export const MARK = { volumeId: VOLUME_ID, epoch: 9, lsn: 2 ** 34 + 12 };
 
-export const LOG_HEADER = { version: LOG_VERSION.PLAIN, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3 };
+export const LOG_HEADER = { version: LOG_VERSION.PLAIN, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, generation: 9 * 2 ** 24 + 2, firstLsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, epoch: 9, fileIndex: 3, previousGeneration: 0 };
+/** As it is written since it names the life before it; versions before that take it, too. */
+export const LINKED_LOG_HEADER = { ...LOG_HEADER, previousGeneration: 9 * 2 ** 24 + 1 };
 export const WRITE_RECORD = { kind: RECORD_KIND.WRITE, provisioned: false, generation: LOG_HEADER.generation, lsn: 2 ** 34 + 11, durableLsn: 2 ** 34 + 3, blockNumber: 2 ** 35 + 6, blockCount: 3, codec: RECORD_CODEC.NONE, storedBytes: 3 * BLOCK_BYTES, storedChecksum: 0 };
 export const ZERO_RECORD = { ...WRITE_RECORD, kind: RECORD_KIND.ZERO, provisioned: true, lsn: 2 ** 34 + 12, blockCount: 2 ** 36, storedBytes: 0 };
 export const BLOCK_CHECKSUMS = Uint32Array.of(0, 0x11111111, 0x22222222, 0x33333333);
@@ -78,6 +80,7 @@ export function structures(): Map<string, Uint8Array> {
     ['manifest', encodeManifest(MANIFEST)],
     ['measured-manifest', encodeManifest(MEASURED_MANIFEST)],
     ['log-header', encodeLogHeader(LOG_HEADER).subarray(0, 72)],
+    ['linked-log-header', encodeLogHeader(LINKED_LOG_HEADER).subarray(0, 84)],
     ['write-record-prefix', record(WRITE_RECORD)],
     ['zero-record', record(ZERO_RECORD)],
     ['chunk-header', chunk.subarray(0, 92)],

@@ -82,8 +82,8 @@ async function expectNoDeadRecords(change: (log: Buffer) => Buffer): Promise<voi
   const machine = machineOf(withFile(files, FIRST, change(fileOf(files, FIRST))));
   await machine.run(async () => {
     const opened = await tryOpen(machine);
-    if (!(opened instanceof VolumeError)) expect([await seedOf(opened, 0), await seedOf(opened, 1), await seedOf(opened, 2)], 'opened').toEqual([401, 402, 403]);
-    expect(opened).toMatchObject({ code: 'corrupt' });
+    const found = opened instanceof VolumeError ? opened.code : [await seedOf(opened, 0), await seedOf(opened, 1), await seedOf(opened, 2)].join();
+    expect(found).toBe('corrupt');
     await repairVolume({ ...toolOptions(machine), settings: SETTINGS, apply: true, uncertain: 'lost' });
     const volume = await machine.open('/v');
     for (const block of [0, 1]) expect(await seedOf(volume, block), `block ${block}, repaired`).toBeLessThan(DEAD);
@@ -93,6 +93,6 @@ async function expectNoDeadRecords(change: (log: Buffer) => Buffer): Promise<voi
 
 test('of another history are not taken for those of a file whose header is damaged', () => expectNoDeadRecords((log) => flipped(log, 20)));
 
-// Nothing in the file says any more that there was a later life: the header of the one that follows would have to name the one before it.
-test.fails('nor for those of a file that is nothing but zeroes', () => expectNoDeadRecords((log) => Buffer.alloc(log.length)));
-test.fails('nor for those of a file that is empty', () => expectNoDeadRecords(() => Buffer.alloc(0)));
+// Nothing in the file says any more that there was a later life: the header of the one that follows does.
+test('nor for those of a file that is nothing but zeroes', () => expectNoDeadRecords((log) => Buffer.alloc(log.length)));
+test('nor for those of a file that is empty', () => expectNoDeadRecords(() => Buffer.alloc(0)));

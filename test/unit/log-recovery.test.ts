@@ -177,7 +177,7 @@ describe('damage', () => {
 
   test('a file of another volume is refused with its number', async () => {
     const { files } = await twoPhases(4, 6);
-    const header = { version: LOG_VERSION.PLAIN, blockSizeBytes: BLOCK_BYTES, generation: 2 ** 24, firstLsn: 1, durableLsn: 0, epoch: 1, fileIndex: 2, volumeId: new Uint8Array(16) };
+    const header = { version: LOG_VERSION.PLAIN, blockSizeBytes: BLOCK_BYTES, generation: 2 ** 24, firstLsn: 1, durableLsn: 0, epoch: 1, fileIndex: 2, previousGeneration: 0, volumeId: new Uint8Array(16) };
     files[2].replace(encodeLogHeader(header));
     await expect(recover(files)).rejects.toMatchObject({ code: 'corrupt', message: text(/log file 2: belongs to another volume, at byte 0/) });
   });

@@ -172,10 +172,11 @@ describe('the ring of log files', () => {
   });
 
   test('goes on behind the lives that recovery found, and keeps them until they are not needed', () => {
-    const ring = new LogRing({ ...options, lives: [{ fileIndex: 1, generation: 3, firstLsn: 5, lastLsn: 9 }], chunkedLsn: 4 });
-    expect(ring.begin(10).fileIndex).toBe(2);
+    const ring = new LogRing({ ...options, lives: [{ fileIndex: 1, generation: 3, firstLsn: 5, previousGeneration: 0, lastLsn: 9 }], chunkedLsn: 4 });
+    const next = ring.begin(10);
+    expect(next).toMatchObject({ fileIndex: 2, previousGeneration: 3 });
     ring.advance(1000, 10);
-    expect(ring.begin(11).fileIndex).toBe(0);
+    expect(ring.begin(11)).toMatchObject({ fileIndex: 0, previousGeneration: next.generation });
     expect(ring.freeFiles()).toBe(0);
     expect(ring.recycleTo(9)).toBe(true);
   });
