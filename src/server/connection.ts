@@ -347,9 +347,9 @@ export class Connection implements SessionHost {
     }
     this.#endTls();
     if (this.#lingerTimer !== null) clearTimeout(this.#lingerTimer);
-    for (const batch of this.#unsent.splice(0)) this.#session.sent(batch);
     this.#log('info', 'client-disconnected', { reason: this.#reason, export: this.#exportName, ...countersOf(this.#session) });
-    this.#session.disconnected();
+    this.#session.disconnected(); // before it is told of what was not sent: it would send more
+    for (const batch of this.#unsent.splice(0)) this.#session.sent(batch);
     this.#endWhenDone();
   }
 

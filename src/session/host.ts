@@ -56,7 +56,7 @@ export type SessionEvent =
  * `sent`, `deferred` and `disconnected`.
  */
 export interface SessionHost {
-  /** Sends the batch behind all earlier ones, then calls `session.sent(batch)`: also when the socket died instead. */
+  /** Sends the batch behind all earlier ones, then calls `session.sent(batch)`: also when the socket died instead, behind `disconnected`. */
   send(batch: ReplyBatch): void;
   /** Calls `session.deferred()` once, when the work that is running now (callback and microtasks) has ended. */
   defer(): void;

@@ -154,6 +154,7 @@ export class Session {
   /** The kernel has taken a batch, or the socket has died. */
   sent(batch: ReplyBatch): void {
     this.#replies.sent(batch);
+    if (!this.#over) this.#replies.flush();
     if (this.#stopped) this.#wake();
   }
 
@@ -261,6 +262,7 @@ export class Session {
     if (!this.#leaving) return;
     const underWay = this.#handshake.busy || (transmission !== null && transmission.inFlight > 0);
     if (underWay && !this.#broken) return;
+    this.#replies.flushAll();
     this.#over = true;
     if (this.#broken) this.#abandon();
     if (this.#securing) this.#host.startTls(this.#handshake.clientFlags);

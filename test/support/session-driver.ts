@@ -161,7 +161,7 @@ export class SessionDriver implements SessionHost {
 
   /** The kernel takes what was sent so far: only now its bytes are looked at. */
   takeUnsent(): void {
-    for (const batch of this.#unsent.splice(0)) {
+    for (let batch = this.#unsent.shift(); batch !== undefined; batch = this.#unsent.shift()) {
       this.#copyOut(batch);
       this.session.sent(batch);
     }
@@ -183,8 +183,8 @@ export class SessionDriver implements SessionHost {
 
   /** The socket is gone. */
   disconnect(): void {
-    this.takeUnsent();
     this.session.disconnected();
+    this.takeUnsent();
   }
 
   takeOutput(): Buffer {

@@ -10,6 +10,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_EIO,
 } from '../../src/protocol/constants.ts';
+import { PIECE_BYTES } from '../../src/session/buffer-pool.ts';
 import type { SessionResources } from '../../src/session/host.ts';
 import { MemoryDevice, MemoryDirectory } from '../support/memory-device.ts';
 import { requestBytes } from '../support/nbd-bytes.ts';
@@ -150,9 +151,9 @@ describe('the window of requests', () => {
   test('moves on within the turn where the device answers at once', async () => {
     const { driver, device } = await open({ maxRequestsInFlight: 2 });
     driver.feed(Buffer.concat(Array.from({ length: 9 }, (_, index) => driver.encode(write(index)))));
-    expect(driver.takeReplies()).toHaveLength(9);
     expect(device.calls.filter((call) => call === 'submit')).toHaveLength(5);
     await settled();
+    expect(driver.takeReplies()).toHaveLength(9);
     expect(driver.session.wantsInput).toBe(true);
   });
 
@@ -224,6 +225,30 @@ describe('replies that the client does not take', () => {
       await settled();
     }
     expect(driver.takeReplies()).toHaveLength(20);
+  });
+
+  test('of small requests that come one at a time take no buffer each', async () => {
+    const { driver, resources } = await open();
+    driver.takesReplies = false;
+    for (let count = 0; count < 200; count += 1) {
+      driver.feed(driver.encode({ command: NBD_CMD_READ, offset: count, length: 1 }));
+      await settled();
+    }
+    expect(driver.session.counters.requestCount).toBe(200);
+    expect(resources.pool.leasedBytes).toBeLessThanOrEqual(3 * PIECE_BYTES);
+    driver.takeUnsent();
+    expect(driver.takeReplies()).toHaveLength(200);
+    expect(resources.pool.leasedBytes).toBe(0);
+  });
+
+  test('that wait for the kernel still go out behind a goodbye', async () => {
+    const { driver } = await open();
+    driver.takesReplies = false;
+    for (let count = 0; count < 5; count += 1) driver.feed(driver.encode({ command: NBD_CMD_READ, offset: count, length: 1 }));
+    driver.feed(requestBytes({ command: NBD_CMD_DISC, cookie: Buffer.alloc(8) }));
+    expect(driver.finished).toBe('in order');
+    driver.takeUnsent();
+    expect(driver.takeReplies()).toHaveLength(5);
   });
 
   test('that are lent come in their places among the others', async () => {
