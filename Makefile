@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,14 @@ strace-crash: dist/.built tools ## recover from STATES crash states (2000) of th
 
 conformance: dist/.built tools ## check the server of URI= against the NBD protocol, or basalt in each of its ways; WRITES to the export (ARGS=--help)
 	@node build/tools/test/conformance/nbd/main.js --uri '$(URI)' $(ARGS)
+
+fuzz-build: | deps
+	@rm -rf build/fuzz/src build/fuzz/test
+	@npx tsc -p test/fuzz/tsconfig.json
+	@node build/fuzz/test/fuzz/instrument.js
+
+fuzz: fuzz-build ## run mutated client sessions for MINUTES (1), or replay the one of INPUT=file (test/fuzz/README.md)
+	@node build/fuzz/test/fuzz/main.js $(if $(INPUT),--input '$(INPUT)',--minutes $(or $(MINUTES),1)) $(ARGS)
 
 config: dist/.built ## write config/default.toml from the table of settings
 	@$(BASALT) settings --toml > config/default.toml
