@@ -187,6 +187,16 @@ export class SessionDriver implements SessionHost {
     this.takeUnsent();
   }
 
+  /** The number in the next request's cookie. */
+  get nextCookie(): number {
+    return this.#cookie + 1;
+  }
+
+  /** What was sent and not yet looked at. */
+  peekOutput(): Buffer {
+    return this.#output;
+  }
+
   takeOutput(): Buffer {
     const output = this.#output;
     this.#output = Buffer.alloc(0);
@@ -228,8 +238,8 @@ export class SessionDriver implements SessionHost {
   }
 
   /** Greets, agrees on a style of replies and on contexts, and opens an export. */
-  async goWith(style: ReplyStyle, contexts: readonly string[] = [], name = 'disk'): Promise<void> {
-    this.greet();
+  async goWith(style: ReplyStyle, contexts: readonly string[] = [], name = 'disk', { greets = true } = {}): Promise<void> {
+    if (greets) this.greet();
     const option = style === 'extended' ? NBD_OPT_EXTENDED_HEADERS : NBD_OPT_STRUCTURED_REPLY;
     const asked = style === 'simple' ? [] : await this.option(option);
     const selected = style === 'simple' ? [] : await this.option(NBD_OPT_SET_META_CONTEXT, metaContextBytes(name, contexts));
