@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,9 @@ strace-crash: dist/.built tools ## recover from STATES crash states (2000) of th
 
 conformance: dist/.built tools ## check the server of URI= against the NBD protocol, or basalt in each of its ways; WRITES to the export (ARGS=--help)
 	@node build/tools/test/conformance/nbd/main.js --uri '$(URI)' $(ARGS)
+
+crowd: dist/.built tools ## 12,100 clients that idle, stall or never read, and one that works: it is served, and memory is bounded (ARGS=--help)
+	@node build/tools/test/crowd/main.js $(ARGS)
 
 fuzz-build: | deps
 	@rm -rf build/fuzz/src build/fuzz/test

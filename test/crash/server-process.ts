@@ -91,6 +91,10 @@ export class ServerProcess {
     return this.#output;
   }
 
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   get ended(): boolean {
     return this.#ended;
   }
