@@ -1,6 +1,7 @@
 /** The requests of one transmission that are under way, and the answers to requests: what its parts share. */
 import { VolumeError } from '../base/errors.ts';
 import type { ServerSettings } from '../base/settings-types.ts';
+import { NBD_CMD_FLUSH } from '../protocol/constants.ts';
 import { ChunkEncoder } from '../protocol/structured.ts';
 import { REQUEST_COOKIE_AT } from '../protocol/transmission.ts';
 import type { BlockDevice } from '../volume/block-device.ts';
@@ -121,8 +122,8 @@ export class Requests implements RequestOwner {
     this.#report({ kind: 'request-failed', command, offsetBytes, lengthBytes, error });
     const { blockNumber } = error.context;
     const place = typeof blockNumber === 'number' ? blockNumber * this.device.blockSizeBytes : null;
-    // A block may begin before the request does; what lies elsewhere altogether is no place that the client asked about.
-    const within = place !== null && place < offsetBytes + lengthBytes && place + this.device.blockSizeBytes > offsetBytes;
+    // A block may begin before the request does; what lies elsewhere altogether is no place that the client asked about, and a FLUSH asks about none.
+    const within = command !== NBD_CMD_FLUSH && place !== null && place < offsetBytes + lengthBytes && place + this.device.blockSizeBytes > offsetBytes;
     this.#error(nbdErrorOf(error.code), error.message, within ? Math.max(place, offsetBytes) : null, identity, identityAt);
   }
 

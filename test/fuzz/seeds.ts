@@ -154,6 +154,7 @@ function transmissions(): Record<string, Buffer> {
     'shutdown': input([0, 0, 0, 0], ...AGREED.extended, askExtended({ command: CMD.FLUSH }), event('shutdown'), askExtended({ command: CMD.READ, offset: 0, length: 10 }), askExtended({ command: CMD.FLUSH })),
     'leave-if-idle': input([0, 0, 0, 0], ...AGREED.simple, read, event('leave-if-idle'), read),
     'fails-now-and-then': input([0, 0, 0x60, 0], ...AGREED.structured, event('fail'), write(64), pad(1), read, event('settle'), event('stop-failing'), read),
+    'flush-that-fails': input([0, 0, 0xa0, 0], ...AGREED.structured, ask({ command: CMD.FLUSH, offset: 16_128 })),
     'wrong-magic': input([0, 0, 0, 0], ...AGREED.simple, read, Buffer.alloc(28, 0x55)),
     'extended-not-negotiated': input([0, 0, 0, 0], ...AGREED.simple, askExtended({ command: CMD.READ, offset: 0, length: 10 })),
     'ends-in-a-header': input([0, 0, 0, 0], ...AGREED.simple, read.subarray(0, 13), event('end-input')),

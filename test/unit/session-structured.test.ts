@@ -148,6 +148,13 @@ describe.each(styles)('READ with $style replies', ({ style }) => {
     expect(resources.pool.leasedBytes).toBe(0);
   });
 
+  test('of a FLUSH tell no place, for it asks about none', async () => {
+    const { driver, device } = await open(style);
+    device.completionError = new VolumeError('corrupt', 'chunk 000041', { context: { blockNumber: 3 } });
+    const [reply] = await driver.exchange({ command: NBD_CMD_FLUSH, offset: 3 * BLOCK + 5 });
+    expect(reply).toMatchObject({ error: NBD_EIO, errorOffset: null });
+  });
+
   test('waits for room in the replies, and carries no byte that is not of the volume', async () => {
     const { driver, device } = await open(style, new MemoryDevice(), { maxReplyBytes: 300 * KIB });
     device.data.fill(1, 0, 100 * BLOCK);
