@@ -9,7 +9,8 @@ import { VOLUME_NAMES } from './input-format.ts';
 export const OPT = { EXPORT_NAME: 1, ABORT: 2, LIST: 3, STARTTLS: 5, INFO: 6, GO: 7, STRUCTURED: 8, LIST_META: 9, SET_META: 10, EXTENDED: 11 } as const;
 export const REP = { ACK: 1, SERVER: 2, INFO: 3, META: 4 } as const;
 const ERR = { UNSUP: 0x80000001, POLICY: 0x80000002, INVALID: 0x80000003, PLATFORM: 0x80000004, TLS_REQD: 0x80000005, UNKNOWN: 0x80000006, SHUTDOWN: 0x80000007, TOO_BIG: 0x80000009, EXT_REQD: 0x8000000a } as const;
-const CONTEXT_NAMES = ['base:allocation', 'basalt:state'] as const;
+/** Their ids count from 1. */
+const CONTEXT_NAMES = ['base:allocation', 'basalt:state', 'qemu:allocation-depth'] as const;
 const TEXT_BYTES_MAX = 4096;
 const QUERIES_MAX = 256;
 

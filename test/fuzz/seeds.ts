@@ -10,7 +10,7 @@ const EMPTY = Buffer.alloc(0);
 const COOKIE = Buffer.from('cookie 1');
 const FLAGS = clientFlagsBytes(3);
 const GO = optionBytes(OPT.GO, infoRequestBytes('disk'));
-const CONTEXTS = ['base:allocation', 'basalt:state'] as const;
+const CONTEXTS = ['base:allocation', 'basalt:state', 'qemu:allocation-depth'] as const;
 
 function event(kind: EventKind, count = 0): Piece {
   return Buffer.from([...EVENT_MARK, EVENTS.indexOf(kind), count >> 8, count & 0xff]);

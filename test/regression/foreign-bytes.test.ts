@@ -93,7 +93,7 @@ class World {
     const client = { tls: secured ? ('forced' as const) : ('off' as const), securedFlags: secured ? 3 : null, termsOf: () => 'writable' as const };
     const driver = new SessionDriver(this.resources, client);
     if (!secured) driver.greet();
-    await driver.goWith(style, ['base:allocation', 'basalt:state'], name, { greets: false });
+    await driver.goWith(style, ['base:allocation', 'basalt:state', 'qemu:allocation-depth'], name, { greets: false });
     return { volume, driver, letter: letter.charCodeAt(0), foreign: Buffer.alloc(4, other), model: new Uint8Array(SIZE_BYTES) };
   }
 
