@@ -237,7 +237,10 @@ export class Checkpointer {
       outcome = await this.#writePages(new PageWriter(object, identity), identity);
       await object.seal();
       await this.#core.store.publish([object]);
-    } catch (error) {
+    } catch (cause) {
+      const error = toVolumeError(cause, 'writing a checkpoint');
+      // Said at once: giving the object up may take a failing disk a long time.
+      if (error.code !== 'no-space') this.#core.fail(error);
       await object.abandon().catch(() => undefined); // the first error is the one to report; the lock's next owner cleans up
       throw error;
     }

@@ -50,7 +50,7 @@ export async function prepareChunk(core: VolumeCore, job: PrepareChunkJob): Prom
 }
 
 /**
- * Writes a chunk, durable but not yet published. After an error nothing of it is left. `uncached`: its blocks, which stand in slabs, are
+ * Writes a chunk, durable but not yet published. After an error nothing of it is left, unless that fails, too. Anything but a full disk fails the volume. `uncached`: its blocks, which stand in slabs, are
  * not worth a place in the page cache.
  */
 export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncached: boolean): Promise<StagedChunk> {
@@ -67,9 +67,12 @@ export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncache
     }
     await object.seal();
     return { ...staged, object };
-  } catch (error) {
-    await object.abandon();
-    throw toVolumeError(error, `writing ${chunk.key}`);
+  } catch (cause) {
+    const error = toVolumeError(cause, `writing ${chunk.key}`);
+    // Said at once: giving the object up may take a failing disk a long time.
+    if (error.code !== 'no-space') core.fail(error);
+    await object.abandon().catch((left: unknown) => core.env.logger.log('warn', 'staged-chunk-left', { volume: core.name, chunk: chunk.key, error: left }));
+    throw error;
   }
 }
 

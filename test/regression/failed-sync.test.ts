@@ -129,3 +129,20 @@ test('a manifest whose name could not be synced is not taken for a full disk and
     await again.close();
   });
 });
+
+test.each(['chunks', 'checkpoints'])('a failed sync in %s is told at once, though giving the file up takes a minute (simulated seed 401954)', async (folder) => {
+  const machine = new SimMachine(smallSettings({ flushIntervalMs: 10, checkpointChunks: 1 }));
+  await machine.run(async () => {
+    await machine.create(DIRECTORY);
+    const volume = await machine.open(DIRECTORY);
+    machine.fault = ({ kind, path }) => {
+      if (!path.includes(`/${folder}/.stage-`)) return null;
+      if (kind === 'sync') return { kind: 'error', code: 'EIO' };
+      return kind === 'remove' || kind === 'close' ? { kind: 'slow', delayMs: 60_000 } : null;
+    };
+    await volume.write(0, pattern(1), false);
+    await machine.process.sleep(1000);
+    expect(volume.failure).toMatchObject({ code: 'io-error' });
+    await expect(volume.write(0, pattern(2), false)).rejects.toThrow(/takes no more writes/);
+  });
+});
