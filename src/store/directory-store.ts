@@ -144,8 +144,9 @@ class DirectoryStoredObject implements StoredObject {
     }
   }
 
+  /** A descriptor that was only read from has nothing to lose when its close fails. */
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.#file.close().catch(() => undefined);
     this.#onClose();
   }
 }

@@ -322,6 +322,22 @@ describe('the space of a removed object', () => {
     expect(names()).toEqual(['chunks/b', 'chunks/c']);
   });
 
+  test('is kept of an object whose reader could not close it', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.env.files.makeDirectory('/s');
+      await machine.env.files.makeDirectory('/s/chunks');
+      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
+      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+      const object = await simulated.open('chunks/a');
+      machine.fault = (call) => (call.kind === 'close' ? { kind: 'error', code: 'EIO' } : null);
+      await object.close();
+      machine.fault = () => null;
+      await simulated.remove('chunks/a', 9);
+      expect(await machine.env.files.list('/s/chunks')).toEqual(['.spare-1']);
+    });
+  });
+
   test('is closed again when its length cannot be learned', async () => {
     const machine = new SimMachine();
     await machine.run(async () => {
