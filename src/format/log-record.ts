@@ -16,7 +16,7 @@
  * | 64 | 4 | place of the file in the ring, from 0 |
  * | 68 | 4 | CRC-32 of bytes 0 to 67 |
  * | 72 | 8 | generation of the life that this one follows in the log; 0: none, or not known |
- * | 80 | 4 | CRC-32 of bytes 0 to 79, so that a torn header keeps none of an older one's; zero where bytes 72 to 79 are |
+ * | 80 | 4 | CRC-32 of bytes 0 to 67 and 72 to 79; zero where bytes 72 to 79 are |
  * | 84 | 4012 | zero |
  *
  * Record (at a multiple of 8)
@@ -108,7 +108,7 @@ export function encodeLogHeader(header: LogFileHeader): Uint8Array {
   view.setUint32(HEADER_CRC_OFFSET, checksum(bytes.subarray(0, HEADER_CRC_OFFSET)), true);
   if (header.previousGeneration === 0) return bytes;
   writeU64(view, PREVIOUS_OFFSET, header.previousGeneration);
-  view.setUint32(PREVIOUS_CRC_OFFSET, checksum(bytes.subarray(0, PREVIOUS_CRC_OFFSET)), true);
+  view.setUint32(PREVIOUS_CRC_OFFSET, previousChecksum(bytes), true);
   return bytes;
 }
 
@@ -155,8 +155,16 @@ export function decodeLogHeader(
   return plausible ? header : { fault: 'foreign', detail: 'a counter is out of range' };
 }
 
+/**
+ * Bound to the rest of the header, of which a torn write leaves one part old. Not to its own CRC: behind that a CRC of all bytes before it is the
+ * same for every header.
+ */
+function previousChecksum(bytes: Uint8Array): number {
+  return checksum(bytes.subarray(PREVIOUS_OFFSET, PREVIOUS_CRC_OFFSET), checksum(bytes.subarray(0, HEADER_CRC_OFFSET)));
+}
+
 function previousOf(bytes: Uint8Array, view: DataView): number {
-  const isSound = view.getUint32(PREVIOUS_CRC_OFFSET, true) === checksum(bytes.subarray(0, PREVIOUS_CRC_OFFSET));
+  const isSound = view.getUint32(PREVIOUS_CRC_OFFSET, true) === previousChecksum(bytes);
   return isSound ? Math.max(0, readU64(view, PREVIOUS_OFFSET)) : 0;
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/base/checksum.ts';
 import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, decodeLeaf, decodeNode, decodeRoot } from '../../src/format/checkpoint-layout.ts';
 import { BLOCK_ENTRY_BYTES, CHUNK_FOOTER_BYTES, type ChunkFooter, type ChunkTables, FRAME_ENTRY_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
-import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
+import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
 import { decodeSyncedMark } from '../../src/format/synced-mark.ts';
 import * as golden from './structures.ts';
@@ -79,6 +79,10 @@ describe('format version 1', () => {
     expect(decodeLogHeader(linked, expected)).toEqual(golden.LINKED_LOG_HEADER);
     expect(linked.subarray(0, 72).equals(bytesOf('log-header'))).toBe(true);
     for (let at = 72; at < 84; at += 1) expect(decodeLogHeader(flippedAt(linked, at), expected), `byte ${at}`).toEqual(golden.LOG_HEADER);
+    // A torn write: the file's earlier life had another header.
+    const older = encodeLogHeader({ ...golden.LINKED_LOG_HEADER, generation: 5 * 2 ** 24 + 2, previousGeneration: 5 * 2 ** 24 + 1 });
+    older.set(linked.subarray(0, 72));
+    expect(decodeLogHeader(older, expected)).toEqual(golden.LOG_HEADER);
   });
 
   test('the golden chunk decodes to what was encoded', () => {
