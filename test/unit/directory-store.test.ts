@@ -37,6 +37,18 @@ async function content(key: string): Promise<string> {
   }
 }
 
+/** A store on a simulated machine, with room for spare files and one object, `chunks/a` of 9 bytes. */
+async function withFirst(use: (machine: SimMachine, store: DirectoryStore) => Promise<void>): Promise<void> {
+  const machine = new SimMachine();
+  await machine.run(async () => {
+    await machine.env.files.makeDirectory('/s');
+    await machine.env.files.makeDirectory('/s/chunks');
+    const simulated = new DirectoryStore(machine.env.files, '/s', 100);
+    await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+    await use(machine, simulated);
+  });
+}
+
 describe('an object', () => {
   test('is not there until it is published, and then whole', async () => {
     const object = await sealed(store, 'chunks/a', 'one ', 'two');
@@ -252,20 +264,14 @@ describe('the space of a removed object', () => {
     expect(await content('chunks/b')).toBe('the second');
   });
 
-  test('is not used when settling failed', async () => {
-    const machine = new SimMachine();
-    await machine.run(async () => {
-      await machine.env.files.makeDirectory('/s');
-      await machine.env.files.makeDirectory('/s/chunks');
-      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
-      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+  test('is not used when settling failed', () =>
+    withFirst(async (machine, simulated) => {
       await simulated.remove('chunks/a', 9);
       machine.fault = (call) => (call.kind === 'sync-directory' ? { kind: 'error', code: 'EIO' } : null);
       await expect(simulated.settle()).rejects.toMatchObject({ code: 'failed' });
       await simulated.stage('chunks/b', 9);
       expect(await machine.env.files.list('/s/chunks')).toEqual(['.spare-1', '.stage-b']);
-    });
-  });
+    }));
 
   test('is not used for an object that is shorter, or of unknown length', async () => {
     await put('chunks/a', 'the first');
@@ -322,51 +328,33 @@ describe('the space of a removed object', () => {
     expect(names()).toEqual(['chunks/b', 'chunks/c']);
   });
 
-  test('is kept of an object whose reader could not close it', async () => {
-    const machine = new SimMachine();
-    await machine.run(async () => {
-      await machine.env.files.makeDirectory('/s');
-      await machine.env.files.makeDirectory('/s/chunks');
-      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
-      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+  test('is kept of an object whose reader could not close it', () =>
+    withFirst(async (machine, simulated) => {
       const object = await simulated.open('chunks/a');
       machine.fault = (call) => (call.kind === 'close' ? { kind: 'error', code: 'EIO' } : null);
       await object.close();
       machine.fault = () => null;
       await simulated.remove('chunks/a', 9);
       expect(await machine.env.files.list('/s/chunks')).toEqual(['.spare-1']);
-    });
-  });
+    }));
 
-  test('is closed again when its length cannot be learned', async () => {
-    const machine = new SimMachine();
-    await machine.run(async () => {
-      await machine.env.files.makeDirectory('/s');
-      await machine.env.files.makeDirectory('/s/chunks');
-      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
-      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+  test('is closed again when its length cannot be learned', () =>
+    withFirst(async (machine, simulated) => {
       await simulated.remove('chunks/a', 9);
       await simulated.settle();
       machine.fault = (call) => (call.kind === 'size' ? { kind: 'error', code: 'EIO' } : null);
       await expect(simulated.stage('chunks/b', 9)).rejects.toMatchObject({ code: 'EIO' });
       expect(machine.env.simFiles.openPaths()).toEqual([]);
-    });
-  });
+    }));
 
-  test('is given back when the disk is full', async () => {
-    const machine = new SimMachine();
-    await machine.run(async () => {
-      await machine.env.files.makeDirectory('/s');
-      await machine.env.files.makeDirectory('/s/chunks');
-      const simulated = new DirectoryStore(machine.env.files, '/s', 100);
-      await simulated.publish([await sealed(simulated, 'chunks/a', 'the first')]);
+  test('is given back when the disk is full', () =>
+    withFirst(async (machine, simulated) => {
       await simulated.remove('chunks/a', 9);
       expect(await machine.env.files.list('/s/chunks')).toEqual(['.spare-1']);
       machine.fault = (call) => (call.kind === 'write' ? { kind: 'error', code: 'ENOSPC' } : null);
       await expect(sealed(simulated, 'chunks/b', 'the second')).rejects.toMatchObject({ code: 'ENOSPC' });
       expect(await machine.env.files.list('/s/chunks')).toEqual(['.stage-b']);
-    });
-  });
+    }));
 
   test('is not used after the process that kept it has ended', async () => {
     await put('chunks/a', 'the first');
