@@ -46,7 +46,7 @@ export async function openReadOnly(options: OpenVolumeOptions & { readonly name:
   try {
     const manifest = await readManifest(env.files, directory);
     await refuseWhileRepairing(env.files, directory, name);
-    const { core, logged } = cause.code === 'no-space' ? await opening.loadSound(manifest) : await opening.loadDamaged(manifest);
+    const { core, logged } = cause.code === 'no-space' ? await opening.loadSound(manifest) : await opening.loadDamaged(manifest, cause);
     const log = new LoggedBlocks({ files: env.files, directory }, manifest.blockSizeBytes);
     return new ReadOnlyVolume({ core, logged, log, lock, reason: withConsequence(cause, name) });
   } catch (error) {
@@ -95,12 +95,14 @@ class ReadOnlyOpening {
     return { core, logged };
   }
 
-  /** Loads what is certain of a volume that is damaged. Throws `Undecided` where nothing is. */
-  async loadDamaged(manifest: Manifest): Promise<Loaded> {
+  /** Loads what is certain of a volume that was not opened because of `cause`. Throws `Undecided` where nothing is. */
+  async loadDamaged(manifest: Manifest, cause: VolumeError): Promise<Loaded> {
     const inspection = await inspectVolume({ ...this.#options, manifest, deep: false, uncertain: 'lost', onProgress: this.#options.onProgress ?? (() => undefined) });
     refuseForeignManifest(inspection);
     const doubt = doubtOf(inspection);
-    if (doubt !== null) throw new Undecided(doubt);
+    // Damage that kept it from being opened was named there; another cause says nothing of it.
+    const [first] = cause.code === 'corrupt' ? [] : inspection.findings.list;
+    if (doubt !== null) throw new Undecided(first === undefined ? doubt : `${doubt} (${first.file}: ${first.problem})`);
     const { store, map, log, chunks } = inspection;
     const logged = new Map<number, LoggedBlock>();
     for (const record of log.records) await applyRecord(map, record, logged);
