@@ -7,7 +7,7 @@
  */
 import { VolumeError } from '../base/errors.ts';
 import type { File } from '../env/env.ts';
-import { type DecodedRecord, type HeaderFault, LOG_HEADER_BYTES, LOG_VERSION, type LogFileHeader, RECORD_CODEC, type RecordContext, decodeLogHeader, recordSeed } from '../format/log-record.ts';
+import { type DecodedRecord, GENERATIONS_PER_EPOCH, type HeaderFault, LOG_HEADER_BYTES, LOG_VERSION, type LogFileHeader, RECORD_CODEC, type RecordContext, decodeLogHeader, recordSeed } from '../format/log-record.ts';
 import { LogFileReader, WindowBuffers } from './log-file-reader.ts';
 import { type LifeRewrite, LogRewrite } from './log-rewrite.ts';
 import type { LogLife } from './log-ring.ts';
@@ -106,6 +106,8 @@ interface ReplayTask {
   readonly rewrite?: LogRewrite;
   /** Those of files without a header, where they are known already. */
   readonly headlessStarts?: readonly LifeStart[];
+  /** A life of this epoch is gone: what older ones have behind the chunks may be dead. */
+  readonly lostEpoch?: number | null;
 }
 
 interface FoundFile {
@@ -194,7 +196,11 @@ export async function rereadLog(options: LogRecoveryOptions, recovery: LogRecove
 export async function examineLog(options: LogExaminationOptions): Promise<LogExamination> {
   const { lives, headless } = await readLives(options);
   const ours = headless.filter(({ fault }) => fault.fault !== 'foreign');
-  const found = await new Replay(options, lives, ours, { bridging: options }).run();
+  // Without looking at what it finds: records that are dead must not be handed on.
+  const scout = new Replay({ ...options, apply: () => undefined, behind: () => undefined }, lives, ours, { bridging: { ...options, damaged: () => undefined } });
+  const isGone = (wanted: number): boolean => wanted > 0 && lives.every(({ generation }) => generation !== wanted);
+  if (lives.some(({ firstLsn, previousGeneration }) => firstLsn > options.chunkedLsn + 1 && isGone(previousGeneration))) await scout.run();
+  const found = await new Replay(options, lives, ours, { bridging: options, lostEpoch: scout.lostEpoch }).run();
   return { ...found, newerLife: newerLife(lives, options), newestEpoch: Math.max(0, ...lives.map(({ epoch }) => epoch)), headers: headless.filter(({ fault }) => fault.fault !== 'unused'), ownFiles: lives.length };
 }
 
@@ -207,6 +213,8 @@ class Replay {
   #next: number;
   #records = 0;
   #damage: LogDamage | null = null;
+  /** Epoch of a life that is gone, and whose LSNs older records took. */
+  #lostEpoch: number | null = null;
   #claimedLsn = 0;
   readonly #task: ReplayTask;
   readonly #tail: UnsyncedTail;
@@ -229,6 +237,10 @@ class Replay {
   /** Last LSN of the run so far. */
   get lastLsn(): number {
     return this.#next - 1;
+  }
+
+  get lostEpoch(): number | null {
+    return this.#lostEpoch;
   }
 
   async run(): Promise<LogRecovery & Pick<LogExamination, 'damage' | 'claimedLsn'>> {
@@ -265,9 +277,31 @@ class Replay {
       // Of several lives that begin with the next record the newest counts: the others were cut off. So were lives between.
       const following = this.#lives.findLastIndex((candidate) => candidate.firstLsn === this.#next);
       if (following <= index) return { index, offset, end };
+      if (!this.#follows(following, index)) return { index, offset, end: this.#missingBefore(following) };
       index = following;
       from = LOG_HEADER_BYTES;
     }
+  }
+
+  /**
+   * Whether a life that begins where another one ends was begun behind it: else the other one's records are dead ones with the LSNs of a life in
+   * between that is gone. One whose records the chunks hold may be gone.
+   */
+  #follows(following: number, index: number): boolean {
+    const { firstLsn, previousGeneration } = this.#lives[following];
+    // Of the last epoch a power cut may have taken a life that was never synced. What is older was found, and made durable, by an opening since.
+    if (Math.floor(previousGeneration / GENERATIONS_PER_EPOCH) >= this.#options.cut.epoch) return true;
+    return previousGeneration === 0 || previousGeneration === this.#lives[index].generation || firstLsn <= this.#options.chunkedLsn + 1;
+  }
+
+  /** Notes the damage; returns what it is. */
+  #missingBefore(following: number): string {
+    const { fileIndex, firstLsn, previousGeneration } = this.#lives[following];
+    const what = `log file ${fileIndex}, byte 72, goes on behind life ${previousGeneration} of another file, which is gone`;
+    this.#lostEpoch = Math.floor(previousGeneration / GENERATIONS_PER_EPOCH);
+    this.#damage = { message: `${what}, with records up to LSN ${firstLsn - 1}. Synced records are missing`, context: { expectedLsn: this.#options.chunkedLsn + 1, durableLsn: firstLsn - 1, fileIndex, offsetBytes: 72 } };
+    this.#claimedLsn = firstLsn - 1;
+    return what;
   }
 
   async #findHeadlessStarts(): Promise<LifeStart[]> {
@@ -296,6 +330,7 @@ class Replay {
     const { epoch, generation } = this.#lives[index];
     const { cut } = this.#options;
     let last = epoch < cut.epoch ? cut.lsn : Number.MAX_SAFE_INTEGER;
+    if (epoch < (this.#task.lostEpoch ?? 0)) last = Math.min(last, this.#options.chunkedLsn);
     for (const later of this.#lives.slice(index + 1)) last = Math.min(last, later.firstLsn - 1);
     for (const later of this.#headlessStarts) if (later.generation > generation) last = Math.min(last, later.firstLsn - 1);
     return last;
