@@ -61,7 +61,7 @@ export class BlockStatus {
       return true;
     }
     const request = requests.begin(window, NBD_CMD_BLOCK_STATUS, offsetBytes, lengthBytes);
-    replies.promise(mostBytes);
+    replies.promise(mostBytes, mostBytes);
     this.#find(request, lists).then(
       () => this.#found(request, { chunks, lists, contexts, identity: request.identity, identityAt: 0 }, mostBytes, null),
       (error: unknown) => this.#found(request, { chunks, lists, contexts, identity: request.identity, identityAt: 0 }, mostBytes, volumeError(error)),
@@ -78,7 +78,7 @@ export class BlockStatus {
 
   #found(request: Request, status: FoundStatus, promisedBytes: number, error: VolumeError | null): void {
     const requests = this.#requests;
-    requests.replies.promise(-promisedBytes);
+    requests.replies.promise(-promisedBytes, -promisedBytes);
     if (requests.gone || error !== null) {
       request.settle(error);
       return;

@@ -55,9 +55,9 @@ export class InputWindow {
     this.#scratchTarget = resources.scratch.subarray(SMALL_BUFFER_BYTES);
   }
 
-  /** Whether the window holds a share of the budget, or waits for one. */
+  /** Whether the window holds memory that the budget counts, or waits for some. */
   get usesBudget(): boolean {
-    return this.#ownReservation !== null || this.#wanted !== null;
+    return this.#own !== null || this.#wanted !== null;
   }
 
   /**
@@ -175,10 +175,15 @@ export class InputWindow {
         return true;
       }
     }
-    if (this.#own === null) this.#moveTo(this.#resources.pool.take(PIECE_BYTES), have);
+    if (this.#own === null) this.#takePiece(have);
     else this.#compact(this.#own, PIECE_BYTES);
     this.#readEnd = PIECE_BYTES;
     return this.end < PIECE_BYTES;
+  }
+
+  #takePiece(have: number): void {
+    this.#resources.budget.countPiece(PIECE_BYTES);
+    this.#moveTo(this.#resources.pool.take(PIECE_BYTES), have);
   }
 
   #moveTo(target: Uint8Array, have: number): void {
@@ -194,6 +199,7 @@ export class InputWindow {
     if (this.#own === null) return;
     this.#resources.pool.give(this.#own);
     this.#own = null;
+    if (this.#ownReservation === null) this.#resources.budget.countPiece(-PIECE_BYTES);
     this.#ownReservation?.release();
     this.#ownReservation = null;
   }

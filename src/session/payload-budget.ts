@@ -3,6 +3,9 @@
  *
  * A reservation covers a whole payload and is granted at once or in its turn; whoever holds one never waits for more. So
  * connections cannot block one another for good, each holding half of what it needs.
+ *
+ * Payloads of up to a piece stand in a piece, of which each connection has at most one: what has arrived must stay somewhere. Pieces are
+ * counted beside the reservations, and make nobody wait.
  */
 import { assert } from '../base/assert.ts';
 
@@ -40,6 +43,7 @@ export class PayloadBudget {
   readonly #totalBytes: number;
   readonly #waiting: BudgetReservation[] = [];
   #usedBytes = 0;
+  #pieceBytes = 0;
 
   constructor(totalBytes: number) {
     this.#totalBytes = totalBytes;
@@ -49,9 +53,19 @@ export class PayloadBudget {
     return this.#usedBytes;
   }
 
-  /** Whether somebody waits; then holders that do not get on are worth dropping early. */
+  /** Bytes of pieces. */
+  get pieceBytes(): number {
+    return this.#pieceBytes;
+  }
+
+  /** Whether somebody waits, or pieces take more than reservations may; then holders that do not get on are worth dropping early. */
   get contended(): boolean {
-    return this.#waiting.length > 0;
+    return this.#waiting.length > 0 || this.#pieceBytes > this.#totalBytes;
+  }
+
+  /** Counts a piece that was taken, or given back when `byteCount` is negative. */
+  countPiece(byteCount: number): void {
+    this.#pieceBytes += byteCount;
   }
 
   /**

@@ -133,7 +133,7 @@ export class Reads {
   #readLater(request: Request, buffer: Uint8Array, mayHaveHoles: boolean): void {
     const replyBytes = this.#prefixBytes + request.lengthBytes;
     const extents = mayHaveHoles ? new ExtentList('content', PIECES_MAX) : null;
-    this.#requests.replies.promise(replyBytes);
+    this.#requests.replies.promise(replyBytes, buffer.length);
     const target = buffer.subarray(this.#prefixBytes, replyBytes);
     const { device } = this.#requests;
     (extents === null ? device.read(request.offsetBytes, target) : device.read(request.offsetBytes, target, extents)).then(
@@ -146,7 +146,7 @@ export class Reads {
     const { replies, pool, gone } = this.#requests;
     const { offsetBytes, lengthBytes, identity } = request;
     const replyBytes = this.#prefixBytes + lengthBytes;
-    replies.promise(-replyBytes);
+    replies.promise(-replyBytes, -buffer.length);
     if (gone || error !== null) {
       pool.give(buffer);
       request.settle(error);

@@ -6,7 +6,8 @@
  * While a client does not take its replies they are gathered on: a batch for each turn would hold a whole buffer for sixteen bytes, and a
  * client that never reads could hold gigabytes.
  *
- * `queuedBytes` counts every byte that is encoded, or promised to a read under way, and not yet with the kernel.
+ * `queuedBytes` counts every byte that is encoded, or promised to a read under way, and not yet with the kernel. The budget of all connections
+ * counts the buffers that such bytes stand in, which are up to four times as large; gathered bytes it counts one by one.
  */
 import { encodeSimpleReply, SIMPLE_REPLY_BYTES } from '../protocol/transmission.ts';
 import type { ReadLoan } from '../volume/block-device.ts';
@@ -17,6 +18,8 @@ import type { ReplyBudget } from './reply-budget.ts';
 export interface ReplyBatch {
   readonly parts: readonly Uint8Array[];
   readonly byteCount: number;
+  /** What the budget counts for it. */
+  readonly memoryBytes: number;
   readonly buffers: readonly Uint8Array[];
   readonly loans: readonly ReadLoan[];
 }
@@ -38,6 +41,8 @@ export class ReplyQueue {
   #buffers: Uint8Array[] = [];
   #loans: ReadLoan[] = [];
   #partBytes = 0;
+  /** What the budget counts for all that is not handed over. */
+  #memoryBytes = 0;
   #queuedBytes = 0;
   #sentBytes = 0;
   #untakenBatches = 0;
@@ -57,9 +62,10 @@ export class ReplyQueue {
     return this.#sentBytes;
   }
 
-  #count(byteCount: number): void {
+  #count(byteCount: number, memoryBytes: number): void {
     this.#queuedBytes += byteCount;
-    this.#budget.count(byteCount);
+    this.#memoryBytes += memoryBytes;
+    this.#budget.count(memoryBytes);
   }
 
   /** The buffer that `room` gave a place in. */
@@ -79,7 +85,7 @@ export class ReplyQueue {
   /** The bytes at the last `room` are written. */
   commit(byteCount: number): void {
     this.#gathered += byteCount;
-    this.#count(byteCount);
+    this.#count(byteCount, byteCount);
   }
 
   /** A reply without data. */
@@ -108,7 +114,7 @@ export class ReplyQueue {
     this.#buffers.push(buffer);
     this.#parts.push(buffer.subarray(0, byteCount));
     this.#partBytes += byteCount;
-    this.#count(byteCount);
+    this.#count(byteCount, buffer.length);
   }
 
   /** A part of a buffer of the pool that `adopt` makes the queue's in the same turn. */
@@ -116,12 +122,13 @@ export class ReplyQueue {
     this.#closePart();
     this.#parts.push(bytes);
     this.#partBytes += bytes.length;
-    this.#count(bytes.length);
+    this.#count(bytes.length, 0);
   }
 
   /** Takes over a buffer of the pool, of which there are slices. */
   adopt(buffer: Uint8Array): void {
     this.#buffers.push(buffer);
+    this.#count(0, buffer.length);
   }
 
   /** Data on loan, `byteCount` bytes, behind its header; it is released when the kernel has the data. */
@@ -130,12 +137,13 @@ export class ReplyQueue {
     for (const part of loan.parts) this.#parts.push(part);
     this.#loans.push(loan);
     this.#partBytes += byteCount;
-    this.#count(byteCount);
+    this.#count(byteCount, byteCount);
   }
 
-  /** Counts bytes of a reply that is still being made; a negative count takes them back. */
-  promise(byteCount: number): void {
-    this.#count(byteCount);
+  /** Counts bytes of a reply that is still being made, and the buffer that they will stand in; negative counts take them back. */
+  promise(byteCount: number, bufferBytes: number): void {
+    this.#queuedBytes += byteCount;
+    this.#budget.count(bufferBytes);
   }
 
   /** Hands everything over in one batch; nothing while enough of them wait for the kernel: try again when one is `sent`. */
@@ -159,7 +167,8 @@ export class ReplyQueue {
 
   #release(batch: ReplyBatch): void {
     this.#sentBytes += batch.byteCount;
-    this.#count(-batch.byteCount);
+    this.#queuedBytes -= batch.byteCount;
+    this.#budget.count(-batch.memoryBytes);
     for (const buffer of batch.buffers) this.#pool.give(buffer);
     for (const loan of batch.loans) loan.release();
   }
@@ -171,11 +180,12 @@ export class ReplyQueue {
 
   #takeBatch(): ReplyBatch {
     this.#seal();
-    const batch = { parts: this.#parts, byteCount: this.#partBytes, buffers: this.#buffers, loans: this.#loans };
+    const batch = { parts: this.#parts, byteCount: this.#partBytes, memoryBytes: this.#memoryBytes, buffers: this.#buffers, loans: this.#loans };
     this.#parts = [];
     this.#buffers = [];
     this.#loans = [];
     this.#partBytes = 0;
+    this.#memoryBytes = 0;
     return batch;
   }
 

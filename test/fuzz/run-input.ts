@@ -284,7 +284,7 @@ class InputRun implements SessionHost {
   #judgeRemains(): void {
     const { pool, directory, devices } = surroundings;
     const { budget, replyBudget } = this.#resources;
-    const held = { buffers: pool.leasedBytes, payloads: budget.usedBytes, replies: replyBudget.usedBytes, volumes: directory.holderCount, waiting: Number(budget.contended) + Number(replyBudget.contended) };
+    const held = { buffers: pool.leasedBytes, payloads: budget.usedBytes + budget.pieceBytes, replies: replyBudget.usedBytes, volumes: directory.holderCount, waiting: Number(budget.contended) + Number(replyBudget.contended) };
     for (const [what, count] of Object.entries(held)) if (count !== 0) throw new Finding(`${count} of ${what} are held when the client is gone`);
     if (!this.#released) throw new Finding('the session is not released');
     if (this.#deferDue) throw new Finding('a turn is due that never comes');

@@ -171,6 +171,22 @@ describe('a payload on its way', () => {
     expect(resources.pool.leasedBytes).toBe(0);
   });
 
+  test('of at most a piece makes nobody wait, but counts: those that stall are worth dropping once it is too much', async () => {
+    const resources = testResources(new MemoryDirectory(new MemoryDevice({ sizeBytes: 8 * MIB })), { payloadBytes: 2 * PIECE_BYTES });
+    const { budget } = resources;
+    const drivers = [0, 1, 2].map(() => new SessionDriver(resources));
+    for (const [index, driver] of drivers.entries()) {
+      await driver.go();
+      driver.feed(driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: pattern(100 * KIB, 1) }).subarray(0, 20_000));
+      expect([budget.pieceBytes, budget.usedBytes, budget.contended]).toEqual([(index + 1) * PIECE_BYTES, 0, index === 2]);
+      expect([driver.session.wantsInput, driver.session.usesPayloadMemory]).toEqual([true, true]);
+    }
+    drivers[0].disconnect();
+    expect(budget.contended).toBe(false);
+    for (const driver of drivers.slice(1)) driver.disconnect();
+    expect([budget.pieceBytes, resources.pool.leasedBytes]).toEqual([0, 0]);
+  });
+
   test('leaves the line when its connection is lost', async () => {
     const resources = testResources(new MemoryDirectory(new MemoryDevice({ sizeBytes: 8 * MIB })), { payloadBytes: 1 });
     const [first, second] = [new SessionDriver(resources), new SessionDriver(resources)];

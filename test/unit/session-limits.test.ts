@@ -10,7 +10,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_EIO,
 } from '../../src/protocol/constants.ts';
-import { PIECE_BYTES } from '../../src/session/buffer-pool.ts';
+import { bufferClassBytes, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
 import type { SessionResources } from '../../src/session/host.ts';
 import { MemoryDevice, MemoryDirectory } from '../support/memory-device.ts';
 import { requestBytes } from '../support/nbd-bytes.ts';
@@ -282,6 +282,23 @@ describe('replies that the client does not take', () => {
     driver.disconnect();
     await settled();
     expect(device.onLoan).toBe(0);
+  });
+
+  test('count with all of their buffers in the memory of all connections, while they are made and while they wait', async () => {
+    const { driver, device, resources } = await open();
+    const { replyBudget, pool } = resources;
+    driver.takesReplies = false;
+    device.cold = true;
+    device.readsWait = true;
+    await driver.exchange({ command: NBD_CMD_READ, offset: 0, length: 40_000 });
+    expect([replyBudget.usedBytes, pool.leasedBytes]).toEqual([bufferClassBytes(40_016), bufferClassBytes(40_016)]);
+    device.warm();
+    await settled();
+    expect([replyBudget.usedBytes, pool.leasedBytes]).toEqual([bufferClassBytes(40_016), bufferClassBytes(40_016)]);
+    driver.takeUnsent();
+    await settled();
+    expect([replyBudget.usedBytes, pool.leasedBytes]).toEqual([0, 0]);
+    expect(driver.takeReplies()).toHaveLength(1);
   });
 
   test('are given back when the connection is lost', async () => {
