@@ -204,7 +204,8 @@ export class Volume implements BlockDevice {
     this.#checkRange(offsetBytes, lengthBytes);
     const blockCount = this.#blocksTouched(offsetBytes, lengthBytes);
     if (blockCount > this.#maxBlocksAtOnce) return 'partial';
-    if (!this.#hasRoom(blockCount, blockCount)) return 'full';
+    // A volume whose disk is full may just have lent its memory, and less fits at once than before: nobody would wake who waited for more.
+    if (!this.#hasRoom(blockCount, blockCount)) return blockCount > this.#maxBlocksAtOnce ? 'partial' : 'full';
     if (!this.#writes.prepareWrite(offsetBytes, lengthBytes, edges)) return 'partial';
     const lsn = this.#writes.write(offsetBytes, lengthBytes, source, sourceStart);
     this.#core.counters.writtenBytes += lengthBytes;

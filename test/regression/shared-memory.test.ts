@@ -96,3 +96,31 @@ test('a volume whose disk is full lends its memory to the others, and goes on wh
     expect(arena.dirtyRoom({ evict: () => undefined })).toBe(arena.maxDirtySlabs);
   });
 });
+
+test('a request that takes more than what is lent goes in parts, and does not wait for the full disk', async () => {
+  const { env, scheduler, faults } = boot();
+  const slabBytes = 64 * KIB;
+  const settings = { ...SETTINGS, arenaBytes: 8 * slabBytes, dirtyBytes: 5 * slabBytes };
+  const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
+  await scheduler.drive(async () => {
+    for (const name of ['full', 'other']) await createVolume({ env, directory: `/${name}`, settings, create: OPTIONS });
+    const full = await openVolume({ env, directory: '/full', settings, arena });
+    const other = await openVolume({ env, directory: '/other', settings, arena });
+    faults.matches = (call) => call.path.startsWith('/full/chunks') && call.kind === 'write';
+    faults.code = 'ENOSPC';
+    const fillUp = async (): Promise<void> => {
+      for (let i = 0; i < 100; i += 1) await full.write(i * BLOCK.length, BLOCK, false);
+    };
+    await expect(fillUp()).rejects.toMatchObject({ code: 'no-space' });
+    // As much as fits at once while nothing is lent.
+    const large = new Uint8Array(4 * slabBytes).fill(2);
+    expect(await Promise.race([other.write(0, large, true).then(() => 'written'), env.clock.sleep(60_000).then(() => 'stuck')])).toBe('written');
+    const found = new Uint8Array(large.length);
+    await other.read(0, found);
+    expect(Buffer.compare(found, large)).toBe(0);
+    faults.code = null;
+    await env.clock.sleep(10 * settings.retryMs);
+    await full.close();
+    await other.close();
+  });
+});
