@@ -1,8 +1,8 @@
 /** Runs the same fio jobs against all servers in turn, for several rounds. */
 import { join } from 'node:path';
 import type { BenchOptions } from './options.ts';
-import { runFio, type FioResult } from './fio.ts';
-import { guaranteeOf, type Guarantee, type Job, type ServerName } from './jobs.ts';
+import { execute, runFio, type FioResult } from './fio.ts';
+import { guaranteeOf, TLS_JOBS, type Guarantee, type Job, type ServerName } from './jobs.ts';
 import { processorSeconds } from './process-io.ts';
 import { RunningServer } from './servers.ts';
 
@@ -31,20 +31,40 @@ export interface CompareContext {
 const EXPORT_BYTES = 1024 ** 3;
 
 /** One measurement of each job and server, in the order of jobs. All servers are stopped on return. */
-export async function compare(context: CompareContext): Promise<Measurement[]> {
+export function compare(context: CompareContext): Promise<Measurement[]> {
   const { options, directory } = context;
-  const names: ServerName[] = ['basalt', ...options.peers];
+  return compareServers(context, { jobs: options.jobs, names: ['basalt', ...options.peers], directory });
+}
+
+/** The same over TLS, with certificates that `basalt pki` makes, and the one peer that matters there. */
+export async function compareTls(context: CompareContext): Promise<Measurement[]> {
+  const { options, directory, basaltEntry } = context;
+  const pkiDirectory = join(directory, 'pki');
+  await execute(process.execPath, [basaltEntry, 'pki', pkiDirectory]);
+  return compareServers(context, { jobs: TLS_JOBS, names: options.peers.length === 0 ? ['basalt'] : ['basalt', 'memory'], directory: join(directory, 'tls'), pkiDirectory });
+}
+
+interface Contest {
+  readonly jobs: readonly Job[];
+  readonly names: readonly ServerName[];
+  readonly directory: string;
+  readonly pkiDirectory?: string;
+}
+
+async function compareServers(context: CompareContext, contest: Contest): Promise<Measurement[]> {
+  const { options } = context;
+  const { jobs, names, directory, pkiDirectory } = contest;
   const servers: RunningServer[] = [];
   try {
     for (const name of names) {
-      const server = await RunningServer.start({ ...serverOptions(context, name), directory: join(directory, name) });
+      const server = await RunningServer.start({ ...serverOptions(context, name), directory: join(directory, name), ...(pkiDirectory === undefined ? {} : { pkiDirectory }) });
       servers.push(server);
       context.started(server);
     }
     for (const server of servers) await fill(context, server);
     for (const server of servers) server.pause();
-    const runs = await runRounds(context, servers);
-    return options.jobs.flatMap((job) => names.map((server) => summarize(job, server, options, runs)));
+    const runs = await runRounds(context, jobs, servers);
+    return jobs.flatMap((job) => names.map((server) => summarize(job, server, options, runs)));
   } finally {
     for (const server of servers) await server.stop();
   }
@@ -76,13 +96,13 @@ interface Run {
  * server, since what runs first finds the warmer processor. Servers that are not measured are stopped (SIGSTOP):
  * background work of one, such as basalt's chunks, must not be paid by the next.
  */
-async function runRounds(context: CompareContext, servers: readonly RunningServer[]): Promise<Run[]> {
+async function runRounds(context: CompareContext, jobs: readonly Job[], servers: readonly RunningServer[]): Promise<Run[]> {
   const { options } = context;
   const runs: Run[] = [];
   for (let round = 0; round < options.rounds; round += 1) {
     const first = round % servers.length;
     const order = [...servers.slice(first), ...servers.slice(0, first)];
-    for (const job of options.jobs) {
+    for (const job of jobs) {
       for (const server of order) {
         const run = await runOne(context, job, server);
         runs.push(run);

@@ -44,6 +44,12 @@ export const JOBS: readonly Job[] = [
   fioJob('fsync-4k-q32', 'randwrite', 4, 32, { peer: 'file', ratio: 1.2 }),
 ];
 
+/** Over TLS, against `nbdkit --tls=require`, which keeps its data in memory. */
+export const TLS_JOBS: readonly Job[] = [
+  fioJob('tls-read-128k-q16', 'read', 128, 16, { peer: 'memory', ratio: 0.8 }),
+  fioJob('tls-randread-4k-q32', 'randread', 4, 32, { peer: 'memory', ratio: 1 }),
+];
+
 /**
  * What an answered write of a job has reached, so that no unsynced figure stands beside a synced one unnamed:
  * `synced` on the disk; `unsynced` with the kernel (survives the process, not a power cut); `volatile` in the

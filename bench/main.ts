@@ -5,7 +5,7 @@
 import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { compare, type CompareContext } from './compare.ts';
+import { compare, compareTls, type CompareContext } from './compare.ts';
 import { describeMachine, isMemoryBacked } from './machine.ts';
 import { parseOptions, USAGE, type BenchOptions } from './options.ts';
 import { profileJobs } from './profile.ts';
@@ -54,6 +54,7 @@ async function measure(context: CompareContext): Promise<void> {
   const report: BenchReport = {
     mode: options.mode,
     comparison: options.jobs.length > 0 ? await compare(context) : [],
+    tls: options.scenarios.includes('tls') ? await compareTls(context) : [],
     bytes: options.scenarios.includes('bytes') ? await measureBytes(context) : [],
     memory: options.scenarios.includes('rss') ? await measureMemory(context) : null,
   };

@@ -6,7 +6,7 @@ import { MIB, parseSize } from '../src/base/units.ts';
 import { JOBS, PEERS, type Job, type Peer } from './jobs.ts';
 
 /** The parts that are not fio jobs of the comparison. */
-export const SCENARIOS = ['bytes', 'rss'] as const;
+export const SCENARIOS = ['tls', 'bytes', 'rss'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 export interface BenchOptions {

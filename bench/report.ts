@@ -8,6 +8,8 @@ import type { BytesResult, MemoryResult } from './scenarios.ts';
 export interface BenchReport {
   readonly mode: Durability;
   readonly comparison: readonly Measurement[];
+  /** Over TLS; of its peers only nbdkit memory. */
+  readonly tls: readonly Measurement[];
   readonly bytes: readonly BytesResult[];
   readonly memory: MemoryResult | null;
 }
@@ -39,6 +41,7 @@ export function floorMark(comparison: readonly Measurement[], job: Job): string 
 export function renderReport(report: BenchReport): string {
   const parts = [];
   if (report.comparison.length > 0) parts.push(renderComparison(report));
+  if (report.tls.length > 0) parts.push(`over TLS:\n${renderComparison({ ...report, comparison: report.tls })}`);
   if (report.bytes.length > 0) parts.push(renderBytes(report));
   if (report.memory !== null) parts.push(renderMemory(report.memory));
   return `${parts.join('\n\n')}\n`;

@@ -20,6 +20,8 @@ export interface ServerOptions {
   readonly basaltEntry: string;
   readonly nodeOptions?: readonly string[];
   readonly serveOptions?: readonly string[];
+  /** Certificates of `basalt pki`: the server speaks TLS and nothing else. nbdkit and basalt only. */
+  readonly pkiDirectory?: string;
   /** basalt only: false if the directory has its volume already. */
   readonly isNew?: boolean;
 }
@@ -38,10 +40,10 @@ export class RunningServer {
   #complaint = '';
   #ended = false;
 
-  private constructor(name: ServerName, child: ChildProcess, pid: number, socketPath: string) {
+  private constructor(name: ServerName, child: ChildProcess, pid: number, uri: string) {
     this.name = name;
     this.pid = pid;
-    this.uri = `nbd+unix:///${EXPORT_NAME}?socket=${socketPath}`;
+    this.uri = uri;
     this.#child = child;
     child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#complaint = (this.#complaint + text).slice(-4000)));
     this.#exit = new Promise((resolve) => {
@@ -60,7 +62,7 @@ export class RunningServer {
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     if (child.pid === undefined) throw new Error(`${command} has no process id`);
-    const server = new RunningServer(options.name, child, child.pid, socketPath);
+    const server = new RunningServer(options.name, child, child.pid, uriOf(options, socketPath));
     try {
       await server.#ready(socketPath);
     } catch (error) {
@@ -102,8 +104,14 @@ export class RunningServer {
   }
 }
 
+function uriOf({ pkiDirectory }: ServerOptions, socketPath: string): string {
+  if (pkiDirectory === undefined) return `nbd+unix:///${EXPORT_NAME}?socket=${socketPath}`;
+  return `nbds+unix:///${EXPORT_NAME}?socket=${socketPath}&tls-verify-peer=false`;
+}
+
 async function commandOf(options: ServerOptions, socketPath: string): Promise<[string, string[]]> {
-  const nbdkit = ['--foreground', '--exit-with-parent', '--unix', socketPath];
+  const tls = options.pkiDirectory === undefined ? [] : ['--tls=require', `--tls-certificates=${options.pkiDirectory}`];
+  const nbdkit = ['--foreground', '--exit-with-parent', '--unix', socketPath, ...tls];
   switch (options.name) {
     case 'basalt':
       return basaltCommand(options, socketPath);
@@ -125,7 +133,8 @@ async function basaltCommand(options: ServerOptions, socketPath: string): Promis
   const consent = options.mode === 'async' ? ['--accept-data-loss'] : [];
   const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, ...consent, '--data', data, ...(options.serveOptions ?? [])];
   if (options.isNew !== false) await execute(process.execPath, [options.basaltEntry, ...create]);
-  const serve = ['serve', '--data', data, '--socket', socketPath, '--log-level', 'warn', ...(options.serveOptions ?? [])];
+  const tls = options.pkiDirectory === undefined ? [] : ['--set', 'server.tls=forced', '--set', `server.tls_certificates=${options.pkiDirectory}`];
+  const serve = ['serve', '--data', data, '--socket', socketPath, '--log-level', 'warn', ...tls, ...(options.serveOptions ?? [])];
   return [process.execPath, [...(options.nodeOptions ?? []), options.basaltEntry, ...serve]];
 }
 

@@ -62,14 +62,14 @@ describe('the report', () => {
   test('the table names the mode and marks each figure with its guarantee', () => {
     const job = jobNamed('randwrite-4k-q32');
     const comparison = [measurement(job, 'basalt', 500), measurement(job, 'memory', 1000)];
-    const text = renderReport({ mode: 'batched', comparison, bytes: [], memory: null });
+    const text = renderReport({ mode: 'batched', comparison, tls: [], bytes: [], memory: null });
     expect(text).toContain('basalt (batched)');
     expect(text).toMatch(/randwrite-4k-q32\s+500 u\s+1000 v\s+0\.50/);
   });
 
   test('bytes and memory are reported with their ratio and their limit', () => {
     const bytes = [{ name: 'bulk', userBytes: 1024, diskBytesAtEnd: 1024, diskBytesSettled: 1536 }];
-    const text = renderReport({ mode: 'strict', comparison: [], bytes, memory: { userBytes: 1024 ** 3, peakBytes: 500 * 1024 ** 2, limitBytes: 400 * 1024 ** 2 } });
+    const text = renderReport({ mode: 'strict', comparison: [], tls: [], bytes, memory: { userBytes: 1024 ** 3, peakBytes: 500 * 1024 ** 2, limitBytes: 400 * 1024 ** 2 } });
     expect(text).toMatch(/bulk\s+1 KiB\s+1 KiB\s+1\.5 KiB\s+1\.50/);
     expect(text).toContain('500 MiB, ABOVE (< 400 MiB)');
   });
