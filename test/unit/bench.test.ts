@@ -88,7 +88,7 @@ describe('the report', () => {
 describe('the options', () => {
   test('a prefix chooses jobs and scenarios', () => {
     expect(parseOptions(['--only', 'fsync,rss'])).toMatchObject({ jobs: [{ name: 'fsync-4k-q1' }, { name: 'fsync-4k-q32' }], scenarios: ['rss'] });
-    expect(parseOptions([])).toMatchObject({ rounds: 5, seconds: 2, mode: 'batched', peers: ['memory', 'file', 'qemu'], scenarios: ['bytes', 'rss'] });
+    expect(parseOptions([])).toMatchObject({ rounds: 5, seconds: 2, mode: 'batched', peers: ['memory', 'file', 'qemu'], scenarios: ['tls', 'bytes', 'rss'] });
     expect(parseOptions(['--quick', '--seconds', '0.5', '--peers', 'none'])).toMatchObject({ rounds: 1, seconds: 0.5, peers: [] });
     expect(parseOptions(['--help'])).toBeNull();
   });
