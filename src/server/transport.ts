@@ -56,6 +56,8 @@ function openOnread(handle: object, receiver: Receiver): Transport {
 
 /** Reads a socket that TLS stands on. Node lets nobody choose the buffer of one that is accepted. */
 export function openSecured(socket: net.Socket, receiver: Receiver): Transport {
+  // Several buffers in one write are copied into one, in fresh memory, before they are encrypted; one by one they are encrypted from where they are.
+  Object.defineProperty(socket, '_writev', { value: null });
   return { ...openStream(socket, receiver), path: 'tls' };
 }
 
