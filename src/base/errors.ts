@@ -18,6 +18,8 @@ export type ErrorCode =
   | 'failed' // a sync failed: the volume takes no more writes until its process is started anew
   | 'closed' // the volume was closed
   | 'limit' // a limit of the settings was reached
+  | 'denied' // the remote store refuses us: key, signature, permission, clock, certificate; somebody must change something
+  | 'unavailable' // the remote store cannot be reached, or is too busy; the request can be tried again
   | 'unsupported'; // this build, host or format version cannot do it
 
 /** Values that help the reader of a log or of `--json` output: numbers, names, offsets. */

@@ -154,3 +154,42 @@ export interface Settings {
   readonly engine: EngineSettings;
   readonly server: ServerSettings;
 }
+
+/** How calls of a remote store are tried again. */
+export interface RetrySettings {
+  /** Tries of one call, the first one included. */
+  readonly attempts: number;
+  /** Limit of the delay before the second try; it doubles with each, up to `delayMsMax`. After `slow down` it begins at `throttledDelayMs`. */
+  readonly delayMs: number;
+  readonly throttledDelayMs: number;
+  readonly delayMsMax: number;
+  /** One try, and a call with all its tries. */
+  readonly attemptTimeoutMs: number;
+  readonly callTimeoutMs: number;
+}
+
+/** Checksums of the SDK beside those that basalt's own objects carry. Not every store takes them. */
+export const S3_CHECKSUMS = ['off', 'crc32'] as const;
+export type S3Checksums = (typeof S3_CHECKSUMS)[number];
+
+/** A bucket of an S3-compatible store, and how it is spoken to. */
+export interface S3Settings {
+  /** `https://host:port`; null: Amazon's own, of the region. */
+  readonly endpoint: string | null;
+  readonly region: string;
+  readonly bucket: string;
+  /** All keys stand below it; empty, or segments with slashes between them. */
+  readonly prefix: string;
+  /** A file as `~/.aws/credentials` is, and the section of it that counts; null: where the SDK looks (environment, its files, the instance). */
+  readonly credentialsFile: string | null;
+  readonly profile: string;
+  /** The bucket in the path, not in the host's name; null: with an endpoint of one's own. */
+  readonly pathStyle: boolean | null;
+  /** PEM: the authorities that the endpoint's certificate may come from, in place of those that Node knows. */
+  readonly caFile: string | null;
+  /** Connections at a time; calls beyond it wait. */
+  readonly socketsMax: number;
+  readonly connectTimeoutMs: number;
+  readonly checksums: S3Checksums;
+  readonly retries: RetrySettings;
+}

@@ -37,6 +37,8 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   failed: 500,
   closed: 503,
   limit: 503,
+  denied: 502, // by a store behind us, not by us
+  unavailable: 503,
   unsupported: 501,
 };
 

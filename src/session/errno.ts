@@ -15,6 +15,8 @@ const ERRNO: Readonly<Record<ErrorCode, number>> = {
   failed: NBD_EIO,
   closed: NBD_ESHUTDOWN,
   limit: NBD_EIO, // not ENOMEM: a READ must never end with it
+  denied: NBD_EIO, // not EPERM: that says that the export is read-only
+  unavailable: NBD_EIO,
   unsupported: NBD_EINVAL, // not ENOTSUP: that is the answer to FAST_ZERO alone
 };
 

@@ -38,6 +38,7 @@ const DOORS: Readonly<Record<string, RegExp>> = {
   yargs: /^cli\//,
   piscina: /^env\/node-[a-z-]+\.ts$/,
   'node-forge': /^cli\/make-pki\.ts$/,
+  '@aws-sdk/client-s3': /^store\/s3-store\.ts$/,
   'smol-toml': /^config\/load-settings\.ts$/,
 };
 
