@@ -66,3 +66,40 @@ export async function forEachLimited<T>(items: readonly T[], limit: number, task
   const results = await Promise.allSettled(Array.from({ length: Math.min(limit, items.length) }, worker));
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
+
+/**
+ * Listeners of AbortSignals, any number of them a signal: Node warns of a leak from the eleventh on, and a signal that ends a hundred calls
+ * is none.
+ */
+export class AbortListeners {
+  readonly #listeners = new Map<AbortSignal, Set<() => void>>();
+
+  /** Calls `listener` when `signal` aborts, in that turn; what is returned ends that. A signal that has aborted already is not looked at. */
+  add(signal: AbortSignal, listener: () => void): () => void {
+    const listeners = this.#listeners.get(signal) ?? this.#watch(signal);
+    listeners.add(listener);
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) this.#unwatch(signal, listeners);
+    };
+  }
+
+  readonly #onAbort = (event: Event): void => {
+    const signal = event.target;
+    if (!(signal instanceof AbortSignal)) return;
+    for (const listener of this.#listeners.get(signal) ?? []) listener();
+  };
+
+  #watch(signal: AbortSignal): Set<() => void> {
+    const listeners = new Set<() => void>();
+    this.#listeners.set(signal, listeners);
+    signal.addEventListener('abort', this.#onAbort);
+    return listeners;
+  }
+
+  #unwatch(signal: AbortSignal, listeners: Set<() => void>): void {
+    if (this.#listeners.get(signal) !== listeners) return;
+    this.#listeners.delete(signal);
+    signal.removeEventListener('abort', this.#onAbort);
+  }
+}

@@ -4,7 +4,7 @@
  * Full jitter (a delay drawn evenly from nothing up to the limit of the try, which doubles) is what spreads many clients of one store that failed
  * them all at once; see "Exponential Backoff And Jitter", AWS Architecture Blog.
  */
-import { deferred } from '../base/async.ts';
+import { deferred, type AbortListeners } from '../base/async.ts';
 import type { RetrySettings } from '../base/settings-types.ts';
 import type { Clock, Env, Random } from '../env/env.ts';
 import { RULES, RemoteError, remoteError, toRemoteError, type RemoteRequest } from './remote-errors.ts';
@@ -38,6 +38,7 @@ export interface RetriedCall<T> {
   readonly timeoutMs: number | null;
   /** Each of them ends the call. */
   readonly signals: readonly AbortSignal[];
+  readonly listeners: AbortListeners;
   readonly run: (attempt: Attempt) => Promise<T>;
   readonly onRetry: () => void;
 }
@@ -76,7 +77,7 @@ async function attemptOnce<T>(clock: Clock, call: RetriedCall<T>, number: number
     controller.abort(error);
   };
   const timer = clock.setTimer(Math.max(0, timeoutMs), () => end(remoteError(RULES.timedOut, call.request, 'timeout', `no answer within ${Math.round(timeoutMs)} ms`)));
-  const stopListening = listen(call.signals, () => end(cancelled(call.request)));
+  const stopListening = listen(call, () => end(cancelled(call.request)));
   try {
     const run = call.run({ number, signal: controller.signal }).then(
       (value) => ({ value }),
@@ -90,10 +91,10 @@ async function attemptOnce<T>(clock: Clock, call: RetriedCall<T>, number: number
 }
 
 /** Calls `onAbort` when one of the signals aborts; what it returns ends that. */
-function listen(signals: readonly AbortSignal[], onAbort: () => void): () => void {
-  for (const signal of signals) signal.addEventListener('abort', onAbort, { once: true });
+function listen({ signals, listeners }: Pick<RetriedCall<unknown>, 'signals' | 'listeners'>, onAbort: () => void): () => void {
+  const ends = signals.map((signal) => listeners.add(signal, onAbort));
   return () => {
-    for (const signal of signals) signal.removeEventListener('abort', onAbort);
+    for (const end of ends) end();
   };
 }
 
@@ -103,7 +104,7 @@ function sleepUnlessAborted<T>(clock: Clock, delayMs: number, call: RetriedCall<
       stopListening();
       resolve();
     });
-    const stopListening = listen(call.signals, () => {
+    const stopListening = listen(call, () => {
       timer.cancel();
       stopListening();
       reject(cancelled(call.request));

@@ -3,6 +3,7 @@
  * plain put that is harmless (the same bytes go to the same key again). A create that is tried again may meet its own object: so before it
  * says `exists` it reads what stands there, and bytes that are its own are its own creation.
  */
+import { AbortListeners } from '../base/async.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { RetrySettings } from '../base/settings-types.ts';
 import { RULES, RemoteError, remoteError, type RemoteRequest } from './remote-errors.ts';
@@ -35,6 +36,7 @@ export class RetryingStore implements RemoteStore {
   readonly #settings: RetrySettings;
   /** Ends what runs when the store is closed. */
   readonly #closing = new AbortController();
+  readonly #listeners = new AbortListeners();
 
   constructor(transport: RemoteTransport, world: RetryWorld, settings: RetrySettings) {
     this.#transport = transport;
@@ -149,6 +151,7 @@ export class RetryingStore implements RemoteStore {
       request: this.#request(doing, key),
       timeoutMs: options.timeoutMs ?? null,
       signals: options.signal === undefined ? [closing] : [options.signal, closing],
+      listeners: this.#listeners,
       run,
       onRetry: () => {
         this.#transport.counters.retries += 1;

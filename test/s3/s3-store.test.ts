@@ -1,0 +1,50 @@
+/** The S3 store on real servers. S3_KIND chooses one (ceph20); `make interop-s3` runs all. */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { probeConditionalWrites } from '../../src/store/probe-conditional.ts';
+import { collect, describeContract, pattern } from '../support/remote-contract.ts';
+import { S3Fixture } from './s3-fixture.ts';
+import { serverObstacle, type ServerKind } from './s3-server.ts';
+
+const KINDS: readonly ServerKind[] = ['ceph20', 'ceph18', 'swift'];
+const kind = KINDS.find((known) => known === process.env.S3_KIND) ?? 'ceph20';
+const hasConditions = kind !== 'swift';
+const obstacle = await serverObstacle(kind);
+
+describe.skipIf(obstacle !== null)(`S3 on ${kind}${obstacle === null ? '' : ` (${obstacle})`}`, () => {
+  let fixture: S3Fixture;
+  beforeAll(async () => {
+    fixture = await S3Fixture.start(kind);
+  });
+  afterAll(() => fixture?.dispose());
+
+  describeContract('as any store', { open: () => fixture.open({ prefix: 'hosts/one' }), conditional: hasConditions ? 'full' : 'refused', manyObjects: 1203 });
+  describeContract('without a prefix', { open: () => fixture.open(), conditional: hasConditions ? 'full' : 'refused', manyObjects: 20 });
+
+  test.skipIf(kind === 'ceph18')('checksums of the SDK change nothing where the server has them', async () => {
+    const store = await fixture.open({ prefix: 'sums', checksums: 'crc32' });
+    await store.put('a', [pattern(100_000, 1)]);
+    expect(Buffer.compare(await store.getWhole('a', 100_000), pattern(100_000, 1))).toBe(0);
+  });
+
+  test('the race finds what the server does with conditions, and leaves nothing behind', async () => {
+    const store = await fixture.open({ prefix: 'probe' });
+    const found = await probeConditionalWrites(store, fixture.env, 'probe-');
+    const { support, reason } = { reason: null, ...found };
+    expect({ support, reason }).toEqual(hasConditions ? { support: 'full', reason: null } : { support: 'none', reason: 'refused' });
+    expect(await collect(store, '')).toEqual([]);
+  });
+
+  test('what was put before a kill -9 of the server is there after it, and calls that meet it are tried again', async () => {
+    const store = await fixture.open({ prefix: 'killed', retries: { attempts: 1000, delayMs: 50, throttledDelayMs: 50, delayMsMax: 200, attemptTimeoutMs: 5000, callTimeoutMs: 90_000 } });
+    for (let i = 0; i < 10; i += 1) await store.put(`before/${i}`, [pattern(50_000, i)]);
+    await fixture.server.kill();
+    const during = Promise.all(Array.from({ length: 10 }, (_, i) => store.put(`during/${i}`, [pattern(50_000, 100 + i)])));
+    await fixture.server.run();
+    await during;
+    for (let i = 0; i < 10; i += 1) {
+      expect(Buffer.compare(await store.getWhole(`before/${i}`, 50_000), pattern(50_000, i))).toBe(0);
+      expect(Buffer.compare(await store.getWhole(`during/${i}`, 50_000), pattern(50_000, 100 + i))).toBe(0);
+    }
+    expect(store.counters.retries).toBeGreaterThan(0);
+  });
+});
