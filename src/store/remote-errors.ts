@@ -230,6 +230,8 @@ export function toRemoteError(error: unknown, request: RemoteRequest): RemoteErr
   const failureRule = (known === undefined ? undefined : BY_WORD.get(known)) ?? (status === null ? NO_ANSWER : ruleOfStatus(status));
   const word = known ?? words.find((name) => name !== 'Error' && name !== 'S3ServiceException') ?? String(status ?? 'no answer');
   const label = [status === null ? '' : String(status), word].filter((part) => part !== '').join(' ');
-  const told = text === '' || text === word ? '' : `, "${text.slice(0, 200)}"`;
-  return new RemoteError(failureRule, `${describeRequest(request)}: ${label}${told}: ${failureRule.advice}`, { ...request, word, cause: error });
+  const told = text === '' || text === word || text === 'UnknownError' ? '' : `, "${text.slice(0, 200)}"`;
+  // An answer's error holds the whole answer and its socket: all that is of use of it is in the message.
+  const cause = status === null ? { cause: error } : {};
+  return new RemoteError(failureRule, `${describeRequest(request)}: ${label}${told}: ${failureRule.advice}`, { ...request, ...cause, word });
 }

@@ -111,10 +111,10 @@ for ((i = 0; i < 600; i++)); do
 done
 if ((first)); then
   radosgw-admin -c "$conf" user create --uid=test --display-name=test --access-key=testaccesskey --secret-key=testsecretkey1234 >"$data/log/user.out" 2>&1
-  # A second one, of whom no bucket is: what is denied to it, and a quota of its own.
+  # A second one, whose buckets are full with a mebibyte.
   radosgw-admin -c "$conf" user create --uid=guest --display-name=guest --access-key=guestaccesskey --secret-key=guestsecretkey1234 >"$data/log/guest.out" 2>&1
-  radosgw-admin -c "$conf" quota set --uid=guest --quota-scope=user --max-size=1048576 >>"$data/log/guest.out" 2>&1
-  radosgw-admin -c "$conf" quota enable --uid=guest --quota-scope=user >>"$data/log/guest.out" 2>&1
+  radosgw-admin -c "$conf" quota set --uid=guest --quota-scope=bucket --max-size=1048576 >>"$data/log/guest.out" 2>&1
+  radosgw-admin -c "$conf" quota enable --uid=guest --quota-scope=bucket >>"$data/log/guest.out" 2>&1
   touch "$data/made"
 fi
 radosgw -c "$conf" -f -n client.admin >"$data/log/rgw.out" 2>&1 &

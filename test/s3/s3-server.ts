@@ -88,6 +88,9 @@ export class S3Server {
 
   readonly secretAccessKey = 'testsecretkey1234';
 
+  /** Of Ceph: the key of a second user, whose buckets hold a mebibyte. */
+  readonly guest = { accessKeyId: 'guestaccesskey', secretAccessKey: 'guestsecretkey1234' };
+
   /** Starts the server on what it has kept; resolves when it answers. */
   async run(): Promise<void> {
     const log = openSync(join(this.#directory, 'server.log'), 'a');
@@ -116,13 +119,12 @@ export class S3Server {
     return readFile(join(this.#directory, 'server.log'), 'utf8');
   }
 
-  client(): S3Client {
-    const { endpoint, accessKeyId, secretAccessKey } = this;
+  client(accessKeyId = this.accessKeyId, secretAccessKey = this.secretAccessKey): S3Client {
+    const { endpoint } = this;
     return new S3Client({ endpoint, region: 'us-east-1', forcePathStyle: true, maxAttempts: 1, credentials: { accessKeyId, secretAccessKey } });
   }
 
-  async createBucket(name: string): Promise<void> {
-    const client = this.client();
+  async createBucket(name: string, client = this.client()): Promise<void> {
     await client.send(new CreateBucketCommand({ Bucket: name }));
     client.destroy();
   }

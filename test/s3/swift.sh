@@ -101,9 +101,18 @@ processes=()
 trap 'trap "" TERM INT; kill -KILL "${processes[@]}" 2>/dev/null; exit 0' TERM INT
 memcached -l 127.0.0.1 -p $((port + 9)) -m 16 -u root >/dev/null 2>&1 &
 processes+=($!)
-for kind in "${kinds[@]}" proxy; do
-  "swift-$kind-server" "$data/etc/$kind-server.conf" >"$data/log/$kind.out" 2>&1 &
+start() {
+  "swift-$1-server" "$data/etc/$1-server.conf" >"$data/log/$1.out" 2>&1 &
   processes+=($!)
+}
+for kind in "${kinds[@]}"; do start "$kind"; done
+# The proxy leaves a server alone for a minute that did not answer it: so it comes last.
+for i in "${!kinds[@]}"; do
+  for ((tries = 0; tries < 600; tries++)); do
+    (: <"/dev/tcp/127.0.0.1/$((port + 1 + i))") 2>/dev/null && break
+    sleep .05
+  done
 done
+start proxy
 wait -n || true
 kill -KILL "${processes[@]}" 2>/dev/null || true
