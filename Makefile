@@ -10,10 +10,10 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The lock file decides, not a time stamp: a checkout changes times without changing a package.
 deps: ## install the packages of package-lock.json, if they are not installed
@@ -86,6 +86,9 @@ newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a la
 	@test/interop/fetch-newer-clients.sh build/newer-clients
 	@NEWER_CLIENTS='$(CURDIR)/build/newer-clients' CONFORMANCE_QEMU_NBD='$(CURDIR)/build/newer-clients/tools/qemu-nbd' \
 	  npx vitest run test/interop/newer-clients.test.ts test/interop/conformance.test.ts
+
+interop-s3: | deps ## the S3 store against Ceph RGW 20, RGW 18 (creates only) and OpenStack Swift (no conditional write); needs apt the first time
+	@for kind in ceph20 ceph18 swift; do S3_KIND=$$kind npx vitest run test/s3/s3-store.test.ts || exit; done
 
 vm-boot: dist/.built ## boot a Debian kernel in QEMU from a volume, twice, and check what it wrote (test/vm/boot.sh says what that needs)
 	@test/vm/boot.sh

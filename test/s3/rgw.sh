@@ -19,7 +19,7 @@ public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
 ms_bind_msgr1 = false
 ms_bind_port_min = $((port + 2))
-ms_bind_port_max = $((port + 20))
+ms_bind_port_max = $((port + 15))
 # Nobody but this loopback's user is kept out. The gateway asks for encryption unless it is told not to, and gets none without keys.
 auth_cluster_required = none
 auth_service_required = none

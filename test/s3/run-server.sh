@@ -4,7 +4,7 @@
 #   KIND   ceph20  Ceph RGW 20 (suite forky): conditional writes of every kind
 #          ceph18  Ceph RGW 18 (suite trixie): creates only (If-None-Match)
 #          swift   OpenStack Swift with s3api (suite trixie): no conditional write, it answers 501
-#   DATA   what the server keeps; it stays with the PORT that it was made with. PORT to PORT+20 must be free.
+#   DATA   what the server keeps; it stays with the PORT that it was made with. PORT to PORT+15 must be free.
 # run-server.sh KIND --unpack: only fetches the packages (the first use of a KIND does), and says whether this machine can run them.
 # The packages are unpacked below ${XDG_CACHE_HOME:-~/.cache}/basalt-test (BASALT_TEST_CACHE).
 # Credentials: testaccesskey / testsecretkey1234; Swift: test:tester / testsecretkey1234.

@@ -1,11 +1,11 @@
 /**
- * A real S3 server for tests (`run-server.sh`), on loopback. It ends with the test's process, however that ends. `S3_PORTS=24000-24040` keeps it to
- * some ports.
+ * A real S3 server for tests (`run-server.sh`), on loopback. It ends with the test's process, however that ends. `S3_PORTS=20000-31999` keeps it
+ * to some ports, 16 a server.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { openSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -16,7 +16,9 @@ export type ServerKind = 'ceph20' | 'ceph18' | 'swift';
 
 const SCRIPT = join(PROJECT_ROOT, 'test/s3/run-server.sh');
 /** `run-server.sh` asks for this many ports in a row. */
-const PORT_COUNT = 21;
+const PORT_COUNT = 16;
+/** How long to wait for other test files to give their ports back, where there are few. */
+const PORTS_TIMEOUT_MS = 300_000;
 const READY_TIMEOUT_MS = 90_000;
 /** The first use of a server downloads and unpacks its packages, 200 MB. */
 const UNPACK_TIMEOUT_MS = 900_000;
@@ -44,15 +46,36 @@ function isFree(port: number): Promise<boolean> {
   });
 }
 
-/** A port with free ones behind it, below those that the system gives out by itself. */
-async function pickPort(): Promise<number> {
-  const [first = 20_000, last = 31_999] = (process.env.S3_PORTS ?? '').split('-').filter(Boolean).map(Number);
-  for (let tries = 0; tries < 200; tries += 1) {
-    const port = first + Math.floor(Math.random() * (last - first - PORT_COUNT + 2));
-    const free = await Promise.all(Array.from({ length: PORT_COUNT }, (_, index) => isFree(port + index)));
-    if (free.every(Boolean)) return port;
+/** Ports that are ours while the reservation is held: it ends with this process. */
+interface Ports {
+  readonly first: number;
+  readonly reservation: Server;
+}
+
+/** Other test files look for ports at the same time, and a server takes its own one after another: so an abstract socket is the lock on them. */
+function reserve(first: number): Promise<Server | null> {
+  return new Promise((resolve) => {
+    const server = createServer().once('error', () => resolve(null));
+    server.listen(`\0basalt-test-s3-${first}`, () => resolve(server));
+  });
+}
+
+/** Ports in a row, below those that the system gives out by itself. */
+async function takePorts(): Promise<Ports> {
+  const [low = 20_000, high = 31_999] = (process.env.S3_PORTS ?? '').split('-').filter(Boolean).map(Number);
+  const slots = Math.floor((high - low + 1) / PORT_COUNT);
+  const endMs = Date.now() + PORTS_TIMEOUT_MS;
+  for (let tries = Math.floor(Math.random() * slots); Date.now() < endMs; tries += 1) {
+    const first = low + (tries % slots) * PORT_COUNT;
+    const reservation = await reserve(first);
+    if (reservation !== null) {
+      const free = await Promise.all(Array.from({ length: PORT_COUNT }, (_, index) => isFree(first + index)));
+      if (free.every(Boolean)) return { first, reservation };
+      reservation.close();
+    }
+    await delay(50);
   }
-  throw new Error(`no ${PORT_COUNT} free ports in a row between ${first} and ${last}`);
+  throw new Error(`no ${PORT_COUNT} free ports in a row between ${low} and ${high}`);
 }
 
 function delay(delayMs: number): Promise<void> {
@@ -63,18 +86,25 @@ export class S3Server {
   readonly kind: ServerKind;
   readonly port: number;
   readonly #directory: string;
+  readonly #reservation: Server;
   #child: ChildProcess | null = null;
 
-  private constructor(kind: ServerKind, port: number, directory: string) {
+  private constructor(kind: ServerKind, { first, reservation }: Ports, directory: string) {
     this.kind = kind;
-    this.port = port;
+    this.port = first;
+    this.#reservation = reservation;
     this.#directory = directory;
   }
 
   /** Starts one with an empty store. */
   static async start(kind: ServerKind): Promise<S3Server> {
-    const server = new S3Server(kind, await pickPort(), await mkdtemp(join(tmpdir(), 'basalt-s3-')));
-    await server.run();
+    const server = new S3Server(kind, await takePorts(), await mkdtemp(join(tmpdir(), 'basalt-s3-')));
+    try {
+      await server.run();
+    } catch (error) {
+      await server.dispose();
+      throw error;
+    }
     return server;
   }
 
@@ -159,6 +189,7 @@ export class S3Server {
   /** Ends the server and removes all it kept. */
   async dispose(): Promise<void> {
     await this.kill();
+    this.#reservation.close();
     await rm(this.#directory, { recursive: true, force: true });
   }
 }

@@ -9,6 +9,7 @@ import type { Clock } from '../../src/env/env.ts';
 import { RULES, remoteError, type FailureRule, type RemoteError } from '../../src/store/remote-errors.ts';
 import { newCounters, type PageRequest, type RemoteObject, type RemotePage, type RemotePlace, type RemoteTransport, type RequestCounters } from '../../src/store/remote-store.ts';
 import type { SeededRandom } from './random.ts';
+import type { Scheduler } from './scheduler.ts';
 
 /** Chances in [0, 1] that a request meets each of these; the rest goes well. */
 export interface RemoteFaults {
@@ -83,6 +84,23 @@ export class RemoteBucket {
   keysFrom(prefix: string, after: string): string[] {
     return [...this.objects.keys()].filter((key) => key.startsWith(prefix) && key > after).toSorted();
   }
+}
+
+/** The world's own time, which no process's death stops. */
+export function schedulerClock(scheduler: Scheduler): Clock {
+  const setTimer: Clock['setTimer'] = (delayMs, callback) => {
+    const event = scheduler.after(delayMs, callback);
+    return {
+      cancel: () => {
+        event.action = null;
+      },
+    };
+  };
+  const sleep = (delayMs: number): Promise<void> =>
+    new Promise((resolve) => {
+      setTimer(delayMs, resolve);
+    });
+  return { nowMs: () => scheduler.nowMs, wallMs: () => WALL_START_MS + Math.floor(scheduler.nowMs), setTimer, sleep, yield: () => sleep(0) };
 }
 
 type Answer<T> = { readonly value: T } | { readonly error: RemoteError };

@@ -6,7 +6,7 @@ import { RULES, RemoteError } from '../../src/store/remote-errors.ts';
 import type { PutOutcome, RemoteStore } from '../../src/store/remote-store.ts';
 import { RetryingStore } from '../../src/store/retrying-store.ts';
 import { SeededRandom } from '../sim/random.ts';
-import { BucketTransport, NO_FAULTS, RemoteBucket, type BucketOptions, type RemoteFaults } from '../sim/remote-bucket.ts';
+import { BucketTransport, NO_FAULTS, RemoteBucket, schedulerClock, type BucketOptions, type RemoteFaults } from '../sim/remote-bucket.ts';
 import { Scheduler } from '../sim/scheduler.ts';
 import { collect, describeContract, expectFailure, failureOf, pattern } from '../support/remote-contract.ts';
 
@@ -22,17 +22,7 @@ class World {
 
   constructor(seed: number, options: Partial<BucketOptions> = {}) {
     this.random = new SeededRandom(seed);
-    const { scheduler } = this;
-    this.clock = {
-      nowMs: () => scheduler.nowMs,
-      wallMs: () => scheduler.nowMs,
-      setTimer: (delayMs, callback) => {
-        const event = scheduler.after(delayMs, callback);
-        return { cancel: () => void (event.action = null) };
-      },
-      sleep: (delayMs) => new Promise((resolve) => void scheduler.after(delayMs, resolve)),
-      yield: () => Promise.resolve(),
-    };
+    this.clock = schedulerClock(this.scheduler);
     const random = this.random.derive('bucket');
     this.bucket = new RemoteBucket({ clock: this.clock, random, latencyMsMin: 1, latencyMsMax: 30, lateMsMax: 5000, pageObjects: 7, conditions: 'full', ...options });
   }
