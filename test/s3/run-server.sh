@@ -21,7 +21,7 @@ esac
 # Namespaces of its own: the tree is its root, and when its first process ends, so does all that it started.
 namespaces=(unshare --user --map-root-user --mount --pid --fork --kill-child --propagation private)
 "${namespaces[@]}" true || { echo "run-server.sh: this user may not make namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)" >&2; exit 3; }
-tree=$("$here/unpack-packages.sh" "$cache" "$kind" "$suite" "${packages[@]}")
+tree=$("$here/../support/unpack-packages.sh" "$cache" "$kind" "$suite" "${packages[@]}")
 [[ $2 == --unpack ]] && { echo "$tree"; exit; }
 
 mkdir -p "$2"

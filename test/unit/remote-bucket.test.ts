@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { Clock } from '../../src/env/env.ts';
 import { probeConditionalWrites } from '../../src/store/probe-conditional.ts';
 import { RULES, RemoteError } from '../../src/store/remote-errors.ts';
-import type { PutOutcome, RemoteStore } from '../../src/store/remote-store.ts';
+import type { RemoteStore } from '../../src/store/remote-store.ts';
 import { RetryingStore } from '../../src/store/retrying-store.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { BucketTransport, NO_FAULTS, RemoteBucket, schedulerClock, type BucketOptions, type RemoteFaults } from '../sim/remote-bucket.ts';
@@ -160,6 +160,26 @@ function history(seed: number): Promise<string> {
   });
 }
 
+/** Bodies that are all alike: what stands is everybody's. */
+const constantRandom = { fill: (target: Uint8Array): Uint8Array => target.fill(7) };
+
+/** A store that does some calls in another way. */
+function changed(store: RemoteStore, changes: Partial<RemoteStore>): RemoteStore {
+  return {
+    place: store.place,
+    counters: store.counters,
+    put: (...call) => store.put(...call),
+    putIfAbsent: (...call) => store.putIfAbsent(...call),
+    getRange: (...call) => store.getRange(...call),
+    getWhole: (...call) => store.getWhole(...call),
+    head: (...call) => store.head(...call),
+    list: (...call) => store.list(...call),
+    remove: (...call) => store.remove(...call),
+    close: () => store.close(),
+    ...changes,
+  };
+}
+
 function unavailable(error: unknown): 'unknown' {
   if (error instanceof RemoteError && (error.code === 'unavailable' || error.code === 'corrupt')) return 'unknown';
   throw error;
@@ -194,6 +214,20 @@ describe('the race for conditional writes', () => {
     }
   });
 
+  test('finds a store that keeps the first of several at a time, and tells all that they won', async () => {
+    const world = new World(12);
+    const honest = world.client('one');
+    let creates = 0;
+    const putIfAbsent: RemoteStore['putIfAbsent'] = async (...call) => {
+      creates += 1;
+      const isRacer = creates % 9 !== 0;
+      const outcome = await honest.putIfAbsent(...call);
+      return isRacer ? 'created' : outcome;
+    };
+    const found = await world.run(() => probeConditionalWrites(changed(honest, { putIfAbsent }), { random: constantRandom, logger: quiet }, 'probe-'));
+    expect(found).toMatchObject({ support: 'none', reason: 'several-winners' });
+  });
+
   test('is told apart from a store that cannot be asked', async () => {
     const world = new World(10);
     world.bucket.refusal = RULES.noCredentials;
@@ -203,19 +237,7 @@ describe('the race for conditional writes', () => {
   test('says what it left behind when it cannot clean up', async () => {
     const world = new World(11);
     const logged: string[] = [];
-    const broken = world.client('one');
-    const store: RemoteStore = {
-      place: broken.place,
-      counters: broken.counters,
-      put: (...call) => broken.put(...call),
-      putIfAbsent: (...call): Promise<PutOutcome> => broken.putIfAbsent(...call),
-      getRange: (...call) => broken.getRange(...call),
-      getWhole: (...call) => broken.getWhole(...call),
-      head: (...call) => broken.head(...call),
-      list: (...call) => broken.list(...call),
-      remove: () => Promise.reject(new Error('no')),
-      close: () => broken.close(),
-    };
+    const store = changed(world.client('one'), { remove: () => Promise.reject(new Error('no')) });
     const found = await world.run(() => probeConditionalWrites(store, { random: world.random, logger: { log: (_level, event) => void logged.push(event) } }, 'probe-'));
     expect({ found, logged }).toEqual({ found: { support: 'full' }, logged: ['probe-left-behind'] });
   });
