@@ -98,18 +98,15 @@ function listen({ signals, listeners }: Pick<RetriedCall<unknown>, 'signals' | '
   };
 }
 
-function sleepUnlessAborted<T>(clock: Clock, delayMs: number, call: RetriedCall<T>): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const timer = clock.setTimer(delayMs, () => {
-      stopListening();
-      resolve();
-    });
-    const stopListening = listen(call, () => {
-      timer.cancel();
-      stopListening();
-      reject(cancelled(call.request));
-    });
-  });
+/** By `sleep`, not by a timer: while a call waits for its next try nothing else may keep the process alive. */
+async function sleepUnlessAborted<T>(clock: Clock, delayMs: number, call: RetriedCall<T>): Promise<void> {
+  const aborted = deferred<never>();
+  const stopListening = listen(call, () => aborted.reject(cancelled(call.request)));
+  try {
+    await Promise.race([clock.sleep(delayMs), aborted.promise]);
+  } finally {
+    stopListening();
+  }
 }
 
 function gaveUp(error: RemoteError, request: RemoteRequest, attempts: number, tookMs: number): RemoteError {

@@ -259,12 +259,14 @@ class S3Transport implements RemoteTransport {
     return { Bucket: this.#settings.bucket, Key: this.place.prefix + key };
   }
 
-  async #send<T>(doing: string, key: string, send: (client: S3Client) => Promise<T>): Promise<T> {
+  async #send<T>(doing: string, key: string, send: (client: S3Client) => Promise<T>, isSecond = false): Promise<T> {
     const client = (this.#client ??= this.#createClient());
     try {
       return await send(client);
     } catch (caught) {
       const error = toRemoteError(caught, { doing, place: this.place, key });
+      // The SDK signs by the store's clock from its first refusal on: a machine whose clock is wrong is served.
+      if (error.word === 'RequestTimeTooSkewed' && !isSecond) return await this.#send(doing, key, send, true);
       if (error.failure === 'throttled') this.counters.throttled += 1;
       // The next request asks for credentials anew: they may have been renewed.
       if (error.failure === 'denied' && error.word !== 'RequestTimeTooSkewed' && this.#client === client) this.#client = null;

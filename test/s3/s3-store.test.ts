@@ -1,7 +1,7 @@
 /** The S3 store on real servers. S3_KIND chooses one (ceph20); `make interop-s3` runs all. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { probeConditionalWrites } from '../../src/store/probe-conditional.ts';
-import { collect, describeContract, pattern } from '../support/remote-contract.ts';
+import { collect, describeContract, expectFailure, pattern } from '../support/remote-contract.ts';
 import { S3Fixture } from './s3-fixture.ts';
 import { serverObstacle, type ServerKind } from './s3-server.ts';
 
@@ -24,6 +24,13 @@ describe.skipIf(obstacle !== null)(`S3 on ${kind}${obstacle === null ? '' : ` ($
     const store = await fixture.open({ prefix: 'sums', checksums: 'crc32' });
     await store.put('a', [pattern(100_000, 1)]);
     expect(Buffer.compare(await store.getWhole('a', 100_000), pattern(100_000, 1))).toBe(0);
+  });
+
+  test('a wrong key is denied, however large the body, and nothing is written', async () => {
+    const { accessKeyId } = fixture.server;
+    const denied = await fixture.open({ prefix: 'denied', credentialsFile: await fixture.credentials.write('wrong', accessKeyId, 'wrong') });
+    for (const size of [10, 4 * 1024 * 1024]) await expectFailure(denied.put('a', [pattern(size, 1)]), 'denied', /denied\/a.*(?:SignatureDoesNotMatch|AccessDenied)/u);
+    expect(await (await fixture.open({ prefix: 'denied' })).head('a')).toBe(null);
   });
 
   test('the race finds what the server does with conditions, and leaves nothing behind', async () => {
