@@ -154,7 +154,9 @@ class S3Transport implements RemoteTransport {
   async head(key: string, signal: AbortSignal): Promise<number> {
     const answer = await this.#get(key, 'bytes=0-0', signal);
     if (answer === null) return 0; // it has no first byte
-    this.#bodyOf(key, answer).destroy();
+    const body = this.#bodyOf(key, answer);
+    if (answer.$metadata.httpStatusCode === 206) await this.#fill(key, body, new Uint8Array(1), signal); // so that the connection can be used again
+    else body.destroy();
     if (answer.$metadata.httpStatusCode === 200 && answer.ContentLength !== undefined) return answer.ContentLength;
     const size = /^bytes 0-0\/(\d+)$/u.exec(answer.ContentRange ?? '')?.[1];
     if (size === undefined) throw this.#wrongRange(key, `Content-Range "${answer.ContentRange}"`);
@@ -251,7 +253,7 @@ class S3Transport implements RemoteTransport {
   }
 
   close(): void {
-    this.#client?.destroy();
+    this.#handler?.destroy?.();
     this.#client = null;
   }
 

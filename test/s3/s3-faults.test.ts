@@ -193,6 +193,21 @@ describe.skipIf(obstacle !== null)(`S3 behind a proxy${obstacle === null ? '' : 
     expect((await narrow.getWhole('object', SIZE)).length).toBe(SIZE); // no socket was lost
   });
 
+  test('calls one after another go over one connection, whatever their size; calls at a time over no more than there may be', async () => {
+    const narrow = await fixture.open({ endpoint: proxy.endpoint, prefix: 'p', socketsMax: 3 });
+    const before = proxy.connections;
+    for (let i = 0; i < 3; i += 1) {
+      await narrow.put('large', [pattern(3_000_000, i)]);
+      expect(await narrow.head('large')).toBe(3_000_000);
+      await narrow.getWhole('large', 3_000_000);
+      await narrow.getRange('large', new Uint8Array(4096), 5000);
+      expect(await narrow.head('none')).toBe(null);
+    }
+    expect(proxy.connections - before).toBe(1);
+    await Promise.all(Array.from({ length: 12 }, (_, index) => narrow.put(`large-${index}`, [pattern(3_000_000, index)])));
+    expect(proxy.connections - before).toBe(3);
+  });
+
   test('idle, no request is made', async () => {
     await store.head('object');
     proxy.reset();

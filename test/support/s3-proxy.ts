@@ -53,6 +53,8 @@ export class S3Proxy {
   #rules: ActiveRule[] = [];
   /** Requests that came in: `PUT /bucket/key`. */
   readonly seen: string[] = [];
+  /** Connections that were made to it. */
+  connections = 0;
 
   private constructor(upstreamPort: number, tls: ProxyTls | null) {
     this.#upstreamPort = upstreamPort;
@@ -61,6 +63,7 @@ export class S3Proxy {
       this.#handle(incoming, answer).catch(() => incoming.socket.destroy());
     };
     this.#server = tls === null ? createServer(onRequest) : createTlsServer(tls, onRequest);
+    this.#server.on('connection', () => (this.connections += 1));
   }
 
   /** On any free port of loopback. */
