@@ -7,7 +7,7 @@ import { collect, expectFailure, failureOf, pattern } from '../support/remote-co
 import { QUICK_RETRIES } from '../support/s3-settings.ts';
 import { S3Proxy } from '../support/s3-proxy.ts';
 import { BUCKET, S3Fixture } from './s3-fixture.ts';
-import { serverObstacle } from './s3-server.ts';
+import { START_TIMEOUT_MS, serverObstacle } from './s3-server.ts';
 
 const obstacle = await serverObstacle('ceph20');
 const BIG = pattern(4 * 1024 * 1024, 1);
@@ -16,7 +16,7 @@ describe.skipIf(obstacle !== null)(`bad input to S3${obstacle === null ? '' : ` 
   let fixture: S3Fixture;
   beforeAll(async () => {
     fixture = await S3Fixture.start('ceph20');
-  });
+  }, START_TIMEOUT_MS);
   afterAll(() => fixture?.dispose());
 
   test('an access key that the store does not know', async () => {

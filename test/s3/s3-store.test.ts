@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { probeConditionalWrites } from '../../src/store/probe-conditional.ts';
 import { collect, describeContract, expectFailure, pattern } from '../support/remote-contract.ts';
 import { S3Fixture } from './s3-fixture.ts';
-import { serverObstacle, type ServerKind } from './s3-server.ts';
+import { START_TIMEOUT_MS, serverObstacle, type ServerKind } from './s3-server.ts';
 
 const KINDS: readonly ServerKind[] = ['ceph20', 'ceph18', 'swift'];
 const kind = KINDS.find((known) => known === process.env.S3_KIND) ?? 'ceph20';
@@ -14,7 +14,7 @@ describe.skipIf(obstacle !== null)(`S3 on ${kind}${obstacle === null ? '' : ` ($
   let fixture: S3Fixture;
   beforeAll(async () => {
     fixture = await S3Fixture.start(kind);
-  });
+  }, START_TIMEOUT_MS);
   afterAll(() => fixture?.dispose());
 
   describeContract('as any store', { open: () => fixture.open({ prefix: 'hosts/one' }), conditional: hasConditions ? 'full' : 'refused', manyObjects: 1203 });
@@ -41,8 +41,8 @@ describe.skipIf(obstacle !== null)(`S3 on ${kind}${obstacle === null ? '' : ` ($
     expect(await collect(store, '')).toEqual([]);
   });
 
-  test('what was put before a kill -9 of the server is there after it, and calls that meet it are tried again', async () => {
-    const store = await fixture.open({ prefix: 'killed', retries: { attempts: 1000, delayMs: 50, throttledDelayMs: 50, delayMsMax: 200, attemptTimeoutMs: 5000, callTimeoutMs: 90_000 } });
+  test('what was put before a kill -9 of the server is there after it, and calls that meet it are tried again', { timeout: START_TIMEOUT_MS }, async () => {
+    const store = await fixture.open({ prefix: 'killed', retries: { attempts: 1000, delayMs: 50, throttledDelayMs: 50, delayMsMax: 200, attemptTimeoutMs: 10_000, callTimeoutMs: 300_000 } });
     for (let i = 0; i < 10; i += 1) await store.put(`before/${i}`, [pattern(50_000, i)]);
     await fixture.server.kill();
     const during = Promise.all(Array.from({ length: 10 }, (_, i) => store.put(`during/${i}`, [pattern(50_000, 100 + i)])));
@@ -53,5 +53,14 @@ describe.skipIf(obstacle !== null)(`S3 on ${kind}${obstacle === null ? '' : ` ($
       expect(Buffer.compare(await store.getWhole(`during/${i}`, 50_000), pattern(50_000, 100 + i))).toBe(0);
     }
     expect(store.counters.retries).toBeGreaterThan(0);
+  });
+
+  test('after a clean stop of the server, too, on connections that are gone', { timeout: START_TIMEOUT_MS }, async () => {
+    const store = await fixture.open({ prefix: 'stopped' });
+    await Promise.all(Array.from({ length: 8 }, (_, i) => store.put(`o/${i}`, [pattern(50_000, i)])));
+    await fixture.server.stop();
+    await expectFailure(store.head('o/0'), 'transient', /ECONNREFUSED|ECONNRESET/u);
+    await fixture.server.run();
+    for (let i = 0; i < 8; i += 1) expect(Buffer.compare(await store.getWhole(`o/${i}`, 50_000), pattern(50_000, i))).toBe(0);
   });
 });

@@ -47,10 +47,13 @@ export async function expectFailure(call: Promise<unknown>, failure: RemoteFailu
   expect(error.message).toMatch(message);
 }
 
+/** A thousand objects on a real server that gets little of the processor. */
+const CONTRACT_TIMEOUT_MS = 600_000;
+
 type Run = NonNullable<ContractOptions['run']>;
 
 function contractTest(run: Run, name: string, body: () => Promise<void>): void {
-  test(name, () => run(body));
+  test(name, { timeout: CONTRACT_TIMEOUT_MS }, () => run(body));
 }
 
 export function describeContract(title: string, options: ContractOptions): void {
