@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ sim: | deps ## run the engine in simulated worlds (SEEDS=1000 of them, or the on
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/main.js $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
 
+remote-worlds: | deps ## hosts that share a bucket, die and take a volume from each other, simulated (SEEDS=200 worlds from SEED=1)
+	@npx tsc -p test/sim/tsconfig.json
+	@node build/sim/test/sim/remote-main.js --first $(or $(SEED),1) --seeds $(or $(SEEDS),200)
+
 exhaustive: | deps ## crash a fixed script at every call, with every subset of the last 6 unsynced changes kept (ARGS="--mode relaxed --step 10 --decided 3")
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/exhaustive-main.js $(ARGS)
@@ -81,6 +85,9 @@ bench-open: tools ## time the opening of 25 million stored blocks, and of 100,00
 
 bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root
 	@node build/tools/bench/slow-card.js $(ARGS)
+
+s3-demo: dist/.built tools ## a volume on a Ceph gateway: made, filled, drained, its directory deleted, opened from the bucket, compared (needs nbdcopy; MIB=1024)
+	@test/s3/demo.sh $(or $(MIB),1024)
 
 newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a later Debian, and checked with its qemu-nbd, fetched into build/ (needs apt, and nbdkit)
 	@test/interop/fetch-newer-clients.sh build/newer-clients

@@ -20,6 +20,7 @@ export type ErrorCode =
   | 'limit' // a limit of the settings was reached
   | 'denied' // the remote store refuses us: key, signature, permission, clock, certificate; somebody must change something
   | 'unavailable' // the remote store cannot be reached, or is too busy; the request can be tried again
+  | 'fenced' // another host has taken the volume over: what this one writes does not count any more
   | 'unsupported'; // this build, host or format version cannot do it
 
 /** Values that help the reader of a log or of `--json` output: numbers, names, offsets. */

@@ -91,6 +91,22 @@ export interface EngineSettings {
   readonly idleCloseMs: number;
 }
 
+/** What a volume's bucket may cost, and how long things may take. */
+export interface RemoteSettings {
+  /** Objects here that are in the bucket as well, one volume. */
+  readonly cacheBytes: number;
+  /** The unit in which objects of the bucket are fetched. */
+  readonly fetchBytes: number;
+  /** Most that is read ahead while reads are sequential. */
+  readonly readAheadBytes: number;
+  /** Objects on their way to the bucket at a time, one volume. */
+  readonly shipConcurrency: number;
+  /** Nobody takes a volume over without force before its writer gave no sign of life for so long. */
+  readonly leaseMs: number;
+  /** Pause before a failed shipment is tried again. */
+  readonly retryMs: number;
+}
+
 /** Limits of the NBD server. */
 export interface ServerSettings {
   readonly maxConnections: number;

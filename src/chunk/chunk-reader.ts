@@ -5,7 +5,7 @@
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, HEADER_CRC_OFFSET, type ChunkFooter, type ChunkFrame, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
-import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import { type ObjectStore, type StoredObject, readAgainInDoubt } from '../store/object-store.ts';
 import { type StoredExtent, extentOf, readSlots, unpackFrame } from './stored-blocks.ts';
 
 export const CHUNK_FOLDER = 'chunks';
@@ -131,7 +131,7 @@ export class ChunkReader {
   async readBlocks(chunk: { readonly number: number; readonly epoch: number }, slot: number, count: number, blockNumber: number, target: Uint8Array, targetStart: number): Promise<Uint32Array> {
     const open = await this.#acquire(chunk.number, chunk.epoch);
     try {
-      await this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart);
+      await readAgainInDoubt(open.object, () => this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart));
       return open.tables.checksums.subarray(slot, slot + count);
     } catch (error) {
       throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);
@@ -232,7 +232,7 @@ export class ChunkReader {
     const key = chunkKey(epoch, chunk);
     const object = await this.#options.store.open(key);
     try {
-      const { tables } = await readChunkTables(object, this.#options, chunk, key);
+      const { tables } = await readAgainInDoubt(object, () => readChunkTables(object, this.#options, chunk, key));
       const open: OpenChunk = { object, tables, users: 0, evicted: false };
       this.#open.set(chunk, open);
       this.#tableBytes += tableMemory(tables);

@@ -2,12 +2,14 @@
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
-import type { ProgramSettings } from '../config/settings.ts';
+import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
-import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, VolumeInfo } from '../volume/volume-info.ts';
+import type { NewRemote } from '../volume/remote-volumes.ts';
+import type { Restored } from '../volume/restore-volume.ts';
+import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import type { RepairOptions, RepairReport } from '../volume/repair.ts';
 
 /** Standard output, standard error and the person in front of them. */
@@ -20,9 +22,18 @@ export interface Terminal {
   ask(question: string): Promise<string>;
 }
 
+/** How a volume is taken from its bucket. */
+export interface TakingOptions {
+  readonly isForced: boolean;
+  readonly onProgress: OnProgress;
+}
+
 /** The part of `VolumeSet` that the verbs use. */
 export interface VolumeManager {
-  create(name: string, options: CreateOptions): Promise<VolumeInfo>;
+  create(name: string, options: CreateOptions, remote?: NewRemote): Promise<VolumeInfo>;
+  openRemote(name: string, remote: NewRemote, options: TakingOptions): Promise<Restored>;
+  takeOver(name: string, options: TakingOptions): Promise<Restored & { readonly keptAs: string }>;
+  drain(name: string): Promise<VolumeStatus>;
   describe(name: string): Promise<VolumeInfo>;
   describeAll(): Promise<ListedVolume[]>;
   probe(name: string): Promise<string | null>;
@@ -36,6 +47,7 @@ export interface RunningServer {
   volume(name: string): Promise<VolumeDetails>;
   volumes(): Promise<readonly ListedDetails[]>;
   setDurability(name: string, durability: Durability): Promise<void>;
+  drain(name: string, onProgress: OnProgress): Promise<ShippingStatus | null>;
   /** At `bytesPerSecond`; null: as the server's settings say. */
   scrub(name: string, bytesPerSecond: number | null, onProgress: OnProgress): Promise<ScrubReport>;
 }
@@ -52,6 +64,8 @@ export interface VolumeTools {
 export interface OpenVolumesOptions {
   readonly directory: string;
   readonly settings: EngineSettings;
+  /** For volumes that have a bucket; none is opened without it. */
+  readonly remote?: RemoteProgramSettings;
   /** Make the directory if it is missing (its parent must be there). */
   readonly makeDirectory?: boolean;
 }
@@ -67,6 +81,8 @@ export interface ServePlan {
   readonly activated: readonly number[];
   /** One client, on standard input, and nobody else. */
   readonly stdio: boolean;
+  /** Volumes with a bucket are shipped whole before it ends. */
+  readonly drain: boolean;
   readonly logLevel: LogLevel;
   readonly json: boolean;
   readonly settings: ProgramSettings;

@@ -4,10 +4,11 @@ import { workerEntry } from '../chunk/worker-entry.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import { VolumeSet } from '../volume/volume-set.ts';
 import type { OpenVolumesOptions, Terminal, VolumeManager } from './context.ts';
+import { remoteAccess } from './remote-access.ts';
 
 /** Opens a directory of volumes. Warnings and errors of the engine go to standard error as JSON lines. */
 export async function openVolumes(options: OpenVolumesOptions, terminal: Terminal): Promise<VolumeManager> {
-  const { directory, settings, makeDirectory = false } = options;
+  const { directory, settings, remote, makeDirectory = false } = options;
   const logger = createJsonLogger('warn', (line) => terminal.error(line));
   const env = createNodeEnv({ logger, workerEntry: workerEntry(), workerThreads: 1 });
   if (makeDirectory && !(await env.files.exists(directory))) {
@@ -17,5 +18,5 @@ export async function openVolumes(options: OpenVolumesOptions, terminal: Termina
       throw toVolumeError(error, `making the directory ${directory}`);
     }
   }
-  return new VolumeSet({ env, directory, settings });
+  return new VolumeSet({ env, directory, settings, ...(remote === undefined ? {} : { remotes: remoteAccess(env, remote) }) });
 }

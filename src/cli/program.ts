@@ -7,9 +7,11 @@ import { usageError, type Usage } from './usage.ts';
 import { addCheck, checkFlags } from './verbs/check.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
+import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
 import { addList, listFlags } from './verbs/list.ts';
+import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './verbs/open-remote.ts';
 import { addPki, pkiFlags } from './verbs/pki.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
@@ -26,6 +28,9 @@ function buildUsage(): Usage {
       list: Object.keys(listFlags),
       show: Object.keys(showFlags),
       durability: Object.keys(durabilityFlags),
+      drain: Object.keys(drainFlags),
+      'open-remote': Object.keys(openRemoteFlags),
+      takeover: Object.keys(takeoverFlags),
       check: Object.keys(checkFlags),
       explain: Object.keys(explainFlags),
       scrub: Object.keys(scrubFlags),
@@ -34,7 +39,7 @@ function buildUsage(): Usage {
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -46,7 +51,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -59,6 +64,9 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addList(program, context);
   addShow(program, context);
   addDurability(program, context);
+  addDrain(program, context);
+  addOpenRemote(program, context);
+  addTakeover(program, context);
   addCheck(program, context, exit);
   addExplain(program, context);
   addScrub(program, context, exit);

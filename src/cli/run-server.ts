@@ -13,6 +13,7 @@ import { openStdin } from '../server/stdin-socket.ts';
 import { TlsCredentials, validityProblem } from '../server/tls-credentials.ts';
 import { VolumeSet } from '../volume/volume-set.ts';
 import { EXIT, type ServePlan, type Terminal } from './context.ts';
+import { remoteAccess } from './remote-access.ts';
 import { OpeningProgress } from './opening-progress.ts';
 import { checkStdio, isClientOnStderr } from './stdio.ts';
 import { listenForStop } from './stop-signal.ts';
@@ -29,9 +30,10 @@ interface Running {
   readonly env: Env;
 }
 
-async function end({ server, control, volumes, env }: Running, graceMs: number): Promise<void> {
+async function end({ server, control, volumes, env }: Running, { graceMs, drain }: { readonly graceMs: number; readonly drain: boolean }): Promise<void> {
   await server.stop({ graceMs });
   try {
+    if (drain) await volumes.drainAll();
     await volumes.close();
   } finally {
     // Last: until here the directory is not for another server.
@@ -113,7 +115,7 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   }
   const credentials = await loadCredentials(plan, env);
   openings = new OpeningProgress({ clock: env.clock, logger, terminal });
-  const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine, watchOpening: openings.watch });
+  const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine, watchOpening: openings.watch, remotes: remoteAccess(env, plan.settings.remote) });
   const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger });
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();
@@ -131,7 +133,7 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
     }
     logger.log('info', 'serving', { directory: plan.directory, volumes: names.length, pid: process.pid });
   } catch (error) {
-    await end(running, 0);
+    await end(running, { graceMs: 0, drain: false });
     stop.dispose();
     throw error;
   }
@@ -140,7 +142,7 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   logger.log('info', 'stopping', { signal, connections: server.connectionCount, graceMs: stopGraceMs });
   endReloads();
   try {
-    await end(running, stopGraceMs);
+    await end(running, { graceMs: stopGraceMs, drain: plan.drain });
   } catch (error) {
     logger.log('error', 'stop-failed', { error });
     return EXIT.failure;

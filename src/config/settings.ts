@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import { CHUNK_COMPRESSIONS, type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
+import { CHUNK_COMPRESSIONS, type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type RemoteSettings, type RetrySettings, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -12,6 +12,12 @@ export interface ProcessSettings {
   readonly workerThreads: number;
   /** How long a stopping server waits for requests in flight before it closes their connections. */
   readonly stopGraceMs: number;
+}
+
+/** Of volumes that have a bucket: what the engine takes, and how the store is spoken to. */
+export interface RemoteProgramSettings extends RemoteSettings, RetrySettings {
+  readonly connectTimeoutMs: number;
+  readonly socketsMax: number;
 }
 
 /** Limits of the control socket. */
@@ -24,6 +30,7 @@ export interface ControlSettings {
 
 /** All settings of the program: what the engine and the server are given, and its own. */
 export interface ProgramSettings extends Settings {
+  readonly remote: RemoteProgramSettings;
   readonly control: ControlSettings;
   readonly process: ProcessSettings;
   /** From `[exports.NAME]` of the file: `exports.ts` reads them. */
@@ -123,6 +130,23 @@ const ENGINE: Table<EngineSettings> = {
   idleCloseMs: milliseconds([10 * SECOND, 0, HOUR], 'A volume that no client uses is closed after this time.'),
 };
 
+const REMOTE: Table<RemoteProgramSettings> = {
+  cacheBytes: size([10 * GIB, 0, 1024 * TIB], 'Chunks of one volume kept here that are in its bucket as well; what is not in the bucket always stays.'),
+  fetchBytes: size([64 * KIB, 4 * KIB, 4 * MIB], 'Unit in which chunks that are only in the bucket are fetched.', 4 * KIB),
+  readAheadBytes: size([4 * MIB, 0, 64 * MIB], 'Most that is fetched ahead while reads are sequential; 0: nothing.'),
+  shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
+  leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
+  retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
+  attempts: count([5, 1, 100], 'Tries of one request to the bucket.'),
+  delayMs: milliseconds([100, 1, HOUR], 'Longest delay before the second try; it doubles with each...'),
+  throttledDelayMs: milliseconds([SECOND, 1, HOUR], '...from this one where the store asks for fewer requests...'),
+  delayMsMax: milliseconds([10 * SECOND, 1, HOUR], '...up to this at most.'),
+  attemptTimeoutMs: milliseconds([30 * SECOND, 100, HOUR], 'One try of a request to the bucket is given up after this time...'),
+  callTimeoutMs: milliseconds([120 * SECOND, 100, HOUR], '...and all tries together after this.'),
+  connectTimeoutMs: milliseconds([3 * SECOND, 10, HOUR], 'The store must take a connection within this time.'),
+  socketsMax: count([32, 1, 1024], 'Connections to the store at a time, one volume.'),
+};
+
 const SERVER: Table<ServerSettings> = {
   maxConnections: count([1024, 1, 65_536], 'Client connections at a time; one more takes the place of one that only negotiates, or is closed at once.'),
   maxConnectionsPerAddress: count([512, 0, 65_536], 'Of those, how many from one address (IPv6: one /64); 0: no limit of its own.'),
@@ -159,7 +183,7 @@ const PROCESS: Table<ProcessSettings> = {
   stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
 };
 
-const GROUPS = { engine: ENGINE, server: SERVER, control: CONTROL, process: PROCESS } as const;
+const GROUPS = { engine: ENGINE, remote: REMOTE, server: SERVER, control: CONTROL, process: PROCESS } as const;
 
 /** The name of a property in files and flags: `arenaBytes` is `arena_bytes`. */
 function snakeCase(property: string): string {
@@ -210,6 +234,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
       chunkCompress: choiceAt('engine.chunk_compress', chunkCompress),
       logIo: choiceAt('engine.log_io', logIo),
     },
+    remote: numbersOf('remote', REMOTE, numberAt),
     server: {
       ...numbersOf('server', serverNumbers, numberAt),
       defaultExport: textAt('server.default_export', defaultExport),

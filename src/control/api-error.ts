@@ -39,6 +39,7 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   limit: 503,
   denied: 502, // by a store behind us, not by us
   unavailable: 503,
+  fenced: 409,
   unsupported: 501,
 };
 

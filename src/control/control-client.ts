@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { OnProgress, ScrubReport } from '../volume/volume-info.ts';
+import type { OnProgress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
-import { isProgress, isScrubReport, isVolumeDetails, isVolumeList } from './volume-details.ts';
+import { isProgress, isScrubReport, isShipping, isVolumeDetails, isVolumeList } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
@@ -69,6 +69,14 @@ export class ControlClient {
     const report = memberOf(outcome, 'report');
     if (!isScrubReport(report)) throw this.#notUnderstood('what it says of a scrub');
     return report;
+  }
+
+  /** Ends when the bucket has everything, or this process does. Errors: those of `VolumeSet.drain`, and `io-error`. */
+  async drain(name: string, onProgress: OnProgress): Promise<ShippingStatus | null> {
+    const outcome = await this.#askLong(`/v1/volumes/${encodeURIComponent(name)}/drain`, {}, onProgress);
+    const shipping = memberOf(memberOf(outcome, 'report'), 'shipping');
+    if (shipping !== null && !isShipping(shipping)) throw this.#notUnderstood('what it says of a bucket');
+    return shipping;
   }
 
   /** The last line of the answer, which is no progress and no error. */

@@ -3,7 +3,7 @@ import { DURABILITY_MODES, isDurability, type Durability } from '../base/durabil
 import { VolumeError } from '../base/errors.ts';
 import { KIB } from '../base/units.ts';
 import { nearest } from '../config/nearest.ts';
-import type { ListedVolume, OnProgress, ScrubReport, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { ListedVolume, OnProgress, ScrubReport, ShippingStatus, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -13,6 +13,7 @@ export interface ControlledVolumes {
   /** Null if the volume is not open in this process. */
   statusOf(name: string): VolumeStatus | null;
   setDurability(name: string, durability: Durability): Promise<void>;
+  drain(name: string): Promise<VolumeStatus>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
 }
 
@@ -90,6 +91,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/volumes/{name}', run: ({ targets, name }) => showVolume(targets.volumes, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
+  { method: 'POST', path: '/v1/volumes/{name}/drain', runLong: ({ targets, name, body }, onProgress, signal) => drain(targets.volumes, name, body, { onProgress, signal }) },
   { method: 'POST', path: '/v1/volumes/{name}/scrub', runLong: ({ targets, name, body }, onProgress, signal) => scrub(targets.volumes, name, body, { onProgress, signal }) },
 ];
 
@@ -120,6 +122,28 @@ async function changeDurability(volumes: ControlledVolumes, name: string, body: 
   }
   await volumes.setDurability(name, durability);
   return { name, durability };
+}
+
+/** How often a client hears that its drain is not over. */
+const DRAIN_NEWS_MS = 1000;
+
+/** Ends early when the client goes; the shipping goes on. */
+async function drain(volumes: ControlledVolumes, name: string, body: unknown, { onProgress, signal }: { readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<{ readonly shipping: ShippingStatus | null }> {
+  fieldsOf(body, []);
+  let most = 0;
+  const tell = (): void => {
+    const shipping = volumes.statusOf(name)?.shipping ?? null;
+    if (shipping === null || signal.aborted) return;
+    most = Math.max(most, shipping.unshippedBytes);
+    onProgress({ task: shipping.trouble === null ? 'shipping' : 'waiting for the bucket', done: most - shipping.unshippedBytes, total: most });
+  };
+  const news = setInterval(tell, DRAIN_NEWS_MS);
+  try {
+    const { shipping } = await volumes.drain(name);
+    return { shipping };
+  } finally {
+    clearInterval(news);
+  }
 }
 
 /** The slowest scrub that makes sense. */

@@ -1,7 +1,7 @@
 /** Checks what a server says of volumes: another version of it may say something else. */
 import { isDurability } from '../base/durability.ts';
 import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
-import type { Progress, ScrubReport } from '../volume/volume-info.ts';
+import type { Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 
 type Check = (value: unknown) => boolean;
@@ -23,6 +23,7 @@ function hasMembers(checks: Readonly<Record<string, Check>>): Check {
 }
 
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
+const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText) });
 const isStatus = hasMembers({
   atRisk: hasMembers({ unsynced: isRisk, unchunked: isRisk }),
   wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),
@@ -31,6 +32,7 @@ const isStatus = hasMembers({
   logWay: orNull(isLogWay),
   logCompressing: orNull(isFlag),
   readOnly: orNull(isText),
+  shipping: orNull(isShippingStatus),
 });
 const isDetails = hasMembers({
   name: isText,
@@ -62,6 +64,10 @@ const isUnreadable = hasMembers({ name: isText, damage: isText });
 export function isVolumeList(value: unknown): value is { readonly volumes: readonly ListedDetails[] } {
   if (typeof value !== 'object' || value === null || !('volumes' in value) || !Array.isArray(value.volumes)) return false;
   return value.volumes.every((volume: unknown) => isDetails(volume) || isUnreadable(volume));
+}
+
+export function isShipping(value: unknown): value is ShippingStatus {
+  return isShippingStatus(value);
 }
 
 const isPlace = hasMembers({ file: isText, chunk: orNull(isNumber), blockNumber: orNull(isNumber), offsetBytes: orNull(isNumber), problem: isText, inUse: orNull(isFlag), rewritten: isNumber });

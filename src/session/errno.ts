@@ -17,6 +17,7 @@ const ERRNO: Readonly<Record<ErrorCode, number>> = {
   limit: NBD_EIO, // not ENOMEM: a READ must never end with it
   denied: NBD_EIO, // not EPERM: that says that the export is read-only
   unavailable: NBD_EIO,
+  fenced: NBD_EIO,
   unsupported: NBD_EINVAL, // not ENOTSUP: that is the answer to FAST_ZERO alone
 };
 

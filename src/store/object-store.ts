@@ -3,6 +3,7 @@
  * bytes are durable) and then published under its key, atomically and only if the key is free; it never changes afterwards.
  * Keys are `folder/name`, of [a-z0-9._-]; names that begin with a dot are the store's own.
  */
+import { VolumeError } from '../base/errors.ts';
 
 /** An object on its way into the store. */
 export interface StagedObject {
@@ -44,6 +45,18 @@ export interface ObjectStore {
   releaseSpace(keepBytes?: number): Promise<void>;
 }
 
+/** Runs `read`, which rejects with `corrupt` when the bytes of `object` fail their check, and again as long as fetching them anew may help. */
+export async function readAgainInDoubt<T>(object: StoredObject, read: (isAgain: boolean) => Promise<T>): Promise<T> {
+  for (let isAgain = false; ; isAgain = true) {
+    try {
+      return await read(isAgain);
+    } catch (error) {
+      const isDoubted = error instanceof VolumeError && error.code === 'corrupt' && object.doubt?.(0, object.sizeBytes) === true;
+      if (!isDoubted) throw error;
+    }
+  }
+}
+
 /** What objects are read from. */
 export type ObjectOpener = Pick<ObjectStore, 'open'>;
 
@@ -52,5 +65,10 @@ export interface StoredObject {
   readonly sizeBytes: number;
   /** Fills `target` from `offsetBytes`. Rejects with `corrupt` when the object ends before. */
   read(target: Uint8Array, offsetBytes: number): Promise<void>;
+  /**
+   * Bytes that were read fail their check. True: it may help to read them once more, from where they came from. A store that has only the one copy
+   * has no such method.
+   */
+  doubt?(offsetBytes: number, lengthBytes: number): boolean;
   close(): Promise<void>;
 }

@@ -5,6 +5,7 @@ import type { Env } from '../env/env.ts';
 import { type BlockRange, type Finding, type OnProgress, REPAIR_ADVICE, faultOf, isDamage } from './inspect-findings.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
 import { takeLock } from './open-volume.ts';
+import { refuseShipped } from './remote-config.ts';
 import { manifestCopyKey, manifestKey, readManifest, readManifestCopy, repairPath } from './volume-files.ts';
 
 export interface ToolOptions {
@@ -38,6 +39,7 @@ export interface CheckReport {
 export async function withLock<T>({ env, directory, name }: ToolOptions, task: () => Promise<T>): Promise<T> {
   const lock = await takeLock(env, directory, name);
   try {
+    await refuseShipped(env.files, directory, name);
     return await task();
   } catch (error) {
     throw toVolumeError(error, `looking at volume ${name}`);

@@ -30,6 +30,7 @@ import type { Leaf } from '../index/block-map.ts';
 import type { CataloguePage } from '../index/chunk-catalogue.ts';
 import type { StagedObject } from '../store/object-store.ts';
 import { loadIfSound } from './load-checkpoint.ts';
+import type { RootObjects } from './shipper.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { checkpointKey, writeManifest } from './volume-files.ts';
 
@@ -248,6 +249,7 @@ export class Checkpointer {
     await writeManifest(env, directory, next);
     this.#core.manifest = next;
     this.#takeOver(outcome);
+    await this.#core.shipper?.checkpointed(this.rootObjects(true));
     this.#isPostponed = false;
     this.#rewriteIsDue = false;
     this.#rottenNodes.clear();
@@ -257,6 +259,20 @@ export class Checkpointer {
     this.#timer?.cancel();
     this.#timer = null;
     this.#removable = [...this.#core.catalogue.deadChunks].filter((chunk) => chunk <= identity.lastChunk);
+  }
+
+  /** The newest checkpoint, with the objects that it refers to; `isFresh`: no set was committed since, so that chunks without a live block are none of them. */
+  rootObjects(isFresh: boolean): RootObjects {
+    const { manifest, catalogue } = this.#core;
+    const keys = new Set<string>();
+    for (const page of catalogue.pages()) {
+      for (const { place, epoch, liveBlocks } of page.entries()) {
+        const chunk = page.index * page.epochs.length + place;
+        if (chunk <= manifest.checkpoint.lastChunk && (liveBlocks > 0 || !isFresh)) keys.add(chunkKey(epoch, chunk));
+      }
+    }
+    for (const { epoch, number } of this.#state.objects.values()) keys.add(checkpointKey(epoch, number));
+    return { manifest, keys };
   }
 
   async #writePages(writer: PageWriter, identity: CheckpointIdentity): Promise<Outcome> {

@@ -3,11 +3,12 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { Env } from '../env/env.ts';
-import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
+import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, type Manifest, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
 import { measureLogWay } from '../wal/measure-log.ts';
 import { createSyncedMark } from './synced-mark-file.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath, parentPath } from './volume-files.ts';
+import { type RemoteConfig, createRemoteConfig } from './remote-config.ts';
 import type { CreateOptions } from './volume-info.ts';
 
 export interface CreateVolumeOptions {
@@ -16,6 +17,8 @@ export interface CreateVolumeOptions {
   readonly directory: string;
   readonly settings: EngineSettings;
   readonly create: CreateOptions;
+  /** Where its bucket is; none if it is not given. Whoever makes the volume has looked that nothing is there. */
+  readonly remote?: RemoteConfig;
 }
 
 /** A log file of a small volume is small, but holds at least some large writes. */
@@ -43,10 +46,18 @@ function checkOptions({ sizeBytes, blockSizeBytes }: CreateOptions): void {
  * Errors: `invalid-argument`, `already-exists`, `not-found` (no parent directory), `no-space`, `io-error`.
  */
 export async function createVolume(options: CreateVolumeOptions): Promise<void> {
-  const { env, directory } = options;
   checkOptions(options.create);
   const { logFileCount } = options.settings;
   if (logFileCount < MIN_LOG_FILES) throw new VolumeError('invalid-argument', `${logFileCount} log files; a volume needs at least ${MIN_LOG_FILES}`);
+  await makeVolume(options, async (staged) => fill(options, staged, await newManifest(options, staged)));
+}
+
+/** The same for one that a bucket has: its log is empty, and what it consists of is fetched when it is needed. */
+export async function makeFromManifest(options: Omit<CreateVolumeOptions, 'create'>, manifest: Manifest): Promise<void> {
+  await makeVolume(options, (staged) => fill(options, staged, manifest));
+}
+
+async function makeVolume({ env, directory }: Pick<CreateVolumeOptions, 'env' | 'directory'>, fillIn: (staged: string) => Promise<void>): Promise<void> {
   const exists = await env.files.exists(directory).catch((error: unknown) => {
     throw toVolumeError(error, `creating ${directory}`);
   });
@@ -62,7 +73,7 @@ export async function createVolume(options: CreateVolumeOptions): Promise<void> 
     throw toVolumeError(error, `creating ${directory}`);
   }
   try {
-    await fill(options, staged);
+    await fillIn(staged);
     await env.files.rename(staged, directory);
     await env.files.syncDirectory(parent);
   } catch (error) {
@@ -89,17 +100,13 @@ async function removeStaged({ files, logger }: Env, staged: string): Promise<voi
   }
 }
 
-async function fill({ env, settings, create }: CreateVolumeOptions, staged: string): Promise<void> {
-  const { files } = env;
-  for (const folder of [...OBJECT_FOLDERS, LOG_FOLDER]) await files.makeDirectory(`${staged}/${folder}`);
-  // Empty now, grown in their first lap: a new volume is there at once.
-  for (let index = 0; index < settings.logFileCount; index += 1) await (await files.open(logPath(staged, index), 'create')).close();
+async function newManifest({ env, settings, create }: CreateVolumeOptions, staged: string): Promise<Manifest> {
   // With other settings nobody has asked for it; the volume is `buffered` should it ever be opened with `auto`.
   const path = `${staged}/${MEASURED_FILE}`;
   const measuredLogWay = settings.logIo === 'auto' ? await measureLogWay({ ...env, path }) : null;
   const volumeId = new Uint8Array(VOLUME_ID_BYTES);
   env.random.fill(volumeId);
-  const manifest = encodeManifest({
+  return {
     volumeId,
     sizeBytes: create.sizeBytes,
     blockSizeBytes: create.blockSizeBytes,
@@ -111,11 +118,18 @@ async function fill({ env, settings, create }: CreateVolumeOptions, staged: stri
     logFileCount: settings.logFileCount,
     logFileBytes: logFileBytesOf(create.sizeBytes, settings),
     createdMs: Math.max(0, Math.floor(env.clock.wallMs())),
-  });
-  await createSyncedMark(files, staged, volumeId);
+  };
+}
+
+async function fill({ env: { files }, remote }: Omit<CreateVolumeOptions, 'create'>, staged: string, manifest: Manifest): Promise<void> {
+  for (const folder of [...OBJECT_FOLDERS, LOG_FOLDER]) await files.makeDirectory(`${staged}/${folder}`);
+  // Empty now, grown in their first lap: a new volume is there at once.
+  for (let index = 0; index < manifest.logFileCount; index += 1) await (await files.open(logPath(staged, index), 'create')).close();
+  await createSyncedMark(files, staged, manifest.volumeId);
+  if (remote !== undefined) await createRemoteConfig(files, staged, remote);
   const file = await files.open(manifestPath(staged), 'create');
   try {
-    await file.write([manifest], 0);
+    await file.write([encodeManifest(manifest)], 0);
     await file.sync();
   } finally {
     await file.close();

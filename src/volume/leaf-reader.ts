@@ -5,7 +5,7 @@
  */
 import { toVolumeError } from '../base/errors.ts';
 import { CHECKPOINT_FOOTER_BYTES, type PageReference, type Run, decodeLeaf } from '../format/checkpoint-layout.ts';
-import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import { type ObjectStore, type StoredObject, readAgainInDoubt } from '../store/object-store.ts';
 import { checkPage } from './load-checkpoint.ts';
 import { checkpointKey } from './volume-files.ts';
 
@@ -30,8 +30,10 @@ class OpenPages {
     this.object = object;
   }
 
-  async read(reference: PageReference, name: string): Promise<Uint8Array> {
+  /** `isAgain`: what was read of it before is not to be used. */
+  async read(reference: PageReference, name: string, isAgain: boolean): Promise<Uint8Array> {
     const object = await this.object;
+    if (isAgain) this.#span = null;
     checkPage(object, reference, name);
     const { offset, length } = reference;
     const end = offset + length;
@@ -78,7 +80,7 @@ export class LeafReader {
     const pages = this.#open.get(reference.number) ?? this.#openPages(reference.number, name);
     pages.users += 1;
     try {
-      return decodeLeaf(await pages.read(reference, name), index, reference, name);
+      return await readAgainInDoubt(await pages.object, async (isAgain) => decodeLeaf(await pages.read(reference, name, isAgain), index, reference, name));
     } catch (error) {
       throw toVolumeError(error, `reading leaf ${index} of the block map`);
     } finally {

@@ -15,6 +15,7 @@ import { type LoggedBlock, LoggedBlocks, applyRecord, applyVersions } from './lo
 import { type OpenVolumeOptions, openVolume, takeLock } from './open-volume.ts';
 import { letGo, loadForReading } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
+import { readRemoteConfig } from './remote-config.ts';
 import { refuseForeignManifest } from './repair-plan.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { readManifest, refuseWhileRepairing } from './volume-files.ts';
@@ -32,6 +33,8 @@ export async function openForServing(options: OpenVolumeOptions & { readonly nam
     return await openVolume(options);
   } catch (error) {
     if (!(error instanceof VolumeError) || !(error.code === 'no-space' || (error.code !== 'not-found' && isDamage(error)))) throw error;
+    // What is here of one that has a bucket is a part of it.
+    if ((await readRemoteConfig(options.env.files, options.directory)) !== null) throw error;
     const volume = await openReadOnly(options, error);
     options.env.logger.log('warn', 'volume-read-only', { volume: options.name, error });
     return volume;

@@ -13,12 +13,14 @@ import type { LogRecovery } from '../wal/log-recovery.ts';
 import { LogRing } from '../wal/log-ring.ts';
 import { MarkWriter } from '../wal/mark-writer.ts';
 import { LogWriter } from '../wal/log-writer.ts';
+import { type AttachedRemote, type RemoteAccess, attachRemote } from './attach-remote.ts';
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
 import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
 import { loadStored, logOptions } from './load-stored.ts';
 import { LogWriting } from './log-way.ts';
 import { replayLog } from './replay-log.ts';
+import { shipFrom } from './ship-from.ts';
 import { openSyncedMark } from './synced-mark-file.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS, holdsVolume, keepReserve, lockVolume, logPath, manifestPath, parentPath, readManifest, refuseWhileRepairing, withAdvice, writeManifest } from './volume-files.ts';
@@ -38,6 +40,8 @@ export interface OpenVolumeOptions {
   readonly observer?: VolumeObserver;
   /** Told how far a long opening is. */
   readonly onProgress?: OnProgress;
+  /** For volumes that have a bucket. */
+  readonly remotes?: RemoteAccess;
 }
 
 /**
@@ -77,6 +81,7 @@ class Opening {
   readonly #lock: FileLock;
   readonly #store: DirectoryStore;
   readonly #logFiles: File[] = [];
+  #remote: AttachedRemote | null = null;
   #markFile: File | null = null;
   #logWriting: LogWriting | null = null;
   #core: VolumeCore | null = null;
@@ -96,11 +101,13 @@ class Opening {
     const startMs = this.#env.clock.nowMs();
     const found = await readManifest(this.#env.files, directory);
     await refuseWhileRepairing(this.#env.files, directory, this.#name);
-    const manifest = { ...found, epoch: found.epoch + 1 };
+    this.#remote = await attachRemote({ env: this.#env, directory, name: this.#name, access: this.#options.remotes ?? null, local: this.#store, manifest: found });
+    const store = this.#remote?.store ?? this.#store;
+    const manifest = { ...found, epoch: this.#remote?.ownership.epoch ?? found.epoch + 1 };
     const made = (core: VolumeCore): void => {
       this.#core = core;
     };
-    const { core, state, chunks, oldCheckpoints } = await loadStored({ ...this.#options, name: this.#name }, this.#store, manifest, made, found.epoch);
+    const { core, state, chunks, oldCheckpoints } = await loadStored({ ...this.#options, name: this.#name }, store, manifest, made, found.epoch);
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
     const recovery = await replayLog({ core, onProgress: this.#options.onProgress ?? (() => undefined), writes, flusher, log: { ...(await logOptions(core, this.#logFiles)), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
@@ -108,13 +115,14 @@ class Opening {
     if (recovery.records > 0) for (const file of this.#logFiles) await file.sync();
     await this.#cutLog(core, flusher, recovery.lastLsn);
     // Not before the log was read without damage: an unfinished set may be all that is left of a damaged one.
-    for (const key of [...oldCheckpoints, ...chunks.unused]) await this.#store.remove(key);
+    for (const key of [...oldCheckpoints, ...chunks.unused]) await store.remove(key);
     await this.#keepReserve();
     const logWriting = await LogWriting.open({ ...this.#options, name: this.#name, manifest, plainFiles: this.#logFiles });
     this.#logWriting = logWriting;
     const mark = await this.#openMark(manifest);
     const log = this.#makeLog(core, flusher, recovery, logWriting, mark);
     core.log = log;
+    if (this.#remote !== null) await shipFrom(core, this.#remote, checkpointer);
     flusher.poke();
     checkpointer.start();
     compactor.start();
@@ -132,7 +140,7 @@ class Opening {
       await mark?.close();
       await this.#closeLogFiles();
     };
-    return new Volume({ core, writes, flusher, checkpointer, compactor, log, logWriting, lock: this.#lock, closeFiles, recoveredLsn: recovery.lastLsn });
+    return new Volume({ core, writes, flusher, checkpointer, compactor, log, logWriting, lock: this.#lock, closeFiles, remote: this.#remote, recoveredLsn: recovery.lastLsn });
   }
 
   /** The first change of any file; the new epoch is durable before anything is written under it. */
@@ -162,6 +170,9 @@ class Opening {
       this.#core.releaseMemory();
     }
     await this.#closeLogFiles().catch((error: unknown) => this.#env.logger.log('warn', 'close-incomplete', { volume: this.#name, error }));
+    await this.#core?.shipper?.stop();
+    await this.#remote?.store.close();
+    this.#remote?.remote.close();
     await this.#lock.release();
   }
 

@@ -5,6 +5,7 @@ import type { Manifest } from '../format/manifest.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import { recoverLog, type ReplayedRecord } from '../wal/log-recovery.ts';
 import { type LoadOptions, loadStored, logOptions } from './load-stored.ts';
+import { readRemoteConfig } from './remote-config.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { interruptedRepair, lockVolume, logPath, readManifest, repairPath, withAdvice } from './volume-files.ts';
 
@@ -35,6 +36,8 @@ export async function damageOf(options: LoadOptions): Promise<string | null> {
   if (lock === null) return null;
   try {
     if (await env.files.exists(repairPath(directory))) return interruptedRepair(name);
+    // What is here of one that has a bucket is a part of it.
+    if ((await readRemoteConfig(env.files, directory)) !== null) return null;
     const manifest = await readManifest(env.files, directory);
     await loadForReading(
       options,

@@ -71,7 +71,7 @@ export class ReadOnlyVolume implements BlockDevice {
 
   status(): VolumeStatus {
     const wear = { deviceBytes: 0, userBytes: 0, factor: null };
-    return { atRisk: NOTHING_AT_RISK, wear, stats: this.stats(), failure: null, logWay: null, logCompressing: null, readOnly: this.reason.message };
+    return { atRisk: NOTHING_AT_RISK, wear, stats: this.stats(), failure: null, logWay: null, logCompressing: null, shipping: null, readOnly: this.reason.message };
   }
 
   #checkRead(offsetBytes: number, lengthBytes: number): void {

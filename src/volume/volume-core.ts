@@ -16,6 +16,7 @@ import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
+import type { Shipper } from './shipper.ts';
 import { withRestartAdvice } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 
@@ -105,6 +106,8 @@ export class VolumeCore implements SlabOwner {
   failure: VolumeError | null = null;
   /** Why chunks cannot be stored at the moment, if so: the disk is full. */
   storeStall: VolumeError | null = null;
+  /** Ships what is stored, if the volume has a bucket. */
+  shipper: Shipper | null = null;
   /** Nothing may be put into memory any more. */
   closed = false;
   #log: LogWriter | null = null;

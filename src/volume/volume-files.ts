@@ -62,6 +62,7 @@ export function withAdvice(error: VolumeError, name: string): VolumeError {
 
 /** Why a volume takes no more writes, and what to check and do. Opening it anew within the process would trust a page cache that a failed sync may have parted from the disk (I4). */
 export function withRestartAdvice(error: VolumeError, name: string): VolumeError {
+  if (error.code === 'fenced') return error;
   const first =
     error.code === 'corrupt'
       ? `Stop the server, see what basalt check ${name} says and do that, then start the server again`

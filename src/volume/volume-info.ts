@@ -121,6 +121,23 @@ export interface VolumeStatus {
   readonly logCompressing: boolean | null;
   /** Why it was opened for reading alone; null if it was opened for writing. */
   readonly readOnly: string | null;
+  /** How far its bucket is behind; null: it has none, or was opened for reading alone. */
+  readonly shipping: ShippingStatus | null;
+}
+
+export interface ShippingStatus {
+  /** Chunks that the bucket does not have. */
+  readonly unshippedBytes: number;
+  readonly unshippedObjects: number;
+  /** How long the oldest of them has been waiting; 0 if there is none. */
+  readonly ageMs: number;
+  /** Bytes here that are in the bucket as well. */
+  readonly cachedBytes: number;
+  /** Of the newest root that was put: last chunk and LSN that it covers. */
+  readonly rootChunk: number;
+  readonly rootLsn: number;
+  /** Why nothing was shipped lately; null: all is well. */
+  readonly trouble: string | null;
 }
 
 /** How far a tool is. */

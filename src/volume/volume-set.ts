@@ -10,6 +10,7 @@ import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, FileLock, Timer } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
+import type { RemoteAccess } from './attach-remote.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
 import { wantedLogWay } from './log-way.ts';
@@ -17,6 +18,9 @@ import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { damageOf } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
+import { readRemoteConfig } from './remote-config.ts';
+import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
+import { type Restored, restoreVolume } from './restore-volume.ts';
 import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
@@ -25,6 +29,8 @@ export interface VolumeSetOptions {
   readonly settings: EngineSettings;
   /** Asked for each volume that is about to be opened: who wants to know how far that is. */
   readonly watchOpening?: (name: string) => OpeningWatch;
+  /** For volumes that have a bucket. */
+  readonly remotes?: RemoteAccess;
 }
 
 /** File names end here on Linux. */
@@ -60,6 +66,7 @@ export class VolumeSet implements DeviceDirectory {
   readonly #settings: EngineSettings;
   readonly #arena: Arena;
   readonly #watchOpening: (name: string) => OpeningWatch;
+  readonly #remotes: RemoteAccess | null;
   readonly #open = new Map<string, OpenEntry>();
   /** Closings under way, and what needs a closed volume for a moment: the next opening of the name waits for its own. */
   readonly #busy = new Map<string, Promise<void>>();
@@ -74,6 +81,7 @@ export class VolumeSet implements DeviceDirectory {
     this.#directory = options.directory;
     this.#settings = options.settings;
     this.#watchOpening = options.watchOpening ?? (() => ({ onProgress: () => undefined, end: () => undefined }));
+    this.#remotes = options.remotes ?? null;
     this.#arena = new Arena({ arenaBytes: options.settings.arenaBytes, dirtyBytes: options.settings.dirtyBytes });
   }
 
@@ -82,11 +90,74 @@ export class VolumeSet implements DeviceDirectory {
     return `${this.#directory}/${name}`;
   }
 
-  /** Makes a volume. Errors: as `createVolume`, and `invalid-argument` for the name. */
-  async create(name: string, options: CreateOptions): Promise<VolumeInfo> {
+  /** Makes a volume, in `remote` if it is given. Errors: as `createVolume`, `checkNewBucket`, and `invalid-argument` for the name. */
+  async create(name: string, options: CreateOptions, remote?: NewRemote): Promise<VolumeInfo> {
     const directory = this.#pathOf(name);
-    await createVolume({ env: this.#env, directory, settings: this.#settings, create: options });
+    const config = remote === undefined ? null : withWriter(remote, this.#env);
+    if (config !== null) await checkNewBucket(this.#env, this.#remoteAccess, config);
+    await createVolume({ env: this.#env, directory, settings: this.#settings, create: options, ...(config === null ? {} : { remote: config }) });
     return this.describe(name);
+  }
+
+  get #remoteAccess(): RemoteAccess {
+    if (this.#remotes === null) throw new VolumeError('unsupported', 'this program opens no buckets');
+    return this.#remotes;
+  }
+
+  /** Makes a volume of what its bucket has. Errors: as `restoreVolume`, and `invalid-argument` for the name. */
+  openRemote(name: string, config: NewRemote, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored> {
+    const directory = this.#pathOf(name);
+    return restoreVolume({ env: this.#env, directory, settings: this.#settings, access: this.#remoteAccess, config, ...options });
+  }
+
+  /**
+   * Takes a volume back that another host has: what is here of it is moved aside, to `keptAs`, and the volume made of its bucket. Errors: as `openRemote`; `in-use`, `unsupported`
+   * (it has no bucket), `not-found`.
+   */
+  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
+    const directory = this.#pathOf(name);
+    const done = await this.#whileClosed(name, () => this.#takeOver(name, directory, options));
+    if (done === null) throw new VolumeError('in-use', `volume ${name} is open; stop the server that has it, and try again`);
+    return done;
+  }
+
+  async #takeOver(name: string, directory: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
+    const { files } = this.#env;
+    if (!(await holdsVolume(files, directory))) throw await this.#notFound(name);
+    const config = await readRemoteConfig(files, directory);
+    if (config === null) throw new VolumeError('unsupported', `volume ${name} has no bucket: nobody else can have it`);
+    const lock = await lockVolume(this.#env, directory);
+    if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that first`);
+    try {
+      const { epoch } = await readManifest(files, directory);
+      const keptAs = `${name}.before-e${epoch}`;
+      const staged = `${directory}.taking-over`;
+      if (await files.exists(`${this.#directory}/${keptAs}`)) throw new VolumeError('already-exists', `${this.#directory}/${keptAs} exists already; it is what an earlier takeover has kept. Move it away and try again`);
+      const restored = await restoreVolume({ env: this.#env, directory: staged, settings: this.#settings, access: this.#remoteAccess, config, ...options });
+      await files.rename(directory, `${this.#directory}/${keptAs}`);
+      await files.rename(staged, directory);
+      await files.syncDirectory(this.#directory);
+      return { ...restored, keptAs };
+    } finally {
+      await lock.release();
+    }
+  }
+
+  /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
+  async drain(name: string): Promise<VolumeStatus> {
+    const volume = await this.acquireVolume(name);
+    try {
+      if (volume instanceof ReadOnlyVolume) throw volume.reason;
+      await volume.drain();
+      return volume.status();
+    } finally {
+      this.release(volume);
+    }
+  }
+
+  /** Drains all volumes that are open and have a bucket. */
+  async drainAll(): Promise<void> {
+    for (const name of this.#open.keys()) if ((this.statusOf(name)?.shipping ?? null) !== null) await this.drain(name);
   }
 
   /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */
@@ -217,8 +288,8 @@ export class VolumeSet implements DeviceDirectory {
    */
   async setDurability(name: string, durability: Durability): Promise<void> {
     const directory = this.#pathOf(name);
-    const done = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
-    if (done !== null) return;
+    const isDone = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
+    if (isDone === true) return;
     const volume = await this.acquireVolume(name);
     try {
       await volume.setDurability(durability);
@@ -227,12 +298,15 @@ export class VolumeSet implements DeviceDirectory {
     }
   }
 
-  async #setOffline(name: string, directory: string, durability: Durability): Promise<true> {
+  /** False: it has to be opened for that. */
+  async #setOffline(name: string, directory: string, durability: Durability): Promise<boolean> {
     let lock: FileLock | null = null;
     try {
       if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
       lock = await lockVolume(this.#env, directory);
       if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
+      // A new manifest is a new epoch, of which its bucket has to know.
+      if ((await readRemoteConfig(this.#env.files, directory)) !== null) return false;
       await changeDurabilityOffline({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, durability);
       return true;
     } catch (error) {
@@ -331,7 +405,7 @@ export class VolumeSet implements DeviceDirectory {
 
   #startOpening(name: string, directory: string): OpenEntry {
     const watch = this.#watchOpening(name);
-    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress }).finally(() => watch.end());
+    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) }).finally(() => watch.end());
     const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
     opening.then(
@@ -354,11 +428,28 @@ export class VolumeSet implements DeviceDirectory {
     if (entry === undefined) return;
     entry.users -= 1;
     if (entry.users > 0 || this.#closed) return;
+    this.#closeWhenIdle(name, entry);
+  }
+
+  #closeWhenIdle(name: string, entry: OpenEntry): void {
     entry.idleTimer = this.#env.clock.setTimer(this.#settings.idleCloseMs, () => {
-      // A failed volume stays open, for reading, until the process ends: opened anew it would take what the page cache has for
-      // what is on the disk, and a failed sync may have parted the two (I4).
-      if (entry.users === 0 && (entry.volume?.failure ?? null) === null) this.#closeEntry(name, entry).catch((error: unknown) => this.#env.logger.log('error', 'close-failed', { volume: name, error }));
+      this.#closeIdle(name, entry).catch((error: unknown) => this.#env.logger.log('error', 'close-failed', { volume: name, error }));
     });
+  }
+
+  async #closeIdle(name: string, entry: OpenEntry): Promise<void> {
+    const { volume } = entry;
+    // A failed volume stays open, for reading, until the process ends: opened anew it would take what the page cache has for
+    // what is on the disk, and a failed sync may have parted the two (I4).
+    const mayClose = (): boolean => entry.users === 0 && (entry.volume?.failure ?? null) === null && this.#open.get(name) === entry;
+    if (!mayClose()) return;
+    // A closed volume ships no more.
+    if (volume !== null && (volume.status().shipping ?? null) !== null && !(volume instanceof ReadOnlyVolume)) {
+      const isDrained = await volume.drain().then(() => true, () => false);
+      if (!mayClose() || this.#closed) return;
+      if (!isDrained) return this.#closeWhenIdle(name, entry);
+    }
+    await this.#closeEntry(name, entry);
   }
 
   #closeEntry(name: string, entry: OpenEntry): Promise<void> {

@@ -6,6 +6,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { Admission, BlockDevice, Completion, ReadLoan, ZeroOptions } from './block-device.ts';
+import { type AttachedRemote, detachRemote } from './attach-remote.ts';
 import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
@@ -32,6 +33,7 @@ export interface VolumeParts {
   readonly lock: FileLock;
   /** Closes the log's files. */
   readonly closeFiles: () => Promise<void>;
+  readonly remote: AttachedRemote | null;
   readonly recoveredLsn: number;
 }
 
@@ -105,7 +107,7 @@ export class Volume implements BlockDevice {
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#core.shipper?.status() ?? null };
   }
 
   /**
@@ -375,6 +377,20 @@ export class Volume implements BlockDevice {
     this.#checkWritable();
   }
 
+  /**
+   * Makes everything accepted so far durable in the bucket: a root that says it all. Errors: `unsupported` (there is no bucket), `fenced`, and what
+   * keeps chunks from being made here. While the bucket cannot be reached it waits.
+   */
+  async drain(): Promise<void> {
+    const { core, flusher, checkpointer } = this.#parts;
+    this.#checkWritable();
+    if (core.shipper === null) throw new VolumeError('unsupported', `volume ${this.name} has no bucket; there is nothing to drain to`);
+    await new Promise<void>((resolve, reject) => this.#log.force({ settle: (error) => (error === null ? resolve() : reject(error)) }));
+    await flusher.drain();
+    await flusher.serial.run(() => checkpointer.run());
+    await core.shipper.drain();
+  }
+
   /** Makes everything durable, in chunks if the disk has room, and closes. Later calls fail with `closed`. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -382,7 +398,7 @@ export class Volume implements BlockDevice {
   }
 
   async #close(): Promise<void> {
-    const { core, flusher, checkpointer, compactor, closeFiles, lock } = this.#parts;
+    const { core, flusher, checkpointer, compactor, closeFiles, lock, remote } = this.#parts;
     let failure: VolumeError | null = null;
     await compactor.stop();
     try {
@@ -396,6 +412,7 @@ export class Volume implements BlockDevice {
     checkpointer.stop();
     for (const stop of this.#stopListening) stop();
     await flusher.stop();
+    if (remote !== null) await detachRemote(core, remote);
     await core.releaseSpace();
     core.closed = true;
     await this.#log.close();

@@ -5,6 +5,7 @@ import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, de
 import { BLOCK_ENTRY_BYTES, CHUNK_FOOTER_BYTES, type ChunkFooter, type ChunkTables, FRAME_ENTRY_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
 import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
+import { claimKey, decodeClaim, decodeRoot as decodeRemoteRoot, encodeClaim, parseClaimKey, parseRootKey, releaseKey, rootKey } from '../../src/format/remote-records.ts';
 import { decodeSyncedMark } from '../../src/format/synced-mark.ts';
 import * as golden from './structures.ts';
 
@@ -111,6 +112,28 @@ describe('format version 1', () => {
       wrong.writeUInt32LE(checksum(wrong.subarray(0, 88)), 88);
       expect(() => decodeChunkHeader(wrong, expected, 'chunk'), `kind ${kind}, last LSN ${lastLsn}`).toThrow(/LSN range is impossible/);
     }
+  });
+
+  test.each([
+    ['remote-claim', decodeClaim, golden.CLAIM],
+    ['remote-root', decodeRemoteRoot, golden.REMOTE_ROOT],
+  ] as const)('the golden %s decodes to what was encoded, and is refused with any bit flipped, or a byte more or less', (name, decode, encoded) => {
+    const bytes = bytesOf(name);
+    expect(decode(bytes, name)).toEqual(encoded);
+    for (let at = 0; at < bytes.length; at += 1) expect(() => decode(flippedAt(bytes, at), name), `byte ${at}`).toThrow(name);
+    expect(() => decode(bytes.subarray(1), name)).toThrow('bytes long');
+    expect(() => decode(Buffer.concat([bytes, Buffer.alloc(1)]), name)).toThrow('bytes long');
+  });
+
+  test('the name of a host is cut between characters', () => {
+    expect(decodeClaim(encodeClaim({ ...golden.CLAIM, host: 'ä'.repeat(100) }), 'claim').host).toBe('ä'.repeat(64));
+    expect(decodeClaim(encodeClaim({ ...golden.CLAIM, host: `x${'ä'.repeat(100)}` }), 'claim').host).toBe(`x${'ä'.repeat(63)}`);
+  });
+
+  test('keys of claims and roots are told apart', () => {
+    expect([claimKey(7), releaseKey(7), rootKey(7, 42)]).toEqual(['epochs/e000007', 'epochs/e000007-released', 'roots/e000007-k0000000042']);
+    expect([parseClaimKey(claimKey(1_234_567)), parseClaimKey(releaseKey(7)), parseClaimKey('epochs/e7')]).toEqual([1_234_567, null, null]);
+    expect([parseRootKey(rootKey(7, 42)), parseRootKey('roots/x')]).toEqual([{ epoch: 7, checkpoint: 42 }, null]);
   });
 
   test('the golden mark decodes to what was encoded, and is none with a bit flipped or a byte less', () => {

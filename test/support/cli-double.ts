@@ -5,6 +5,8 @@ import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan,
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
+export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
+
 export class FakeVolumes implements VolumeManager {
   readonly infos = new Map<string, VolumeInfo>();
   readonly damaged = new Set<string>();
@@ -58,6 +60,10 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve();
   }
 
+  openRemote = notAsked;
+  takeOver = notAsked;
+  drain = notAsked;
+
   setDurability(name: string, durability: Durability): Promise<void> {
     const info = this.infos.get(name);
     if (info === undefined) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
@@ -71,10 +77,8 @@ export class FakeVolumes implements VolumeManager {
   }
 }
 
-export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
-
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

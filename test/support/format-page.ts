@@ -7,6 +7,7 @@ const SECTIONS = [
   ['synced-mark.ts', 'Mark'],
   ['chunk-layout.ts', 'Chunk'],
   ['checkpoint-layout.ts', 'Checkpoint'],
+  ['remote-records.ts', 'Records in a bucket'],
 ] as const;
 
 const INTRODUCTION = `# Formats, version 1 (the log and chunks: 1 and 2)
@@ -27,6 +28,8 @@ A volume is a directory:
 | \`chunks/cNNNNNNNNNN-eEEEEEE\` | chunk N written in epoch E (decimal, at least so many digits) |
 | \`checkpoints/kNNNNNNNNNN-eEEEEEE\` | checkpoint N written in epoch E |
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
+| \`remote\` | of a volume that has a bucket: where that is, and who we are (JSON, see \`volume/remote-config.ts\`); no credentials |
+| \`chunks/.far-*\`, \`checkpoints/.far-*\` | what was fetched of an object that is in the bucket alone; removed at the next opening |
 | \`repairing\` | a repair is under way (JSON: epoch of its first object, folder, files to keep); nobody opens the volume meanwhile |
 | \`kept-aside/N/\` | what repair N found no place for, the manifest as it was, and \`report.json\`; never read again |
 | \`chunks/.spare-*\` | the file of a removed chunk, to be written again; removed at the next opening |

@@ -35,7 +35,7 @@ describe('the table', () => {
   test('each setting is documented', () => {
     for (const [key, setting] of SETTINGS) {
       expect(setting.description.length, key).toBeGreaterThan(15);
-      expect(key).toMatch(/^(engine|server|control|process)\.[a-z][a-z_]*$/);
+      expect(key).toMatch(/^(engine|remote|server|control|process)\.[a-z][a-z_]*$/);
     }
   });
 

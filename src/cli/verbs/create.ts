@@ -4,8 +4,9 @@ import { DURABILITY_MODES } from '../../base/durability.ts';
 import { formatSize } from '../../base/units.ts';
 import type { VolumeInfo } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
-import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
+import { DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
 import { formatJson } from '../output.ts';
+import { BUCKET_FLAGS, bucketOf } from './remote-flags.ts';
 import { checkConsent, DATA_LOSS_FLAG, durabilityOf } from './durability.ts';
 
 export const createFlags = {
@@ -19,6 +20,8 @@ export const createFlags = {
   },
   'accept-data-loss': DATA_LOSS_FLAG,
   'block-size': { type: 'string', requiresArg: true, default: '4096', coerce: sizeOf('block-size'), describe: 'power of two, 4096 to 65536' },
+  remote: { type: 'string', requiresArg: true, coerce: once('remote'), describe: 's3://BUCKET/PREFIX: the volume is shipped there, and can be opened from there on another host' },
+  ...BUCKET_FLAGS,
   data: DATA_FLAG,
   ...SETTINGS_FLAGS,
   json: JSON_FLAG,
@@ -51,14 +54,15 @@ export function addCreate(program: Argv, context: CliContext): Argv {
         .positional('size', { type: 'string', demandOption: true, coerce: sizeOf('size'), describe: 'size, such as 512M, 10G or 1T; a multiple of the block size' })
         .options(createFlags)
         .example('$0 create demo 10G', 'a volume of 10 GiB in ./volumes')
+        .example('$0 create db 100G --remote s3://volumes/db --endpoint https://s3.example.com', 'one that is kept in a bucket as well')
         .example('$0 create logs 64G --durability strict', 'one whose writes are on disk when they are answered'),
     async (parsed) => {
       checkConsent(parsed.durability, parsed['accept-data-loss']);
       const { settings } = await readSettings(context, parsed);
-      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine, makeDirectory: true });
+      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine, remote: settings.remote, makeDirectory: true });
       try {
         const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability };
-        const info = await volumes.create(parsed.name, options);
+        const info = await volumes.create(parsed.name, options, parsed.remote === undefined ? undefined : bucketOf(parsed.remote, parsed));
         context.terminal.out(parsed.json ? formatJson(info) : describeCreated(info, parsed.data));
       } finally {
         await volumes.close();

@@ -24,6 +24,7 @@ export const serveFlags = {
   },
   socket: { type: 'string', array: true, requiresArg: true, describe: 'path of a unix socket to listen on, or @NAME for an abstract one; may be repeated' },
   stdio: { type: 'boolean', default: false, describe: 'serve one client on standard input (a socket, as inetd and libnbd give it), and end with it' },
+  drain: { type: 'boolean', default: false, describe: 'when it stops, wait until the buckets of open volumes have everything; a second signal ends that' },
   data: DATA_FLAG,
   'log-level': { type: 'string', requiresArg: true, choices: LOG_LEVELS, default: 'info', coerce: logLevelOf, describe: 'least level of the JSON lines on standard error' },
   ...SETTINGS_FLAGS,
@@ -48,7 +49,7 @@ export function addServe(program: Argv, context: CliContext, exit: (code: number
       if (parsed.stdio && (asked || activated.length > 0)) throw new UsageError('--stdio serves standard input alone: give it without --listen, --socket and socket activation', { flag: 'stdio' });
       if (asked && activated.length > 0) throw new UsageError('systemd has opened the sockets (LISTEN_FDS): give no --listen and no --socket', { flag: 'listen' });
       const addresses = parsed.listen ?? (asked || parsed.stdio || activated.length > 0 ? [] : [DEFAULT_ADDRESS]);
-      const plan = { directory: parsed.data, addresses, sockets, activated, stdio: parsed.stdio, logLevel: parsed['log-level'], json: parsed.json, settings };
+      const plan = { directory: parsed.data, addresses, sockets, activated, stdio: parsed.stdio, drain: parsed.drain, logLevel: parsed['log-level'], json: parsed.json, settings };
       exit(await context.serve(plan));
     },
   );

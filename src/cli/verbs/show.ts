@@ -31,7 +31,16 @@ function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes }: VolumeS
   return `${formatSize(liveBytes)} in ${formatSize(storedChunkBytes)} of chunks${ratio}`;
 }
 
-function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus): [string, string][] {
+/** How far the bucket is behind. */
+function describeShipping(shipping: VolumeStatus['shipping']): [string, string][] {
+  if (shipping === null) return [];
+  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble } = shipping;
+  const behind = unshippedObjects === 0 ? 'nothing' : `${formatSize(unshippedBytes)} in ${unshippedObjects} chunks, oldest ${(ageMs / 1000).toFixed(1)} s`;
+  const lines: [string, string][] = [['not shipped', `${behind}; the bucket has all up to LSN ${rootLsn}, ${formatSize(cachedBytes)} of it are here, too`]];
+  return trouble === null ? lines : [...lines, ['not shipping', trouble]];
+}
+
+function describeLive({ atRisk, wear, stats, failure, readOnly, shipping }: VolumeStatus): [string, string][] {
   const scrubbed = describeScrubs(stats);
   if (readOnly !== null) return [...scrubbed, ['read-only', readOnly]];
   return [
@@ -39,6 +48,7 @@ function describeLive({ atRisk, wear, stats, failure, readOnly }: VolumeStatus):
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
     ['live in chunks', describeSpace(stats)],
+    ...describeShipping(shipping),
     ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
   ];

@@ -1,0 +1,332 @@
+/**
+ * The objects of a volume with a bucket: new ones in the directory first, all of them shipped to the bucket in time, and those that were shipped
+ * only as long as there is room for them here. What is not shipped never goes for want of room.
+ *
+ * What the bucket has is known from a listing when the volume is opened, and from what was shipped since. It is no part of any promise: who ships
+ * says what counts (`volume/shipper.ts`).
+ */
+import { assert } from '../base/assert.ts';
+import { VolumeError } from '../base/errors.ts';
+import type { FileSystem } from '../env/env.ts';
+import type { DirectoryStore } from './directory-store.ts';
+import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
+import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
+import type { RemoteStore } from './remote-store.ts';
+
+export interface TierOptions {
+  readonly local: DirectoryStore;
+  readonly files: FileSystem;
+  /** The volume's directory. */
+  readonly directory: string;
+  readonly remote: Pick<RemoteStore, 'getRange'>;
+  /** What keys of objects begin with that are shipped for their own sake. */
+  readonly shippedFolder: string;
+  /** Objects that are in the bucket as well, and parts of those that are only there, may take so much here. */
+  readonly cacheBytes: number;
+  readonly fetchBytes: number;
+  readonly readAheadBytes: number;
+}
+
+/** An object on its way here, and how long it has become. */
+class TieredStagedObject implements StagedObject {
+  readonly key: string;
+  readonly inner: StagedObject;
+  byteCount = 0;
+
+  constructor(key: string, inner: StagedObject) {
+    this.key = key;
+    this.inner = inner;
+  }
+
+  async append(parts: readonly Uint8Array[]): Promise<void> {
+    await this.inner.append(parts);
+    this.#count(parts);
+  }
+
+  async appendUncached(parts: readonly Uint8Array[]): Promise<void> {
+    await this.inner.appendUncached(parts);
+    this.#count(parts);
+  }
+
+  #count(parts: readonly Uint8Array[]): void {
+    for (const part of parts) this.byteCount += part.length;
+  }
+
+  seal(): Promise<void> {
+    return this.inner.seal();
+  }
+
+  abandon(): Promise<void> {
+    return this.inner.abandon();
+  }
+}
+
+/** Most of one request; a larger range is fetched by several, side by side. */
+const REQUEST_BYTES = 1024 * 1024;
+
+export class TieredStore implements ObjectStore {
+  readonly #options: TierOptions;
+  readonly #local: DirectoryStore;
+  readonly #farOptions: FarOptions;
+  /** Sizes of the objects that the bucket has and the volume uses. */
+  readonly #shipped = new Map<string, number>();
+  /** Those that are here and not in the bucket, in no order. */
+  readonly #unshipped = new Map<string, number>();
+  /** What may be evicted, by its bytes here, least recently opened first. */
+  readonly #cached = new Map<string, number>();
+  readonly #far = new Map<string, FarFile>();
+  /** Objects that must be shipped though they are not used any more, and those of them that were removed. */
+  #pinned: ReadonlySet<string> = new Set();
+  readonly #leaving = new Map<string, number>();
+  /** Objects of the bucket that were removed here. */
+  readonly #doomed = new Set<string>();
+  #cachedBytes = 0;
+  #evicting: Promise<void> | null = null;
+  /** Told when something was published. */
+  onPublished: () => void = () => undefined;
+  /** Whether an object that is in the bucket, too, may go from here. */
+  mayEvict: (key: string) => boolean = () => false;
+  /** One is about to go: whoever has it open should let go of it. */
+  onEvict: (key: string) => void = () => undefined;
+  evictions = 0;
+
+  constructor(options: TierOptions) {
+    this.#options = options;
+    this.#local = options.local;
+    this.#farOptions = {
+      files: options.files,
+      directory: options.directory,
+      remote: options.remote,
+      pieceBytes: options.fetchBytes,
+      requestBytes: Math.max(REQUEST_BYTES, options.fetchBytes),
+      readAhead: new ReadAhead(options.fetchBytes, options.readAheadBytes),
+      onFetched: (key, bytes) => this.#count(key, bytes),
+      onWhole: (key, path) => this.#adopt(key, path),
+    };
+  }
+
+  /** Bytes here that are in the bucket as well. */
+  get cachedBytes(): number {
+    return this.#cachedBytes;
+  }
+
+  /** Objects that the bucket does not have, and their bytes. */
+  get unshipped(): ReadonlyMap<string, number> {
+    return this.#unshipped;
+  }
+
+  isShipped(key: string): boolean {
+    return this.#shipped.has(key);
+  }
+
+  /**
+   * To be called once, under the volume's lock and before anything is opened: `remote` is what the bucket has, by its sizes; of what is not here those
+   * count that `mayBeAway`. Removes what an earlier process fetched of objects. Errors: `corrupt`, `io-error`.
+   */
+  async attach(folders: readonly string[], remote: ReadonlyMap<string, number>, mayBeAway: (key: string) => boolean): Promise<void> {
+    const { files, directory } = this.#options;
+    const here = new Set<string>();
+    for (const folder of folders) {
+      for (const name of await files.list(`${directory}/${folder}`)) if (name.startsWith(FAR_PREFIX)) await files.remove(`${directory}/${folder}/${name}`);
+      for (const name of await this.#local.list(folder)) here.add(`${folder}/${name}`);
+    }
+    for (const key of here) await this.#attachLocal(key, remote.get(key));
+    for (const [key, sizeBytes] of remote) if (!here.has(key) && mayBeAway(key)) this.#shipped.set(key, sizeBytes);
+    this.#evictSoon();
+  }
+
+  async #attachLocal(key: string, remoteBytes: number | undefined): Promise<void> {
+    if (remoteBytes !== undefined) {
+      // The same object: a name is given to one only, and when all of it is there.
+      this.#shipped.set(key, remoteBytes);
+      if (key.startsWith(this.#options.shippedFolder)) this.#count(key, remoteBytes);
+      return;
+    }
+    const object = await this.#local.open(key);
+    this.#added(key, object.sizeBytes);
+    await object.close();
+  }
+
+  async prepare(folders: readonly string[]): Promise<void> {
+    await this.#local.prepare(folders);
+  }
+
+  async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
+    return new TieredStagedObject(key, await this.#local.stage(key, sizeBytes));
+  }
+
+  async publish(objects: readonly StagedObject[]): Promise<void> {
+    const staged = objects.map((object) => {
+      assert(object instanceof TieredStagedObject, 'an object of another store is published');
+      return object;
+    });
+    await this.#local.publish(staged.map(({ inner }) => inner));
+    for (const { key, byteCount } of staged) this.#added(key, byteCount);
+    this.onPublished();
+  }
+
+  /** Only chunks are shipped for their own sake; checkpoints go with a root. */
+  #added(key: string, sizeBytes: number): void {
+    if (key.startsWith(this.#options.shippedFolder)) this.#unshipped.set(key, sizeBytes);
+  }
+
+  /** The bytes of an object that is here; null: it was removed. Errors: as of `open`. */
+  async readHere(key: string): Promise<Uint8Array | null> {
+    let object: StoredObject;
+    try {
+      object = await this.#local.open(key);
+    } catch (error) {
+      if (error instanceof VolumeError && error.code === 'not-found') return null;
+      throw error;
+    }
+    try {
+      const bytes = new Uint8Array(object.sizeBytes);
+      await object.read(bytes, 0);
+      return bytes;
+    } finally {
+      await object.close();
+    }
+  }
+
+  /** The bucket has an object of so many bytes that is, or was, here. */
+  async shipped(key: string, sizeBytes: number): Promise<void> {
+    const isCached = this.#unshipped.delete(key);
+    this.#shipped.set(key, sizeBytes);
+    if (isCached) this.#count(key, sizeBytes);
+    if (this.#leaving.delete(key)) await this.remove(key, sizeBytes);
+  }
+
+  /** From now on objects of `keys` stay until they are shipped, removed or not; what was pinned before and is not among them goes as it would have. */
+  async pin(keys: ReadonlySet<string>): Promise<void> {
+    this.#pinned = keys;
+    for (const [key, sizeBytes] of this.#leaving) {
+      if (keys.has(key)) continue;
+      this.#leaving.delete(key);
+      await this.remove(key, sizeBytes);
+    }
+  }
+
+  /** Objects of the bucket that the volume has removed: for who ships to remove there, when no root there refers to them. */
+  takeDoomed(): string[] {
+    const keys = [...this.#doomed];
+    this.#doomed.clear();
+    return keys;
+  }
+
+  /** What could not be removed there stays to be removed. */
+  returnDoomed(keys: readonly string[]): void {
+    for (const key of keys) this.#doomed.add(key);
+  }
+
+  async open(key: string): Promise<StoredObject> {
+    const far = this.#far.get(key);
+    if (far !== undefined) {
+      this.#use(key);
+      return far.open();
+    }
+    try {
+      const object = await this.#local.open(key);
+      this.#use(key);
+      return object;
+    } catch (error) {
+      const sizeBytes = this.#shipped.get(key);
+      if (!(error instanceof VolumeError) || error.code !== 'not-found' || sizeBytes === undefined) throw error;
+      const made = this.#far.get(key) ?? new FarFile(key, sizeBytes, this.#farOptions);
+      this.#far.set(key, made);
+      return made.open();
+    }
+  }
+
+  async list(folder: string): Promise<string[]> {
+    const names = new Set(await this.#local.list(folder));
+    for (const key of this.#leaving.keys()) if (key.startsWith(`${folder}/`)) names.delete(key.slice(folder.length + 1));
+    for (const key of this.#shipped.keys()) if (key.startsWith(`${folder}/`)) names.add(key.slice(folder.length + 1));
+    return [...names].toSorted();
+  }
+
+  async remove(key: string, sizeBytes = 0): Promise<void> {
+    this.#unshipped.delete(key);
+    if (this.#pinned.has(key) && !this.#shipped.has(key)) {
+      this.#leaving.set(key, sizeBytes);
+      return;
+    }
+    if (this.#shipped.delete(key)) this.#doomed.add(key);
+    this.#uncount(key);
+    await this.#removeHere(key, sizeBytes);
+  }
+
+  async #removeHere(key: string, sizeBytes: number): Promise<void> {
+    const far = this.#far.get(key);
+    this.#far.delete(key);
+    await far?.drop();
+    await this.#local.remove(key, sizeBytes);
+  }
+
+  settle(): Promise<void> {
+    return this.#local.settle();
+  }
+
+  get spareBytes(): number {
+    return this.#local.spareBytes;
+  }
+
+  async releaseSpace(keepBytes = 0): Promise<void> {
+    await this.#local.releaseSpace(keepBytes);
+  }
+
+  /** Lets go of what was fetched and not whole. Nothing may be open any more. */
+  async close(): Promise<void> {
+    await this.#evicting;
+    for (const far of this.#far.values()) await far.drop();
+    this.#far.clear();
+  }
+
+  async #adopt(key: string, path: string): Promise<void> {
+    // It was removed or evicted meanwhile.
+    if (!this.#far.has(key)) return;
+    this.#far.delete(key);
+    await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
+  }
+
+  #use(key: string): void {
+    const bytes = this.#cached.get(key);
+    if (bytes === undefined) return;
+    this.#cached.delete(key);
+    this.#cached.set(key, bytes);
+  }
+
+  #count(key: string, bytes: number): void {
+    const before = this.#cached.get(key) ?? 0;
+    this.#cached.delete(key);
+    this.#cached.set(key, before + bytes);
+    this.#cachedBytes += bytes;
+    this.#evictSoon();
+  }
+
+  #uncount(key: string): void {
+    this.#cachedBytes -= this.#cached.get(key) ?? 0;
+    this.#cached.delete(key);
+    assert(this.#cachedBytes >= 0, 'less than nothing is cached');
+  }
+
+  #evictSoon(): void {
+    if (this.#cachedBytes <= this.#options.cacheBytes || this.#evicting !== null) return;
+    this.#evicting = this.#evict()
+      .catch(() => undefined) // a file that cannot be removed is there at the next opening, and goes then
+      .finally(() => {
+        this.#evicting = null;
+      });
+  }
+
+  async #evict(): Promise<void> {
+    for (const [key, bytes] of this.#cached) {
+      if (this.#cachedBytes <= this.#options.cacheBytes) return;
+      assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
+      if (!this.mayEvict(key)) continue;
+      this.onEvict(key);
+      this.#uncount(key);
+      this.evictions += 1;
+      await this.#removeHere(key, bytes);
+    }
+  }
+}

@@ -1,0 +1,118 @@
+/** What an opening for writing has to do with a volume's bucket, before and after it recovers what is here. */
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import type { RemoteSettings } from '../base/settings-types.ts';
+import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
+import type { Env } from '../env/env.ts';
+import { type Manifest, NO_CHECKPOINT } from '../format/manifest.ts';
+import type { DirectoryStore } from '../store/directory-store.ts';
+import type { RemoteStore } from '../store/remote-store.ts';
+import { TieredStore } from '../store/tiered-store.ts';
+import { readRemoteChain } from './remote-chain.ts';
+import { Ownership, type RemoteState, fencedError, readRemoteState } from './remote-state.ts';
+import { type RemoteConfig, type RemoteOpener, readRemoteConfig } from './remote-config.ts';
+import type { VolumeCore } from './volume-core.ts';
+import { OBJECT_FOLDERS } from './volume-files.ts';
+
+/** What a program that opens buckets gives the engine. */
+export interface RemoteAccess {
+  readonly open: RemoteOpener;
+  readonly settings: RemoteSettings;
+  /** Name of this host, for whoever finds its claim. */
+  readonly host: string;
+}
+
+export interface AttachOptions {
+  readonly env: Env;
+  readonly directory: string;
+  readonly name: string;
+  /** Null: this program opens no buckets. */
+  readonly access: RemoteAccess | null;
+  readonly local: DirectoryStore;
+  readonly manifest: Manifest;
+}
+
+/** A volume's bucket, claimed by this process. */
+export interface AttachedRemote {
+  readonly access: RemoteAccess;
+  readonly config: RemoteConfig;
+  readonly remote: RemoteStore;
+  readonly store: TieredStore;
+  readonly ownership: Ownership;
+  /** Of the newest root; that of an empty volume if there is none. */
+  readonly base: Manifest;
+}
+
+/** Claims the bucket of a volume. Null: it has none. Errors: `fenced` (another host has it), `corrupt`, `unsupported`, and those of the store. */
+export async function attachRemote(options: AttachOptions): Promise<AttachedRemote | null> {
+  const { env, directory, name, manifest, access } = options;
+  const config = await readRemoteConfig(env.files, directory);
+  if (config === null) return null;
+  if (access === null) throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, which this program cannot open`);
+  const remote = await access.open(config);
+  try {
+    const state = await readRemoteState(remote, manifest.volumeId);
+    if (state.claim !== null && Buffer.from(state.claim.writer).toString('hex') !== config.writer) throw fencedError(state.claim);
+    const ownership = await claim(options, access, config, remote, state);
+    const store = makeStore(options, access, remote);
+    await store.attach(OBJECT_FOLDERS, state.objects, await awayOf(options, remote, state));
+    const base = state.root?.manifest ?? { ...manifest, checkpoint: NO_CHECKPOINT };
+    return { access, config, remote, store, ownership, base };
+  } catch (error) {
+    remote.close();
+    throw toVolumeError(error, `claiming ${config.url}`);
+  }
+}
+
+function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAccess, config: RemoteConfig, remote: RemoteStore, { claim: last }: RemoteState): Promise<Ownership> {
+  const epoch = Math.max(last?.epoch ?? 0, manifest.epoch) + 1;
+  return Ownership.claim(remote, {
+    volumeId: manifest.volumeId,
+    epoch,
+    writer: Buffer.from(config.writer, 'hex'),
+    timeMs: Math.max(0, Math.floor(env.clock.wallMs())),
+    leaseMs: settings.leaseMs,
+    host,
+  });
+}
+
+function makeStore({ env, directory, local }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
+  const { cacheBytes, fetchBytes, readAheadBytes } = settings;
+  return new TieredStore({ local, files: env.files, directory, remote, shippedFolder: `${CHUNK_FOLDER}/`, cacheBytes, fetchBytes, readAheadBytes });
+}
+
+/**
+ * Whether an object of the bucket that is not here is the volume's. Up to our checkpoint that says which are. Behind it they are those of a chain that goes on from there,
+ * as a volume has it that was made of its bucket; else they are of a writer that had lost its epoch.
+ */
+async function awayOf({ local, manifest }: AttachOptions, remote: RemoteStore, { objects }: RemoteState): Promise<(key: string) => boolean> {
+  const here = new Set((await local.list(CHUNK_FOLDER)).map((name) => `${CHUNK_FOLDER}/${name}`));
+  const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
+  const away = [...objects.keys()].filter((key) => isBehind(key) && !here.has(key));
+  if (away.length === 0) return (key) => !isBehind(key);
+  const readHeader = async (key: string, target: Uint8Array): Promise<void> => {
+    if (!here.has(key)) return remote.getRange(key, target, 0);
+    const object = await local.open(key);
+    try {
+      await object.read(target, 0);
+    } finally {
+      await object.close();
+    }
+  };
+  const chain = new Set((await readRemoteChain(manifest, [...here, ...away], readHeader, () => undefined)).keys);
+  return (key) => !isBehind(key) || chain.has(key);
+}
+
+function chunkNumberOf(key: string): number | null {
+  return key.startsWith(`${CHUNK_FOLDER}/`) ? (parseChunkName(key.slice(CHUNK_FOLDER.length + 1))?.chunk ?? null) : null;
+}
+
+/** Ends what an open volume has to do with its bucket. If all of it was shipped, nobody need wait for our lease. Trouble with the bucket keeps nobody from closing a volume. */
+export async function detachRemote(core: VolumeCore, { remote, store, ownership }: AttachedRemote): Promise<void> {
+  const { shipper, env, name } = core;
+  await shipper?.stop();
+  const isDone = shipper?.isDone === true && core.failure === null;
+  if (isDone) await ownership.release().catch((error: unknown) => env.logger.log('warn', 'lease-not-released', { volume: name, error }));
+  else env.logger.log('warn', 'not-all-shipped', { volume: name, ...shipper?.status() });
+  await store.close();
+  remote.close();
+}

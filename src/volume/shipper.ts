@@ -1,0 +1,280 @@
+/**
+ * Shipping: what a volume with a bucket writes goes there in the background, chunks in the order of their numbers and several at a time, then the
+ * checkpoints, then a root that refers to them. A set of chunks counts there once it is whole and those before it are; a root counts from its put on.
+ *
+ * Chunks that die before their turn are never shipped. What a root needs is pinned while the root is on its way: removed here or not, it is shipped.
+ *
+ * Objects that were removed here are removed from the bucket when two roots have been put since: a root that somebody reads from may be the last
+ * but one. Before that it is made sure that nobody has claimed the volume: a claimer goes on from the newest root that it finds.
+ */
+import { assert } from '../base/assert.ts';
+import { forEachLimited } from '../base/async.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import { parseChunkName } from '../chunk/chunk-reader.ts';
+import type { Env, Timer } from '../env/env.ts';
+import type { Manifest } from '../format/manifest.ts';
+import { encodeRoot, rootKey } from '../format/remote-records.ts';
+import type { RemoteStore } from '../store/remote-store.ts';
+import type { TieredStore } from '../store/tiered-store.ts';
+import type { Ownership } from './remote-state.ts';
+import type { ShippingStatus } from './volume-info.ts';
+
+export interface ShipperOptions {
+  readonly env: Env;
+  readonly volume: string;
+  readonly store: TieredStore;
+  readonly remote: RemoteStore;
+  readonly ownership: Ownership;
+  /** Objects on their way at a time. */
+  readonly concurrency: number;
+  /** Pause before what failed is tried again. */
+  readonly retryMs: number;
+  /** Chunks of earlier epochs count up to this number. */
+  readonly fenceChunk: number;
+  /** Of the newest root in the bucket; what it has under our epoch is put first of all. */
+  readonly base: Manifest;
+  /** The volume was lost to another host: it takes no more writes. */
+  readonly fenced: (error: VolumeError) => void;
+}
+
+/** What a root refers to. */
+export interface RootObjects {
+  readonly manifest: Manifest;
+  /** Keys of the chunks that live in its checkpoint, and of the checkpoint objects in use; of one on its way, those that have to be shipped. */
+  readonly keys: ReadonlySet<string>;
+}
+
+interface Waiter {
+  readonly isDone: () => boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: VolumeError) => void;
+}
+
+export class Shipper {
+  readonly #options: ShipperOptions;
+  #root: Manifest;
+  #isFirstRootPut = false;
+  /** The newest checkpoint, if no root of it was put yet. */
+  #wantedRoot: RootObjects | null = null;
+  #rootUnderWay: RootObjects | null = null;
+  /** Removed from the volume since the last root but one, and since the last one. */
+  #doomed: { readonly older: string[]; readonly newer: string[] } = { older: [], newer: [] };
+  /** Shipped for the root under way; some of them may have been removed here since. */
+  readonly #sent = new Set<string>();
+  #running: Promise<void> | null = null;
+  #timer: Timer | null = null;
+  #trouble: VolumeError | null = null;
+  #oldestMs: number | null = null;
+  #isStopped = false;
+  readonly #waiters = new Set<Waiter>();
+
+  constructor(options: ShipperOptions) {
+    this.#options = options;
+    this.#root = options.base;
+    options.store.onPublished = () => this.#published();
+    this.#published();
+  }
+
+  get trouble(): VolumeError | null {
+    return this.#trouble;
+  }
+
+  status(): ShippingStatus {
+    const { store, env } = this.#options;
+    const sizes = [...store.unshipped.values()];
+    return {
+      unshippedBytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
+      unshippedObjects: sizes.length,
+      ageMs: this.#oldestMs === null ? 0 : env.clock.nowMs() - this.#oldestMs,
+      cachedBytes: store.cachedBytes,
+      rootChunk: this.#root.checkpoint.lastChunk,
+      rootLsn: this.#root.checkpoint.lastLsn,
+      trouble: this.#trouble?.message ?? null,
+    };
+  }
+
+  /** A checkpoint is durable here: the next root is of it. To be called before what it does not need is removed. */
+  async checkpointed({ manifest, keys }: RootObjects): Promise<void> {
+    const { store } = this.#options;
+    // What the bucket has now is there until two more roots are.
+    this.#wantedRoot = { manifest, keys: new Set([...keys].filter((key) => !store.isShipped(key))) };
+    await this.#pin();
+    this.poke();
+  }
+
+  async #pin(): Promise<void> {
+    await this.#options.store.pin(new Set([...(this.#rootUnderWay?.keys ?? []), ...(this.#wantedRoot?.keys ?? [])]));
+  }
+
+  #published(): void {
+    if (this.#options.store.unshipped.size > 0) this.#oldestMs ??= this.#options.env.clock.nowMs();
+    this.poke();
+  }
+
+  /** Whether the bucket has all that was published, and a root of the newest checkpoint. */
+  get isDone(): boolean {
+    return !this.#hasWork;
+  }
+
+  /** Starts what there is to do. */
+  poke(): void {
+    if (this.#running !== null || this.#isStopped || this.#timer !== null) return;
+    if (!this.#hasWork) {
+      this.#settleWaiters();
+      return;
+    }
+    this.#running = this.#run()
+      .then(
+        () => this.#ended(null),
+        (error: unknown) => this.#ended(toVolumeError(error, `shipping volume ${this.#options.volume}`)),
+      );
+  }
+
+  get #hasWork(): boolean {
+    return !this.#isFirstRootPut || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
+  }
+
+  /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`. What can be tried again is. */
+  drain(): Promise<void> {
+    if (this.#isStopped) return Promise.reject(new VolumeError('closed', `volume ${this.#options.volume} ships no more`));
+    return new Promise((resolve, reject) => {
+      this.#waiters.add({ isDone: () => !this.#hasWork, resolve, reject });
+      this.#tryNow();
+    });
+  }
+
+  #tryNow(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.poke();
+  }
+
+  /** Begins nothing new; resolves when nothing is under way. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#timer?.cancel();
+    this.#timer = null;
+    await this.#running;
+    for (const waiter of this.#waiters) waiter.reject(new VolumeError('closed', `volume ${this.#options.volume} is closed; not all of it is shipped`));
+    this.#waiters.clear();
+  }
+
+  #ended(error: VolumeError | null): void {
+    this.#running = null;
+    const { env, volume, retryMs } = this.#options;
+    if (error === null) {
+      if (this.#trouble !== null) env.logger.log('info', 'shipping-goes-on', { volume });
+      this.#trouble = null;
+      if (this.#options.store.unshipped.size === 0) this.#oldestMs = null;
+      this.poke();
+      return;
+    }
+    if (this.#trouble?.code !== error.code) env.logger.log('warn', 'shipping-stopped', { volume, error });
+    this.#trouble = error;
+    if (error.code === 'fenced') {
+      this.#isStopped = true;
+      this.#options.fenced(error);
+      for (const waiter of this.#waiters) waiter.reject(error);
+      this.#waiters.clear();
+      return;
+    }
+    if (this.#isStopped) return;
+    this.#timer = env.clock.setTimer(retryMs, () => this.#tryNow());
+  }
+
+  #settleWaiters(): void {
+    for (const waiter of this.#waiters) {
+      if (!waiter.isDone()) continue;
+      this.#waiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { ownership } = this.#options;
+    // Before anything else of this epoch: it says which objects of earlier ones count.
+    if (!this.#isFirstRootPut) await this.#putRoot(this.#options.base);
+    await ownership.check();
+    const wanted = this.#wantedRoot;
+    if (wanted === null) {
+      await this.#shipAll([...this.#options.store.unshipped.keys()]);
+      this.#sent.clear();
+      await ownership.check();
+      return;
+    }
+    this.#wantedRoot = null;
+    this.#rootUnderWay = wanted;
+    try {
+      await this.#shipRoot(wanted);
+    } catch (error) {
+      this.#wantedRoot ??= wanted;
+      throw error;
+    } finally {
+      this.#rootUnderWay = null;
+      await this.#pin();
+    }
+  }
+
+  /** Chunks in order, checkpoints behind them. Returns those that are not here any more. */
+  async #shipAll(keys: readonly string[]): Promise<readonly string[]> {
+    const { concurrency } = this.#options;
+    const ordered = keys.toSorted((a, b) => (chunkOf(a) ?? Number.MAX_SAFE_INTEGER) - (chunkOf(b) ?? Number.MAX_SAFE_INTEGER));
+    const missing: string[] = [];
+    await forEachLimited(ordered, concurrency, async (key) => {
+      if (!(await this.#ship(key))) missing.push(key);
+    });
+    return missing;
+  }
+
+  async #shipRoot({ manifest, keys }: RootObjects): Promise<void> {
+    const { store } = this.#options;
+    // None of them is needed by this root, nor will be.
+    this.#doomed.newer.push(...store.takeDoomed());
+    const missing = await this.#shipAll([...keys].filter((key) => !store.isShipped(key) && !this.#sent.has(key)));
+    assert(missing.length === 0, `${missing.join(', ')} is needed by a root, and was removed before it was shipped`);
+    await this.#putRoot(manifest);
+    this.#sent.clear();
+    await this.#removeDoomed();
+  }
+
+  async #putRoot(manifest: Manifest): Promise<void> {
+    const { remote, ownership, fenceChunk, env } = this.#options;
+    const { epoch } = ownership;
+    const root = { manifest: { ...manifest, epoch }, fenceChunk, timeMs: Math.max(0, Math.floor(env.clock.wallMs())) };
+    const key = rootKey(epoch, manifest.checkpoint.number);
+    // An earlier try of ours may have put it, with another time.
+    if ((await remote.head(key)) === null) await remote.putIfAbsent(key, [encodeRoot(root)]);
+    await ownership.check();
+    this.#isFirstRootPut = true;
+    this.#root = root.manifest;
+  }
+
+  /** What cannot be removed now is tried again behind the next root. */
+  async #removeDoomed(): Promise<void> {
+    const { older, newer } = this.#doomed;
+    this.#doomed = { older: newer, newer: [] };
+    if (older.length === 0) return;
+    try {
+      await this.#options.remote.remove(older);
+    } catch (error) {
+      this.#doomed.older.push(...older);
+      this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length, error: toVolumeError(error, 'removing objects') });
+    }
+  }
+
+  /** False: it is not here any more, and nobody needs it there. */
+  async #ship(key: string): Promise<boolean> {
+    const { store, remote, volume } = this.#options;
+    const bytes = await store.readHere(key);
+    if (bytes === null) return false;
+    const outcome = await remote.putIfAbsent(key, [bytes]);
+    if (outcome === 'exists') throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
+    this.#sent.add(key);
+    await store.shipped(key, bytes.length);
+    return true;
+  }
+}
+
+function chunkOf(key: string): number | null {
+  return parseChunkName(key.slice(key.indexOf('/') + 1))?.chunk ?? null;
+}

@@ -1,0 +1,25 @@
+/** `make remote-worlds`: worlds of volumes with a bucket, from SEED on, SEEDS of them. */
+import { parseArgs } from 'node:util';
+import { RemoteWorld } from './remote-world.ts';
+
+const { values } = parseArgs({ options: { first: { type: 'string', default: '1' }, seeds: { type: 'string', default: '200' }, trace: { type: 'boolean', default: false } } });
+const first = Number(values.first);
+const seeds = Number(values.seeds);
+const totals = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0 };
+const startMs = performance.now();
+for (let seed = first; seed < first + seeds; seed += 1) {
+  try {
+    const report = await new RemoteWorld(seed, values.trace ? (line) => console.log(line) : null).run();
+    totals.takeovers += report.takeovers;
+    totals.restarts += report.restarts;
+    totals.drains += report.drains;
+    totals.fenced += report.fenced;
+    totals.changes += report.changes;
+  } catch (error) {
+    console.log(error instanceof Error ? error.message : String(error));
+    process.exitCode = 1;
+    break;
+  }
+  if (seed % 20 === 0) process.stderr.write(`${seed - first + 1} of ${seeds} worlds, ${JSON.stringify(totals)}, ${((performance.now() - startMs) / 1000).toFixed(0)} s\n`);
+}
+console.log(JSON.stringify(totals));

@@ -1,0 +1,435 @@
+/**
+ * Worlds of a volume with a bucket: hosts that write, ship and die, that lose their disks, and that are taken over while they are at work; a network that loses, delays and
+ * repeats. One seed is one world.
+ *
+ * The model is a history of changes, each of which stamps whole blocks. A host's history is that of the volume it was made of, and its own changes behind it. Rules:
+ *
+ * - a host that comes back on its own disk finds all that it was answered, or is told that it was fenced;
+ * - a volume that is made of the bucket is the state after some prefix of its last writer's history, with all that a drain of that writer has promised before the claim;
+ * - a drain that is answered is of the history that goes on: no later volume lacks it (two owners whose writes both count would break that).
+ */
+import { VolumeError } from '../../src/base/errors.ts';
+import type { EngineSettings, RemoteSettings, RetrySettings } from '../../src/base/settings-types.ts';
+import { KIB, MIB } from '../../src/base/units.ts';
+import { RetryingStore } from '../../src/store/retrying-store.ts';
+import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
+import { Arena } from '../../src/base/arena.ts';
+import { createVolume } from '../../src/volume/create-volume.ts';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import { restoreVolume } from '../../src/volume/restore-volume.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import { SimDisk } from './disk.ts';
+import { SimEnv } from './env.ts';
+import { SimLocks } from './file-system.ts';
+import { SimulationFailure } from './model.ts';
+import { drawPowerCut } from './power-cut.ts';
+import { SimProcess } from './process.ts';
+import { SeededRandom } from './random.ts';
+import { realEngine } from './real-engine.ts';
+import { BucketTransport, NO_FAULTS, RemoteBucket, type RemoteFaults } from './remote-bucket.ts';
+import { Scheduler } from './scheduler.ts';
+import { NO_FAULTS as NO_FILE_FAULTS } from './faults.ts';
+import { Trace } from './trace.ts';
+
+const BLOCK_BYTES = 4 * KIB;
+const BLOCKS = 256;
+const SLAB_BYTES = 64 * KIB;
+const RETRIES: RetrySettings = { attempts: 4, delayMs: 20, throttledDelayMs: 40, delayMsMax: 200, attemptTimeoutMs: 400, callTimeoutMs: 3000 };
+const CONFIG = { url: 's3://simulated', endpoint: 'memory', region: '', credentialsFile: '', caFile: '', singleWriter: false } as const;
+const PROFILE = { name: 'quick', callMs: 0.01, syncMs: 0.05, inTurnMs: 0.001, stallChance: 0, stallMs: 0, refusesUncached: false } as const;
+
+/** A change: which blocks carry its number from then on. */
+interface Change {
+  readonly id: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+export interface RemoteReport {
+  readonly digest: string;
+  readonly takeovers: number;
+  readonly restarts: number;
+  readonly drains: number;
+  readonly fenced: number;
+  readonly changes: number;
+}
+
+function stampOf(id: number, block: number): Buffer {
+  const bytes = Buffer.alloc(BLOCK_BYTES, (id * 31 + block) & 0xff);
+  bytes.writeUInt32LE(id, 0);
+  bytes.writeUInt32LE(block, 4);
+  return bytes;
+}
+
+/** A machine of its own, with its disk, on which the volume is. */
+class Host {
+  readonly name: string;
+  readonly disk = new SimDisk();
+  readonly locks = new SimLocks();
+  /** Of the volume as it is here. */
+  readonly history: Change[];
+  /** All up to this many changes was answered. */
+  answered: number;
+  process: SimProcess | null = null;
+  volume: Volume | null = null;
+
+  constructor(name: string, history: readonly Change[]) {
+    this.name = name;
+    this.history = [...history];
+    this.answered = history.length;
+    this.disk.makeDirectory('/data');
+    this.disk.makeNamesDurable(this.disk.findDirectory('/'), this.disk.sequence);
+  }
+}
+
+export class RemoteWorld {
+  readonly #seed: number;
+  readonly #random: SeededRandom;
+  readonly #trace: Trace;
+  readonly #scheduler: Scheduler;
+  readonly #bucket: RemoteBucket;
+  readonly #settings: EngineSettings;
+  readonly #remoteSettings: RemoteSettings;
+  readonly #faults: RemoteFaults;
+  /** What a drain has promised of the history that goes on. */
+  #promised: readonly Change[] = [];
+  #owner: Host;
+  readonly #old: Host[] = [];
+  #nextId = 1;
+  /** A takeover is under way: both may be told that they own the volume, or that they do not. */
+  #isChanging = false;
+  #boots = 0;
+  readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0 };
+
+  constructor(seed: number, onEvent: ((line: string) => void) | null = null) {
+    this.#seed = seed;
+    this.#random = new SeededRandom(seed);
+    this.#trace = new Trace(onEvent);
+    this.#scheduler = new Scheduler((timeMs) => this.#trace.setTime(timeMs), { maxEvents: 3_000_000, maxTimeMs: 24 * 3600 * 1000 });
+    const random = this.#random.derive('plan');
+    const clock = {
+      nowMs: () => this.#scheduler.nowMs,
+      setTimer: (delayMs: number, callback: () => void) => {
+        const event = this.#scheduler.after(delayMs, callback);
+        return { cancel: () => void (event.action = null) };
+      },
+    };
+    this.#bucket = new RemoteBucket({ clock, random: this.#random.derive('bucket'), latencyMsMin: 0.5, latencyMsMax: random.pick([2, 20, 100]), lateMsMax: random.pick([100, 5000]), pageObjects: random.between(1, 12), conditions: 'full' });
+    const some = (): number => random.pick([0, 0, 0.02, 0.1]);
+    this.#faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
+    this.#settings = this.#drawSettings(random);
+    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]) };
+    this.#owner = new Host('host-1', []);
+  }
+
+  #drawSettings(random: SeededRandom): EngineSettings {
+    return {
+      arenaBytes: 12 * SLAB_BYTES,
+      dirtyBytes: 8 * SLAB_BYTES,
+      indexBytes: 16 * MIB,
+      chunkTableBytes: MIB,
+      openChunkFiles: 4,
+      logFileBytes: random.pick([512 * KIB, MIB]),
+      eraseBlockBytes: 0,
+      logFileCount: 3,
+      logCompress: 'off',
+      chunkCompress: random.pick(['off', 'lz4']),
+      logIo: 'buffered',
+      logInlineBytes: 256 * KIB,
+      logInlineLatencyMs: 1000,
+      logInlineSyncLatencyMs: 0,
+      batchBlocks: 65_536,
+      batchMs: 1000,
+      asyncIntervalMs: 1000,
+      flushBytes: random.pick([2, 6]) * SLAB_BYTES,
+      flushIntervalMs: random.pick([50, 5000]),
+      chunkConcurrency: 2,
+      spareBytes: random.pick([0, 8 * SLAB_BYTES]),
+      checkpointChunks: random.pick([1, 4, 16]),
+      checkpointIntervalMs: random.pick([100, 10_000]),
+      compactLivePercent: random.pick([0, 60]),
+      compactSpacePercent: random.pick([130, 1_000_000]),
+      compactBytesPerSecond: 64 * MIB,
+      compactPauseMs: 20,
+      scrubBytesPerSecond: 64 * MIB,
+      retryMs: 10,
+      idleCloseMs: 3_600_000,
+    };
+  }
+
+  async run(): Promise<RemoteReport> {
+    try {
+      await this.#scheduler.drive(() => this.#script());
+    } catch (error) {
+      const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      throw new SimulationFailure([`remote seed ${this.#seed} fails at ${this.#scheduler.nowMs.toFixed(3)} simulated ms: ${text}`, 'the last events:', ...this.#trace.last(40)].join('\n'), { cause: error });
+    }
+    return { digest: this.#trace.digest(), ...this.#counts };
+  }
+
+  async #script(): Promise<void> {
+    const first = this.#boot(this.#owner);
+    await createVolume({ env: first, directory: '/data/v', settings: this.#settings, remote: { ...CONFIG, writer: '00'.repeat(16) }, create: { sizeBytes: BLOCKS * BLOCK_BYTES, blockSizeBytes: BLOCK_BYTES, durability: 'batched' } });
+    this.#owner.process?.die();
+    await this.#reopen(this.#owner);
+    await this.#owner.volume?.drain(); // before that there is nothing to be taken over
+    this.#bucket.faults = this.#faults;
+    const rounds = this.#random.between(3, 12);
+    for (let round = 0; round < rounds; round += 1) {
+      await this.#work(this.#owner);
+      await this.#disturb();
+    }
+    this.#bucket.faults = NO_FAULTS;
+    await this.#takeOver();
+    await this.#owner.volume?.close();
+  }
+
+  #boot(host: Host): SimEnv {
+    this.#boots += 1;
+    const name = `${host.name} process ${this.#boots}`;
+    const process = new SimProcess({ name, scheduler: this.#scheduler, trace: this.#trace, random: this.#random.derive(name) });
+    host.process = process;
+    host.volume = null;
+    return new SimEnv({ process, disk: host.disk, locks: host.locks, profile: PROFILE, faults: NO_FILE_FAULTS, tasks: realEngine.tasks });
+  }
+
+  #access(env: SimEnv, host: Host): RemoteAccess {
+    return {
+      host: host.name,
+      settings: this.#remoteSettings,
+      open: () => Promise.resolve(new RetryingStore(new BucketTransport(this.#bucket, env.clock), env, RETRIES)),
+    };
+  }
+
+  /** Opens a host's volume as it stands on its disk; the bucket may be out of reach for a while. */
+  async #reopen(host: Host): Promise<void> {
+    const env = this.#boot(host);
+    for (;;) {
+      try {
+        const arena = new Arena({ arenaBytes: this.#settings.arenaBytes, dirtyBytes: this.#settings.dirtyBytes, slabBytes: SLAB_BYTES });
+        host.volume = await openVolume({ env, directory: '/data/v', settings: this.#settings, arena, remotes: this.#access(env, host) });
+        return;
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        await env.clock.sleep(100);
+      }
+    }
+  }
+
+  async #work(host: Host): Promise<void> {
+    const chance = this.#random.derive(`work ${this.#nextId}`);
+    const changes = chance.between(1, 60);
+    for (let index = 0; index < changes; index += 1) {
+      const first = chance.below(BLOCKS);
+      const count = Math.min(BLOCKS - first, chance.skewed(1, 40));
+      if (!(await this.#change(host, first, count))) return;
+      if (chance.chance(0.1)) await this.#read(host, chance);
+      if (chance.chance(0.2)) await host.process?.sleep(chance.unit() * 200);
+      if (chance.chance(0.05)) await this.#drain(host);
+    }
+  }
+
+  /** False: the host has lost the volume. */
+  async #change(host: Host, first: number, count: number): Promise<boolean> {
+    const { volume } = host;
+    if (volume === null) return false;
+    const change = { id: this.#nextId, first, count };
+    this.#nextId += 1;
+    const bytes = Buffer.concat(Array.from({ length: count }, (_, index) => stampOf(change.id, first + index)));
+    host.history.push(change);
+    this.#counts.changes += 1;
+    try {
+      await volume.write(first * BLOCK_BYTES, bytes, false);
+      host.answered = host.history.length;
+      return true;
+    } catch (error) {
+      if (!(error instanceof VolumeError) || error.code !== 'fenced') throw error;
+      host.history.pop();
+      this.#counts.fenced += 1;
+      if (host === this.#owner && !this.#isChanging) throw new SimulationFailure(`${host.name} owns the volume, and is told that it was fenced`);
+      return false;
+    }
+  }
+
+  async #read(host: Host, chance: SeededRandom): Promise<void> {
+    const first = chance.below(BLOCKS);
+    const count = Math.min(BLOCKS - first, chance.skewed(1, 64));
+    const target = Buffer.alloc(count * BLOCK_BYTES);
+    try {
+      await host.volume?.read(first * BLOCK_BYTES, target);
+    } catch (error) {
+      if (!isPassing(error)) throw error; // the bucket cannot be reached now
+      return;
+    }
+    this.#compare(target, first, stateOf(host.history), `a read on ${host.name}`);
+  }
+
+  async #drain(host: Host): Promise<void> {
+    const { volume } = host;
+    if (volume === null) return;
+    const scope = host.history.slice();
+    try {
+      await volume.drain();
+    } catch (error) {
+      if (error instanceof VolumeError && error.code === 'fenced' && (host !== this.#owner || this.#isChanging)) return;
+      throw error;
+    }
+    this.#counts.drains += 1;
+    // An answer may have been late, and its host was taken over meanwhile: who did that looked after its claim, and has it.
+    if (scope.length > this.#promised.length) this.#promised = scope;
+    if (!this.#isChanging) this.#checkPromise();
+  }
+
+  #checkPromise(): void {
+    const last = this.#promised.at(-1);
+    if (last === undefined || this.#owner.history[this.#promised.length - 1]?.id === last.id) return;
+    throw new SimulationFailure(`a drain was answered after ${this.#promised.length} changes, up to ${last.id}; the history that goes on has not all of them`);
+  }
+
+  async #disturb(): Promise<void> {
+    const what = this.#random.pick(['restart', 'power', 'take over', 'take over alive', 'lose the disk', 'go on', 'old ones write'] as const);
+    this.#trace.event('disturbance', what);
+    const host = this.#owner;
+    switch (what) {
+      case 'restart':
+      case 'power':
+        host.process?.die();
+        if (what === 'power') host.disk.cutPower(drawPowerCut(this.#random.derive(`power ${this.#nextId}`), host.disk.unsyncedSequences()));
+        this.#counts.restarts += 1;
+        await this.#comeBack(host, what === 'power');
+        return;
+      case 'take over':
+      case 'lose the disk':
+        host.process?.die();
+        await this.#takeOver();
+        return;
+      case 'take over alive':
+        this.#old.push(host);
+        await Promise.all([this.#takeOver(), this.#goOn(host)]);
+        return;
+      case 'old ones write':
+        for (const old of this.#old) await this.#goOn(old);
+        return;
+      case 'go on':
+    }
+  }
+
+  /** One that may have lost the volume goes on as if it had not. */
+  async #goOn(host: Host): Promise<void> {
+    const chance = this.#random.derive(`on ${this.#nextId}`);
+    for (let index = 0; index < 20 && host.process?.alive === true; index += 1) {
+      const first = chance.below(BLOCKS);
+      if (!(await this.#change(host, first, Math.min(BLOCKS - first, chance.skewed(1, 40))))) return;
+      if (chance.chance(0.2)) await this.#drain(host);
+      await host.process.sleep(chance.unit() * 50);
+    }
+  }
+
+  async #comeBack(host: Host, hadPowerCut: boolean): Promise<void> {
+    await this.#reopen(host);
+    const { volume } = host;
+    if (volume === null) throw new SimulationFailure('a volume that was opened is not there');
+    const found = await this.#readAll(host);
+    const prefix = this.#prefixOf(found, host.history, `${host.name} after its restart`);
+    const length = wholeOf(prefix, host.history);
+    const owed = hadPowerCut ? this.#promised.length : host.answered;
+    if (length < owed) throw new SimulationFailure(`${host.name} came back with ${length} changes of ${host.history.length}, but ${owed} were owed`);
+    host.history.splice(0, host.history.length, ...prefix);
+    host.answered = length;
+  }
+
+  /** Another host makes the volume of the bucket. */
+  async #takeOver(): Promise<void> {
+    this.#counts.takeovers += 1;
+    const last = this.#owner;
+    this.#isChanging = true;
+    const host = new Host(`host-${this.#counts.takeovers + 1}`, []);
+    const env = this.#boot(host);
+    for (;;) {
+      try {
+        await restoreVolume({ env, directory: '/data/v', settings: this.#settings, access: this.#access(env, host), config: CONFIG, isForced: true, onProgress: () => undefined });
+        break;
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        await env.clock.sleep(100);
+      }
+    }
+    host.process?.die();
+    await this.#reopen(host);
+    const found = await this.#readAll(host);
+    const prefix = this.#prefixOf(found, last.history, `${host.name}, made of the bucket`);
+    const length = wholeOf(prefix, last.history);
+    const owed = this.#promised.length;
+    if (length < owed) throw new SimulationFailure(`${host.name} was made of the bucket with ${length} changes of ${last.history.length}, but a drain had promised ${owed}`);
+    this.#owner = host;
+    this.#isChanging = false;
+    host.history.push(...prefix);
+    host.answered = length;
+    this.#checkPromise();
+  }
+
+  async #readAll(host: Host): Promise<Buffer> {
+    const target = Buffer.alloc(BLOCKS * BLOCK_BYTES);
+    for (;;) {
+      try {
+        await host.volume?.read(0, target);
+        return target;
+      } catch (error) {
+        if (!isPassing(error)) throw error;
+        await host.process?.sleep(100);
+      }
+    }
+  }
+
+  /**
+   * The longest prefix of a history whose state the bytes are. A change may be of several records, of which the first ones count: so the last change
+   * of it may be cut.
+   */
+  #prefixOf(found: Buffer, history: readonly Change[], when: string): readonly Change[] {
+    const ids = idsOf(found, 0, when);
+    for (let length = history.length; length >= 0; length -= 1) {
+      const state = stateOf(history.slice(0, length));
+      const next = history.at(length);
+      let cut = 0;
+      while (next !== undefined && cut < next.count && ids[next.first + cut] === next.id) cut += 1;
+      if (next !== undefined) state.fill(next.id, next.first, next.first + cut);
+      if (!ids.every((id, block) => id === state[block])) continue;
+      return [...history.slice(0, length), ...(next === undefined || cut === 0 ? [] : [{ ...next, count: cut }])];
+    }
+    throw new SimulationFailure(`${when} is no state after a prefix of its history of ${history.length} changes: ${ids.join(' ')}; all of it is ${stateOf(history).join(' ')}`);
+  }
+
+  #compare(found: Buffer, firstBlock: number, state: readonly number[], when: string): void {
+    for (const [index, id] of idsOf(found, firstBlock, when).entries()) {
+      if (id !== state[firstBlock + index]) throw new SimulationFailure(`${when}: block ${firstBlock + index} is of change ${id}, not ${state[firstBlock + index]}`);
+    }
+  }
+}
+
+/** Which change each block is of; 0: none. */
+function idsOf(found: Buffer, firstBlock: number, when: string): number[] {
+  return Array.from({ length: found.length / BLOCK_BYTES }, (_, index) => {
+    const bytes = found.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
+    const id = bytes.readUInt32LE(0);
+    const isRight = id === 0 ? bytes.every((byte) => byte === 0) : bytes.equals(stampOf(id, firstBlock + index));
+    if (!isRight) throw new SimulationFailure(`${when}: block ${firstBlock + index} is no block of change ${id}`);
+    return id;
+  });
+}
+
+/** How many changes of a history are there whole. */
+function wholeOf(prefix: readonly Change[], history: readonly Change[]): number {
+  const last = prefix.at(-1);
+  return last === undefined || last.count === history[prefix.length - 1]?.count ? prefix.length : prefix.length - 1;
+}
+
+function stateOf(history: readonly Change[]): number[] {
+  const state = Array.from({ length: BLOCKS }, () => 0);
+  for (const { id, first, count } of history) state.fill(id, first, first + count);
+  return state;
+}
+
+/** Trouble that goes: the bucket cannot be reached, or bits flip on the way. What is damaged for good would be tried for ever, and end the world. */
+function isPassing(error: unknown): boolean {
+  return error instanceof VolumeError && (error.code === 'unavailable' || error.code === 'corrupt');
+}

@@ -1,0 +1,82 @@
+/** A simulated machine with a bucket that its volumes are shipped to; volumes in other directories are those of other hosts. */
+import type { RemoteSettings, RetrySettings } from '../../src/base/settings-types.ts';
+import { KIB, MIB } from '../../src/base/units.ts';
+import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
+import { createVolume } from '../../src/volume/create-volume.ts';
+import { openVolume } from '../../src/volume/open-volume.ts';
+import type { RemoteConfig } from '../../src/volume/remote-config.ts';
+import { restoreVolume, type Restored } from '../../src/volume/restore-volume.ts';
+import type { Volume } from '../../src/volume/volume.ts';
+import type { EngineSettings } from '../../src/base/settings-types.ts';
+import { RetryingStore } from '../../src/store/retrying-store.ts';
+import { SingleWriterStore } from '../../src/store/single-writer-store.ts';
+import { SeededRandom } from '../sim/random.ts';
+import { BucketTransport, type ConditionBehaviour, RemoteBucket } from '../sim/remote-bucket.ts';
+import { BLOCK_BYTES, SimMachine, smallArena, smallSettings } from './engine-harness.ts';
+
+export const RETRIES: RetrySettings = { attempts: 4, delayMs: 20, throttledDelayMs: 40, delayMsMax: 200, attemptTimeoutMs: 2000, callTimeoutMs: 10_000 };
+export const REMOTE: RemoteSettings = { cacheBytes: 64 * MIB, fetchBytes: 16 * KIB, readAheadBytes: 256 * KIB, shipConcurrency: 4, leaseMs: 60_000, retryMs: 500 };
+const CONFIG = { url: 's3://simulated', endpoint: 'memory', region: '', credentialsFile: '', caFile: '', singleWriter: false } as const;
+
+export class RemoteMachine {
+  readonly machine: SimMachine;
+  readonly bucket: RemoteBucket;
+  remoteSettings: RemoteSettings = REMOTE;
+  readonly #transports: BucketTransport[] = [];
+
+  constructor(settings: EngineSettings = smallSettings(), seed = 1, conditions: ConditionBehaviour = 'full') {
+    this.machine = new SimMachine(settings, seed);
+    const { scheduler } = this.machine;
+    const clock = {
+      nowMs: () => scheduler.nowMs,
+      setTimer: (delayMs: number, callback: () => void) => {
+        const event = scheduler.after(delayMs, callback);
+        return {
+          cancel: () => {
+            event.action = null;
+          },
+        };
+      },
+    };
+    this.bucket = new RemoteBucket({ clock, random: new SeededRandom(seed), latencyMsMin: 1, latencyMsMax: 5, lateMsMax: 5000, pageObjects: 7, conditions });
+  }
+
+  run<T>(task: () => Promise<T>): Promise<T> {
+    return this.machine.run(task);
+  }
+
+  /** That were sent so far, by all hosts. */
+  get requests(): number {
+    return this.#transports.reduce((sum, { counters: { puts, gets, lists, deletes } }) => sum + puts + gets + lists + deletes, 0);
+  }
+
+  access(host: string): RemoteAccess {
+    const { env } = this.machine;
+    return {
+      host,
+      settings: this.remoteSettings,
+      open: ({ singleWriter }) => {
+        const transport = new BucketTransport(this.bucket, env.clock);
+        this.#transports.push(transport);
+        const store = new RetryingStore(transport, env, RETRIES);
+        return Promise.resolve(singleWriter ? new SingleWriterStore(store) : store);
+      },
+    };
+  }
+
+  async create(directory: string, sizeBytes = 4 * MIB): Promise<void> {
+    const { env, settings } = this.machine;
+    const remote: RemoteConfig = { ...CONFIG, writer: '0123456789abcdef0123456789abcdef' };
+    await createVolume({ env, directory, settings, remote, create: { sizeBytes, blockSizeBytes: BLOCK_BYTES, durability: 'batched' } });
+  }
+
+  open(directory: string, host = 'first'): Promise<Volume> {
+    const { env, settings } = this.machine;
+    return openVolume({ env, directory, settings, arena: smallArena(settings), remotes: this.access(host) });
+  }
+
+  restore(directory: string, isForced = true, host = 'second'): Promise<Restored> {
+    const { env, settings } = this.machine;
+    return restoreVolume({ env, directory, settings, access: this.access(host), config: CONFIG, isForced, onProgress: () => undefined });
+  }
+}
