@@ -209,7 +209,7 @@ export class FarFile {
     const start = first * pieceBytes;
     const bytes = new Uint8Array(Math.min(end * pieceBytes, this.sizeBytes) - start);
     await remote.getRange(this.key, bytes, start);
-    await this.#keep(first, end, bytes).catch(() => undefined); // it is served without being kept, and fetched again
+    await this.#keep(first, end, bytes).catch((error: unknown) => void toVolumeError(error, `keeping ${this.key}`)); // it is served without being kept, and fetched again; a broken assertion ends the process
     return { start, bytes };
   }
 
@@ -231,7 +231,8 @@ export class FarFile {
     try {
       await file.sync();
       await this.#options.onWhole(this.key, this.path);
-    } catch {
+    } catch (error) {
+      toVolumeError(error, `making ${this.key} whole`); // a broken assertion is thrown on
       // It stays what it was, a copy that goes with the process: no reader is worse off.
     }
   }

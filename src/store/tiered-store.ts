@@ -6,7 +6,7 @@
  * says what counts (`volume/shipper.ts`).
  */
 import { assert } from '../base/assert.ts';
-import { VolumeError } from '../base/errors.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
@@ -312,7 +312,7 @@ export class TieredStore implements ObjectStore {
   #evictSoon(): void {
     if (this.#cachedBytes <= this.#options.cacheBytes || this.#evicting !== null) return;
     this.#evicting = this.#evict()
-      .catch(() => undefined) // a file that cannot be removed is there at the next opening, and goes then
+      .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
       .finally(() => {
         this.#evicting = null;
       });

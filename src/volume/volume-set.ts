@@ -445,7 +445,13 @@ export class VolumeSet implements DeviceDirectory {
     if (!mayClose()) return;
     // A closed volume ships no more.
     if (volume !== null && (volume.status().shipping ?? null) !== null && !(volume instanceof ReadOnlyVolume)) {
-      const isDrained = await volume.drain().then(() => true, () => false);
+      const isDrained = await volume.drain().then(
+        () => true,
+        (error: unknown) => {
+          this.#env.logger.log('warn', 'not-drained', { volume: name, error: toVolumeError(error, `draining volume ${name}`) });
+          return false;
+        },
+      );
       if (!mayClose() || this.#closed) return;
       if (!isDrained) return this.#closeWhenIdle(name, entry);
     }
