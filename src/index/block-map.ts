@@ -198,6 +198,11 @@ export class BlockMap {
     return loading;
   }
 
+  /** Entries of a leaf in a checkpoint, for one who passes by: the map does not keep them. Rejects as `load` does. */
+  readStored(index: number, reference: PageReference): Promise<readonly Run[]> {
+    return this.#options.readLeaf(index, reference);
+  }
+
   #startLoading(leaf: Leaf): Promise<void> {
     assert(leaf.reference !== null, `leaf ${leaf.index} is neither resident nor stored`);
     const loading = this.#options

@@ -8,17 +8,18 @@
 import { forEachLimited } from '../base/async.ts';
 import { VolumeError } from '../base/errors.ts';
 import { EXTENT, type Extent, type ExtentList } from '../base/extent-list.ts';
-import { LEAF_BLOCKS, LOOKUP, type Lookup } from '../index/block-map.ts';
+import type { PageReference, Run } from '../format/checkpoint-layout.ts';
+import { LEAF_BLOCKS, LOOKUP, type Leaf, type Lookup } from '../index/block-map.ts';
 import { NO_LOCATION, isProvisioned, isZeroLocation } from '../index/resident-map.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { markedLeaves } from './write-path.ts';
 
 /** Blocks that are looked up within one turn. */
 const NOW_BLOCKS_MAX = 16 * LEAF_BLOCKS;
-/** Leaves with something in them that are read at once, and held in memory meanwhile. */
+/** Leaves with something in them that a window has at most. */
 const WINDOW_LEAVES_MAX = 256;
-/** Leaves that are read from the checkpoint at the same time. */
-const LOADS_AT_ONCE = 16;
+/** So many leaves that are missing come into the map, to be there for the next question. More of them would push out those in use: they are read for this walk alone. */
+const KEPT_LEAVES_MAX = 4;
 
 /** Nothing that only the log has. */
 const NOTHING_LOGGED: ReadonlyMap<number, unknown> = new Map();
@@ -28,6 +29,28 @@ interface WalkTarget {
   readonly startBytes: number;
   readonly endBytes: number;
   readonly extents: ExtentList;
+}
+
+/** Entries of a leaf as a checkpoint has them: true as long as the map names this place and has no newer ones in memory. */
+interface PassingLeaf {
+  readonly reference: PageReference;
+  readonly runs: readonly Run[];
+}
+
+type PassingLeaves = ReadonlyMap<number, PassingLeaf>;
+
+function passingRuns(passing: PassingLeaves, leaf: Leaf | undefined): readonly Run[] | null {
+  if (leaf === undefined || leaf.resident) return null;
+  const found = passing.get(leaf.index);
+  return found !== undefined && found.reference === leaf.reference ? found.runs : null;
+}
+
+/** A part of a walk: its blocks, its leaves in order, and what was read of these for it. */
+interface Window {
+  readonly first: number;
+  readonly end: number;
+  readonly leaves: readonly number[];
+  readonly passing: PassingLeaves;
 }
 
 export class ExtentWalk {
@@ -80,24 +103,37 @@ export class ExtentWalk {
   async #window(target: WalkTarget, first: number, wantedEnd: number): Promise<number | null> {
     const { map } = this.#core;
     const release = map.hold();
+    const passing = new Map<number, PassingLeaf>();
     try {
       for (;;) {
         if (this.#core.closed) throw new VolumeError('closed', `volume ${this.#core.name} is closed`);
         const leaves = this.#leavesBetween(Math.floor(first / LEAF_BLOCKS), Math.ceil(wantedEnd / LEAF_BLOCKS));
         const end = leaves.length > WINDOW_LEAVES_MAX ? leaves[WINDOW_LEAVES_MAX] * LEAF_BLOCKS : wantedEnd;
-        const missing = leaves.slice(0, WINDOW_LEAVES_MAX).filter((index) => map.leaf(index)?.resident === false);
-        if (missing.length === 0) return this.#walkWindow(target, { first, end, leaves }) ? end : null;
-        await forEachLimited(missing, LOADS_AT_ONCE, (index) => map.load(index));
+        const missing = leaves.slice(0, WINDOW_LEAVES_MAX).filter((index) => {
+          const leaf = map.leaf(index);
+          return leaf !== undefined && !leaf.resident && passingRuns(passing, leaf) === null;
+        });
+        if (missing.length === 0) return this.#walkWindow(target, { first, end, leaves, passing }) ? end : null;
+        // All at once: those that stand side by side in a checkpoint are read together.
+        const isKept = missing.length <= KEPT_LEAVES_MAX;
+        await forEachLimited(missing, WINDOW_LEAVES_MAX, (index) => (isKept ? map.load(index) : this.#readPassing(index, passing)));
       }
     } finally {
       release();
     }
   }
 
+  async #readPassing(index: number, passing: Map<number, PassingLeaf>): Promise<void> {
+    const { map } = this.#core;
+    const reference = map.leaf(index)?.reference ?? null;
+    if (reference !== null) passing.set(index, { reference, runs: await map.readStored(index, reference) });
+  }
+
   /** False if the list is full. */
-  #walkWindow(target: WalkTarget, { first, end, leaves }: { readonly first: number; readonly end: number; readonly leaves: readonly number[] }): boolean {
+  #walkWindow(target: WalkTarget, window: Window): boolean {
     const { wantsStates } = target.extents;
-    const below = new LowerLayers(this.#core, leaves, (from, to, extent) => this.#add(target, from, to, extent));
+    const { first, end } = window;
+    const below = new LowerLayers(this.#core, window, (from, to, extent) => this.#add(target, from, to, extent));
     let blockNumber = first;
     for (const key of this.#keysBetween(first, end)) {
       if (!below.walk(blockNumber, key)) return false;
@@ -161,14 +197,16 @@ function extentOf(found: Lookup): Extent {
 /** The layers below the resident map, front to back. */
 class LowerLayers {
   readonly #core: VolumeCore;
+  /** All that are not absent, or have a mark, in order. */
   readonly #leaves: readonly number[];
+  readonly #passing: PassingLeaves;
   readonly #add: (first: number, end: number, extent: Extent) => boolean;
   #next = 0;
 
-  /** `leaves`: all that are not absent, or have a mark, in order. */
-  constructor(core: VolumeCore, leaves: readonly number[], add: (first: number, end: number, extent: Extent) => boolean) {
+  constructor(core: VolumeCore, { leaves, passing }: Window, add: (first: number, end: number, extent: Extent) => boolean) {
     this.#core = core;
     this.#leaves = leaves;
+    this.#passing = passing;
     this.#add = add;
   }
 
@@ -191,6 +229,8 @@ class LowerLayers {
     const { map, zeroLeaves } = this.#core;
     const mark = zeroLeaves.get(index);
     if (mark !== undefined) return this.#add(first, end, isProvisioned(mark) ? EXTENT.PROVISIONED : EXTENT.EMPTY);
+    const runs = passingRuns(this.#passing, map.leaf(index));
+    if (runs !== null) return this.#walkRuns(runs, index * LEAF_BLOCKS, first, end);
     let blockNumber = first;
     while (blockNumber < end) {
       const extent = extentOf(map.lookupRun(blockNumber, end));
@@ -198,5 +238,17 @@ class LowerLayers {
       blockNumber = map.foundEnd;
     }
     return true;
+  }
+  #walkRuns(runs: readonly Run[], base: number, first: number, end: number): boolean {
+    let blockNumber = first;
+    for (const { place, blockCount, chunk } of runs) {
+      const runFirst = Math.max(blockNumber, base + place);
+      const runEnd = Math.min(end, base + place + blockCount);
+      if (runFirst >= runEnd) continue;
+      if (runFirst > blockNumber && !this.#add(blockNumber, runFirst, EXTENT.EMPTY)) return false;
+      if (!this.#add(runFirst, runEnd, chunk === 0 ? EXTENT.PROVISIONED : EXTENT.PERSISTED)) return false;
+      blockNumber = runEnd;
+    }
+    return blockNumber >= end || this.#add(blockNumber, end, EXTENT.EMPTY);
   }
 }

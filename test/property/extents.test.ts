@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { EXTENT, type Extent, type ExtentDetail, ExtentList } from '../../src/base/extent-list.ts';
+import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { MIB } from '../../src/base/units.ts';
 import { LEAF_BLOCKS } from '../../src/index/block-map.ts';
 import type { BlockDevice } from '../../src/volume/block-device.ts';
@@ -48,13 +49,20 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 
 /** Memory for a few blocks and leaves only. */
 const settings = smallSettings({ indexBytes: 4 * LEAF_BLOCKS * 6, flushBytes: 2 * SLAB_BYTES, logFileBytes: 2 * MIB });
+/** What is written is in a chunk, and that in a checkpoint, as soon as can be. */
+const hasty = { ...settings, flushIntervalMs: 1, checkpointChunks: 1 };
 
 class World {
   readonly machine = new SimMachine(settings);
+  readonly #settings: EngineSettings;
   /** The kind of each block; what is data is DATA. */
   readonly model: Extent[] = Array.from({ length: BLOCKS }, () => EXTENT.EMPTY);
   #volume: Volume | null = null;
   #seed = 0;
+
+  constructor(used = settings) {
+    this.#settings = used;
+  }
 
   get volume(): Volume {
     if (this.#volume === null) throw new Error('the volume is not open');
@@ -63,7 +71,7 @@ class World {
 
   async start(): Promise<void> {
     await this.machine.create('/v', { sizeBytes: BLOCKS * BLOCK_BYTES });
-    this.#volume = await this.machine.open('/v', settings);
+    this.#volume = await this.machine.open('/v', this.#settings);
   }
 
   async perform(next: Step): Promise<void> {
@@ -71,7 +79,7 @@ class World {
     if (next.kind === 'flush') await this.volume.flush();
     if (next.kind === 'reopen') {
       await this.volume.close();
-      this.#volume = await this.machine.open('/v', settings);
+      this.#volume = await this.machine.open('/v', this.#settings);
     }
   }
 
@@ -89,7 +97,7 @@ class World {
   async reboot(): Promise<void> {
     this.machine.restart();
     await this.machine.run(async () => {
-      this.#volume = await this.machine.open('/v', settings);
+      this.#volume = await this.machine.open('/v', this.#settings);
     });
   }
 }
@@ -172,6 +180,46 @@ describe('the extents of a volume', () => {
       { numRuns: 40 },
     );
   }, 60_000);
+
+  test('are right while the map changes: what was in the log and is in a chunk now is found in one of the two', async () => {
+    const change = fc.record({ leaf: fc.integer({ min: 0, max: LEAVES - 1 }), within: fc.constantFrom(8, 64, 256, 1000), kind: fc.constantFrom('write' as const, 'provision' as const, 'trim' as const) });
+    const round = fc.record({ changes: fc.array(change, { minLength: 1, maxLength: 8 }), wait: fc.integer({ min: 0, max: 12 }) });
+    await fc.assert(
+      fc.asyncProperty(fc.array(round, { minLength: 1, maxLength: 12 }), async (rounds) => {
+        const world = new World(hasty);
+        await world.machine.run(async () => {
+          await world.start();
+          for (let leaf = 0; leaf < LEAVES; leaf += 1) {
+            for (const within of [8, 64, 256]) await world.perform({ kind: 'write', first: leaf * LEAF_BLOCKS + within, count: 1 });
+            await world.perform({ kind: 'provision', first: leaf * LEAF_BLOCKS + 1000, count: 2 });
+          }
+          await world.perform({ kind: 'reopen' });
+          for (const { changes, wait } of rounds) {
+            for (const { leaf, within, kind } of changes) await world.perform({ kind, first: leaf * LEAF_BLOCKS + within, count: 1 });
+            await world.machine.process.sleep(wait);
+            await ask(world.volume, world.model, { offset: 0, length: BLOCKS * BLOCK_BYTES, limit: ALL, detail: 'allocation' });
+          }
+          await world.volume.close();
+        });
+      }),
+      { numRuns: 60 },
+    );
+  }, 60_000);
+
+  test('do not push out of memory what others use, when a walk passes them', async () => {
+    const world = new World({ ...hasty, indexBytes: 10 * LEAF_BLOCKS * 6 });
+    await world.machine.run(async () => {
+      await world.start();
+      for (let leaf = 0; leaf < LEAVES; leaf += 1) for (const within of [0, 9]) await world.perform({ kind: 'write', first: leaf * LEAF_BLOCKS + within, count: 1 });
+      await world.perform({ kind: 'reopen' });
+      const inUse = 12 * LEAF_BLOCKS;
+      // Not the block that is asked for then: one that was read is known without the map.
+      await world.volume.read(inUse * BLOCK_BYTES, new Uint8Array(BLOCK_BYTES));
+      await world.volume.extents(0, BLOCKS * BLOCK_BYTES, new ExtentList('content', ALL));
+      expect(world.volume.extentsNow((inUse + 9) * BLOCK_BYTES, BLOCK_BYTES, new ExtentList('content', 1))).toBe(true);
+      await world.volume.close();
+    });
+  });
 
   test('that read as zeroes do, and those of a read are those of its bytes', async () => {
     await fc.assert(
