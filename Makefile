@@ -80,7 +80,7 @@ bench: dist/.built tools ## compare with nbdkit and qemu-nbd under fio (ARGS=--h
 bench-micro: tools ## time the parts of the data path one by one (ARGS="codec arena index log")
 	@node build/tools/bench/micro/main.js $(ARGS)
 
-bench-open: tools ## time the opening of 25 million stored blocks, and of 100,000 log records after a kill -9 (ARGS=--help)
+bench-open: dist/.built tools ## time the opening of 25 million stored blocks, of 100,000 log records after a kill -9, and nbdinfo's map of a million extents (ARGS=--help)
 	@node build/tools/bench/opening/main.js $(ARGS)
 
 bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root

@@ -26,7 +26,7 @@ export interface ServerOptions {
   readonly isNew?: boolean;
 }
 
-const EXPORT_NAME = 'bench';
+export const EXPORT_NAME = 'bench';
 const READY_TIMEOUT_MS = 15_000;
 const STOP_TIMEOUT_MS = 60_000;
 

@@ -5,7 +5,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { MIB } from '../../src/base/units.ts';
@@ -13,23 +13,27 @@ import { workerEntry } from '../../src/chunk/worker-entry.ts';
 import { createNodeEnv } from '../../src/env/node-env.ts';
 import { createVolume } from '../../src/index.ts';
 import { numberAt } from '../json.ts';
+import { peakResidentBytes } from '../process-io.ts';
+import { EXPORT_NAME, RunningServer } from '../servers.ts';
 import type { OpenResult } from './child.ts';
-import { BLOCK_BYTES, chunksFor, makeMappedVolume } from './mapped-volume.ts';
+import { BLOCK_BYTES, type MappedShape, chunksFor, makeMappedVolume } from './mapped-volume.ts';
 
 const USAGE = `usage: make bench-open ARGS="..."
 
   --blocks N     stored blocks of 4 KiB (25000000); 0: skip
+  --extents N    extents of a volume of 1 TiB, whose map is told after an opening (1048576); 0: skip; needs nbdinfo
   --records N    records in the log of the killed volume (100000); 0: skip
   --rounds N     each volume is opened so often, the slowest counts (3)
   --dir PATH     directory to make the volumes in, about 1.3 GB; they are removed (the system's one for temporary files)
   --node=WORDS   options of the processes, such as --node=--cpu-prof
 
-Exits with 1 when a figure misses its limit: 2 s and 256 MiB for the blocks, 1 s for the records.
+Exits with 1 when a figure misses its limit: 2 s and 256 MiB for the blocks, 3 s for the extents, 1 s for the records.
 `;
 
 const { values } = parseArgs({
   options: {
     blocks: { type: 'string', default: '25000000' },
+    extents: { type: 'string', default: '1048576' },
     records: { type: 'string', default: '100000' },
     rounds: { type: 'string', default: '3' },
     dir: { type: 'string' },
@@ -38,7 +42,9 @@ const { values } = parseArgs({
   },
 });
 
-const LIMITS = { blocksMs: 2000, blocksBytes: 256 * MIB, recordsMs: 1000 };
+const LIMITS = { blocksMs: 2000, blocksBytes: 256 * MIB, recordsMs: 1000, mapMs: 3000 };
+/** Two MiB, half of a leaf. */
+const RAGGED_SPREAD = 512;
 const FLUSHED_EVERY = 1000;
 /** A record of one block takes 4096 bytes and a header; ring files half as large again. */
 const LOG_FILES = 8;
@@ -70,13 +76,17 @@ function say({ openMs, idleBytes, openBytes, peakBytes }: OpenResult, rest: stri
   process.stdout.write(`  ${openMs.toFixed(0).padStart(5)} ms; resident ${mib(idleBytes)} before, ${mib(openBytes)} after, ${mib(peakBytes)} at most; ${rest}\n`);
 }
 
+async function makeMapped(path: string, shape: MappedShape): Promise<void> {
+  const env = createNodeEnv({ logger: { log: () => undefined }, workerEntry: workerEntry(), workerThreads: 1 });
+  await makeMappedVolume(env, path, shape);
+  await env.workers.close();
+}
+
 /** The names of the limits that were missed. */
 async function benchBlocks(directory: string, blocks: number): Promise<string[]> {
   const path = join(directory, 'mapped');
   const chunks = chunksFor(blocks);
-  const env = createNodeEnv({ logger: { log: () => undefined }, workerEntry: workerEntry(), workerThreads: 1 });
-  await makeMappedVolume(env, path, chunks);
-  await env.workers.close();
+  await makeMapped(path, { chunks, spread: 1 });
   const results: OpenResult[] = [];
   process.stdout.write(`${chunks * 1024} stored blocks in ${chunks} chunks, no two neighbours in one:\n`);
   for (let round = 0; round < Number(values.rounds); round += 1) {
@@ -92,6 +102,37 @@ async function benchBlocks(directory: string, blocks: number): Promise<string[]>
     ...(slowest > LIMITS.blocksMs ? [`opening took more than ${LIMITS.blocksMs} ms`] : []),
     ...(largest > LIMITS.blocksBytes ? [`opening took more than ${mib(LIMITS.blocksBytes)}`] : []),
   ];
+}
+
+/** A block stored, 2 MiB less one block that nobody wrote, and so on: two extents for each of them, two blocks in each leaf. */
+async function benchMap(directory: string, extents: number): Promise<string[]> {
+  const path = join(directory, 'data', EXPORT_NAME);
+  const chunks = chunksFor(extents / 2);
+  await mkdir(dirname(path));
+  await makeMapped(path, { chunks, spread: RAGGED_SPREAD });
+  const stored = chunks * 1024;
+  const expected = stored * 2;
+  process.stdout.write(`nbdinfo --map of ${expected} extents in ${chunks * RAGGED_SPREAD} leaves, a server that has just opened the volume:\n`);
+  const tooSlow: string[] = [];
+  for (let round = 0; round < Number(values.rounds); round += 1) {
+    const { ms, lines, residentBytes } = await mapOnce(directory, stored * RAGGED_SPREAD * BLOCK_BYTES);
+    if (lines !== expected) throw new Error(`nbdinfo told ${lines} extents, expected ${expected}`);
+    process.stdout.write(`  ${ms.toFixed(0).padStart(5)} ms, all of nbdinfo's time in it; server resident ${mib(residentBytes)} at most\n`);
+    if (ms > LIMITS.mapMs) tooSlow.push(`a map took more than ${LIMITS.mapMs} ms`);
+  }
+  await rm(dirname(path), { recursive: true });
+  return tooSlow;
+}
+
+async function mapOnce(directory: string, sizeBytes: number): Promise<{ readonly ms: number; readonly lines: number; readonly residentBytes: number }> {
+  const server = await RunningServer.start({ name: 'basalt', directory, sizeBytes, mode: 'batched', basaltEntry: resolve('dist/cli/basalt.cjs'), isNew: false });
+  try {
+    const startMs = performance.now();
+    const { stdout } = await promisify(execFile)('nbdinfo', ['--map', server.uri], { maxBuffer: 256 * MIB });
+    return { ms: performance.now() - startMs, lines: stdout.split('\n').length - 1, residentBytes: await peakResidentBytes(server.pid) };
+  } finally {
+    await server.stop();
+  }
 }
 
 /** What no later record calls durable is written again and synced by recovery: without flushes that is most of it. */
@@ -115,7 +156,7 @@ async function benchRecords(directory: string, records: number, flushed: number)
 async function fillAndDie(path: string, records: number, flushed: number): Promise<void> {
   const { program, args } = child(['fill', path, String(records), String(flushed)]);
   const filler = spawn(program, args, { stdio: 'inherit' });
-  const how = await new Promise((resolve) => filler.once('exit', (code, signal) => resolve(signal ?? code)));
+  const how = await new Promise((settle) => filler.once('exit', (code, signal) => settle(signal ?? code)));
   if (how !== 'SIGKILL') throw new Error(`the writing process ended with ${String(how)}, not by the kill`);
 }
 
@@ -129,6 +170,7 @@ async function main(): Promise<void> {
   try {
     const [blocks, records] = [Number(values.blocks), Number(values.records)];
     const missed = blocks > 0 ? await benchBlocks(directory, blocks) : [];
+    if (Number(values.extents) > 0) missed.push(...(await benchMap(directory, Number(values.extents))));
     for (const flushed of records > 0 ? [FLUSHED_EVERY, 0] : []) missed.push(...(await benchRecords(directory, records, flushed)));
     for (const line of missed) process.stdout.write(`MISSED: ${line}\n`);
     if (missed.length > 0) process.exitCode = 1;

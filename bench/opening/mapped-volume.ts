@@ -23,43 +23,51 @@ const CHUNK_BLOCKS = (4 * MIB) / BLOCK_BYTES;
 const EPOCH = 1;
 const ZERO_CHECKSUM = checksum(new Uint8Array(BLOCK_BYTES));
 
-/** How many chunks a volume of at least `blockCount` blocks has; all are full. */
+/** A volume of `chunks` full chunks, of which one block in `spread` is stored. */
+export interface MappedShape {
+  readonly chunks: number;
+  /** 1: all are; more than 1: each stands alone. A divisor of the blocks of a leaf. */
+  readonly spread: number;
+}
+
+/** How many chunks a volume of at least `blockCount` stored blocks has; all are full. */
 export function chunksFor(blockCount: number): number {
   return Math.ceil(blockCount / CHUNK_BLOCKS);
 }
 
-/** Block `slot` of each chunk, from 1 on: those of a chunk lie as far apart as there are chunks. */
-function blockAt(chunk: number, slot: number, chunks: number): number {
-  return slot * chunks + chunk - 1;
+/** Block `slot` of each chunk, from 1 on: of the stored ones, those of a chunk lie as far apart as there are chunks. */
+function blockAt(chunk: number, slot: number, { chunks, spread }: MappedShape): number {
+  return (slot * chunks + chunk - 1) * spread;
 }
 
 /** The one block of a chunk that is no zeroes. */
-export function stampedBlock(chunk: number, chunks: number): number {
-  return blockAt(chunk, chunk % CHUNK_BLOCKS, chunks);
+export function stampedBlock(chunk: number, shape: MappedShape): number {
+  return blockAt(chunk, chunk % CHUNK_BLOCKS, shape);
 }
 
 export function stampOf(blockNumber: number): Buffer {
   return Buffer.alloc(BLOCK_BYTES, `block ${blockNumber}, `);
 }
 
-/** Makes the volume `path`, of `chunks` full chunks. */
-export async function makeMappedVolume(env: Env, path: string, chunks: number): Promise<void> {
-  await createVolume(path, { size: chunks * CHUNK_BLOCKS * BLOCK_BYTES, blockSizeBytes: BLOCK_BYTES });
+/** Makes the volume `path`. */
+export async function makeMappedVolume(env: Env, path: string, shape: MappedShape): Promise<void> {
+  const { chunks, spread } = shape;
+  await createVolume(path, { size: chunks * CHUNK_BLOCKS * BLOCK_BYTES * spread, blockSizeBytes: BLOCK_BYTES });
   const manifest = await readManifest(env.files, path);
   const { volumeId, blockSizeBytes, sizeBytes } = manifest;
   let objectBytes = 0;
-  for (let chunk = 1; chunk <= chunks; chunk += 1) objectBytes = await writeChunk(path, { volumeId, blockSizeBytes, epoch: EPOCH, chunkNumber: chunk, firstLsn: chunk, lastLsn: chunk, previousChunk: chunk - 1, part: 1, parts: 1 }, chunks);
+  for (let chunk = 1; chunk <= chunks; chunk += 1) objectBytes = await writeChunk(path, { volumeId, blockSizeBytes, epoch: EPOCH, chunkNumber: chunk, firstLsn: chunk, lastLsn: chunk, previousChunk: chunk - 1, part: 1, parts: 1 }, shape);
   const identity: CheckpointIdentity = { volumeId, blockSizeBytes, sizeBytes, epoch: EPOCH, number: 1, lastChunk: chunks, lastLsn: chunks };
-  await writeCheckpoint(new DirectoryStore(env.files, path, 0), identity, objectBytes);
+  await writeCheckpoint(new DirectoryStore(env.files, path, 0), identity, shape, objectBytes);
   const checkpoint = { number: identity.number, epoch: EPOCH, lastChunk: chunks, lastLsn: chunks };
   const written: Manifest = { ...manifest, epoch: EPOCH, checkpoint, cut: { epoch: EPOCH, lsn: chunks } };
   await writeManifest(env, path, written);
 }
 
 /** Returns the bytes of the object, most of which are a hole. */
-async function writeChunk(path: string, identity: ChunkIdentity, chunks: number): Promise<number> {
+async function writeChunk(path: string, identity: ChunkIdentity, shape: MappedShape): Promise<number> {
   const { chunkNumber } = identity;
-  const blockNumbers = Float64Array.from({ length: CHUNK_BLOCKS }, (_, slot) => blockAt(chunkNumber, slot, chunks));
+  const blockNumbers = Float64Array.from({ length: CHUNK_BLOCKS }, (_, slot) => blockAt(chunkNumber, slot, shape));
   const checksums = new Uint32Array(CHUNK_BLOCKS).fill(ZERO_CHECKSUM);
   const slot = chunkNumber % CHUNK_BLOCKS;
   const stamp = stampOf(blockNumbers[slot]);
@@ -78,8 +86,10 @@ async function writeChunk(path: string, identity: ChunkIdentity, chunks: number)
   return tailOffset + tail.length;
 }
 
-async function writeCheckpoint(store: DirectoryStore, identity: CheckpointIdentity, objectBytes: number): Promise<void> {
-  const chunks = identity.lastChunk;
+async function writeCheckpoint(store: DirectoryStore, identity: CheckpointIdentity, shape: MappedShape, objectBytes: number): Promise<void> {
+  const { chunks } = shape;
+  // A full leaf has as many blocks as a chunk.
+  const leaves = chunks * shape.spread;
   const object = await store.stage(checkpointKey(identity.epoch, identity.number));
   const writer = new PageWriter(object, identity);
   const nodes: IndexedReference[] = [];
@@ -89,12 +99,11 @@ async function writeCheckpoint(store: DirectoryStore, identity: CheckpointIdenti
     liveBytes += align8(bytes.length);
     return writer.page(bytes);
   };
-  // As many leaves as chunks: both hold as many blocks.
-  for (let node = 0; node * PAGE_FANOUT < chunks; node += 1) {
+  for (let node = 0; node * PAGE_FANOUT < leaves; node += 1) {
     const entries: NodeEntry[] = [];
-    for (let place = 0; place < PAGE_FANOUT && node * PAGE_FANOUT + place < chunks; place += 1) {
+    for (let place = 0; place < PAGE_FANOUT && node * PAGE_FANOUT + place < leaves; place += 1) {
       const leaf = node * PAGE_FANOUT + place;
-      entries.push({ place, reference: await page(encodeLeaf(leaf, runsOf(leaf, chunks))) });
+      entries.push({ place, reference: await page(encodeLeaf(leaf, runsOf(leaf, shape))) });
     }
     nodes.push({ index: node, reference: await page(encodeNode(node, entries)) });
   }
@@ -111,10 +120,10 @@ async function writeCheckpoint(store: DirectoryStore, identity: CheckpointIdenti
   await store.publish([object]);
 }
 
-/** The runs of a leaf: one a block, but where two neighbours happen to be in one chunk. */
-function runsOf(leaf: number, chunks: number): Run[] {
-  return Array.from({ length: PAGE_FANOUT }, (_, place) => {
-    const blockNumber = leaf * PAGE_FANOUT + place;
-    return { place, blockCount: 1, chunk: (blockNumber % chunks) + 1, slot: Math.floor(blockNumber / chunks) };
+/** The runs of a leaf: one for each stored block, but where two neighbours happen to be in one chunk. */
+function runsOf(leaf: number, { chunks, spread }: MappedShape): Run[] {
+  return Array.from({ length: PAGE_FANOUT / spread }, (_, i) => {
+    const stored = (leaf * PAGE_FANOUT) / spread + i;
+    return { place: i * spread, blockCount: 1, chunk: (stored % chunks) + 1, slot: Math.floor(stored / chunks) };
   });
 }
