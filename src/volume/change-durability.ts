@@ -75,14 +75,13 @@ export async function inTurn({ core, flusher, check }: Turn, task: () => Promise
 /** Writes the manifest of an open volume, in its turn. Errors: `no-space`; with any other the volume takes no more writes. */
 export async function replaceManifest(core: VolumeCore, next: Manifest): Promise<void> {
   try {
-    await writeManifest(core.env, core.directory, next);
+    await core.replaceManifest(next);
   } catch (cause) {
     const error = toVolumeError(cause, `writing the manifest of volume ${core.name}`);
     // As for a checkpoint: a manifest that may or may not be on the disk is a failing disk (I4); a full one only says no.
     if (error.code !== 'no-space') core.fail(error);
     throw error;
   }
-  core.manifest = next;
 }
 
 /**

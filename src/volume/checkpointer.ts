@@ -32,7 +32,7 @@ import type { StagedObject } from '../store/object-store.ts';
 import { loadIfSound } from './load-checkpoint.ts';
 import type { RootObjects } from './shipper.ts';
 import type { VolumeCore } from './volume-core.ts';
-import { checkpointKey, writeManifest } from './volume-files.ts';
+import { checkpointKey } from './volume-files.ts';
 
 /** Bytes gathered before they are written. */
 const WRITE_BYTES = 1024 * 1024;
@@ -221,7 +221,7 @@ export class Checkpointer {
   }
 
   async #write(): Promise<void> {
-    const { manifest, env, directory, counters } = this.#core;
+    const { manifest, counters } = this.#core;
     const identity: CheckpointIdentity = {
       volumeId: manifest.volumeId,
       blockSizeBytes: manifest.blockSizeBytes,
@@ -245,9 +245,7 @@ export class Checkpointer {
       await object.abandon().catch(() => undefined); // the first error is the one to report; the lock's next owner cleans up
       throw error;
     }
-    const next = { ...manifest, checkpoint: { number: identity.number, epoch: identity.epoch, lastChunk: identity.lastChunk, lastLsn: identity.lastLsn } };
-    await writeManifest(env, directory, next);
-    this.#core.manifest = next;
+    await this.#core.replaceManifest({ ...manifest, checkpoint: { number: identity.number, epoch: identity.epoch, lastChunk: identity.lastChunk, lastLsn: identity.lastLsn } });
     this.#takeOver(outcome);
     await this.#core.shipper?.checkpointed(this.rootObjects(true));
     this.#isPostponed = false;

@@ -218,11 +218,7 @@ class Opening {
 
   /** From here on, records of earlier epochs behind `lsn` are dead, whatever becomes of the ones that take their places. */
   async #cutLog(core: VolumeCore, flusher: Flusher, lsn: number): Promise<void> {
-    await flusher.serial.run(async () => {
-      const manifest = { ...core.manifest, cut: { epoch: core.manifest.epoch, lsn } };
-      await writeManifest(this.#env, this.#options.directory, manifest);
-      core.manifest = manifest;
-    });
+    await flusher.serial.run(() => core.replaceManifest({ ...core.manifest, cut: { epoch: core.manifest.epoch, lsn } }));
   }
 
   #makeLog(core: VolumeCore, flusher: Flusher, recovery: LogRecovery, { files, direct }: LogWriting, mark: MarkWriter | null): LogWriter {

@@ -246,7 +246,7 @@ async function readRuns(pages: PageReader, index: number, reference: PageReferen
 }
 
 /** What is wrong with the manifest on the disk. One of another volume, or of a later opening, is not replaced: somebody else put it there. */
-async function manifestFault({ env, directory, manifest }: VolumeCore): Promise<(Fault & { readonly isForeign: boolean }) | null> {
+async function manifestFault({ env, directory, manifest, manifestInDoubt }: VolumeCore): Promise<(Fault & { readonly isForeign: boolean }) | null> {
   let read: Manifest;
   try {
     read = await readManifest(env.files, directory);
@@ -254,6 +254,8 @@ async function manifestFault({ env, directory, manifest }: VolumeCore): Promise<
     return { ...faultOf(manifestKey(), error), isForeign: false };
   }
   if (!manifestsDiffer(read, manifest)) return null;
+  // No rot: the volume has failed over it, and says so.
+  if (manifestInDoubt !== null && !manifestsDiffer(read, manifestInDoubt)) return null;
   const isForeign = Buffer.compare(read.volumeId, manifest.volumeId) !== 0 || read.epoch > manifest.epoch;
   return { offsetBytes: null, problem: `is another one than this volume has: of epoch ${read.epoch} and checkpoint ${read.checkpoint.number}, expected epoch ${manifest.epoch} and checkpoint ${manifest.checkpoint.number}`, isForeign };
 }

@@ -17,7 +17,7 @@ import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { Shipper } from './shipper.ts';
-import { withRestartAdvice } from './volume-files.ts';
+import { withRestartAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver } from './volume-info.ts';
 
 /** A cached slab is filled up again when no more than this part of it is current. */
@@ -97,7 +97,9 @@ export class VolumeCore implements SlabOwner {
     rottenFound: 0,
     rottenRewritten: 0,
   };
-  manifest: Manifest;
+  #manifest: Manifest;
+  /** One whose writing failed: it may stand on the disk in place of `manifest`, and which of the two a power cut leaves is not known. */
+  #manifestInDoubt: Manifest | null = null;
   /** All LSNs up to here are in chunks, and the chunks durable. */
   chunkedLsn = 0;
   /** Number of the last chunk that is published. */
@@ -120,7 +122,7 @@ export class VolumeCore implements SlabOwner {
     this.settings = options.settings;
     this.arena = options.arena;
     this.store = options.store;
-    this.manifest = options.manifest;
+    this.#manifest = options.manifest;
     this.map = options.map;
     this.catalogue = options.catalogue;
     this.reader = options.reader;
@@ -129,6 +131,22 @@ export class VolumeCore implements SlabOwner {
     this.volumeBlocks = options.manifest.sizeBytes / this.blockSizeBytes;
     this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
     this.resident = new ResidentMap(1024);
+  }
+
+  get manifest(): Manifest {
+    return this.#manifest;
+  }
+
+  get manifestInDoubt(): Manifest | null {
+    return this.#manifestInDoubt;
+  }
+
+  /** Writes a new manifest, durable on return. After an error the one before counts. Errors: as `writeManifest`. */
+  async replaceManifest(next: Manifest): Promise<void> {
+    this.#manifestInDoubt = next;
+    await writeManifest(this.env, this.directory, next);
+    this.#manifest = next;
+    this.#manifestInDoubt = null;
   }
 
   /** What the chunks of this volume are checked against. */

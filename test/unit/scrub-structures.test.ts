@@ -103,6 +103,28 @@ describe('of an open volume a scrub', () => {
     });
   });
 
+  // A simulated disk found it (seed 907466).
+  test('takes the manifest over which the volume has failed for no rot, and tells of any other', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      const volume = await filled(machine);
+      const older = machine.bytesOf('/v/manifest');
+      machine.fault = (call) => (call.kind === 'sync-directory' && call.path === '/v' ? { kind: 'error', code: 'EIO' } : null);
+      await expect(volume.setDurability('strict')).rejects.toMatchObject({ code: 'failed' });
+      machine.fault = () => null;
+      const inDoubt = machine.bytesOf('/v/manifest');
+      expect(decodeManifest(inDoubt, 'manifest').durability).toBe('strict');
+      expect(await volume.scrub(quick())).toMatchObject({ isClean: true });
+      // What was there before may be there as well.
+      machine.disk.write(machine.disk.findFile('/v/manifest'), older, 0);
+      expect(await volume.scrub(quick())).toMatchObject({ isClean: true });
+      const other = encodeManifest({ ...decodeManifest(inDoubt, 'manifest'), durability: 'async' });
+      machine.disk.write(machine.disk.findFile('/v/manifest'), other, 0);
+      expect((await volume.scrub(quick())).rotten).toMatchObject([{ file: 'manifest', problem: text('is another one than this volume has'), rewritten: 0 }]);
+      await volume.close().catch(() => undefined); // it has failed
+    });
+  });
+
   test.each<readonly [string, (manifest: Manifest) => Manifest, number]>([
     ['an older manifest is replaced', (manifest) => ({ ...manifest, epoch: manifest.epoch - 1 }), 1],
     ['a newer manifest is left to whoever wrote it', (manifest) => ({ ...manifest, epoch: manifest.epoch + 1 }), 0],
