@@ -4,6 +4,7 @@ import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
+import type { StatsAnswer, VolumeStatsAnswer } from '../control/stats.ts';
 import type { LogLevel } from '../env/env.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
@@ -46,6 +47,8 @@ export interface VolumeManager {
 export interface RunningServer {
   volume(name: string): Promise<VolumeDetails>;
   volumes(): Promise<readonly ListedDetails[]>;
+  stats(): Promise<StatsAnswer>;
+  volumeStats(name: string): Promise<VolumeStatsAnswer>;
   setDurability(name: string, durability: Durability): Promise<void>;
   drain(name: string, onProgress: OnProgress): Promise<ShippingStatus | null>;
   /** At `bytesPerSecond`; null: as the server's settings say. */
@@ -109,6 +112,8 @@ export interface CliContext {
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;
+  /** Between two looks at something. */
+  sleep(delayMs: number): Promise<void>;
   /** Makes certificates; resolves with the names of the files. */
   makePki(plan: PkiPlan): Promise<readonly string[]>;
   /** Descriptors of the sockets that systemd has opened for this process; the variables that say so are gone afterwards. */

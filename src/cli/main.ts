@@ -29,6 +29,7 @@ const context: CliContext = {
   terminal,
   environment: process.env,
   readFile: readConfigFile,
+  sleep: (delayMs) => new Promise((resolve) => void setTimeout(resolve, delayMs)),
   async makePki(plan: PkiPlan): Promise<readonly string[]> {
     const { writePki } = await import('./write-pki.ts');
     return writePki(plan, Date.now());

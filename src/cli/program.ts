@@ -18,6 +18,7 @@ import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
 import { addShow, showFlags } from './verbs/show.ts';
+import { addStats, statsFlags } from './verbs/stats.ts';
 
 function buildUsage(): Usage {
   const ofSettings = settingFlagNames();
@@ -27,6 +28,7 @@ function buildUsage(): Usage {
       create: Object.keys(createFlags),
       list: Object.keys(listFlags),
       show: Object.keys(showFlags),
+      stats: Object.keys(statsFlags),
       durability: Object.keys(durabilityFlags),
       drain: Object.keys(drainFlags),
       'open-remote': Object.keys(openRemoteFlags),
@@ -39,8 +41,13 @@ function buildUsage(): Usage {
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
+}
+
+function missingVerb(): string {
+  const verbs = Object.keys(buildUsage().flagsOfVerb);
+  return `a verb is missing: ${verbs.slice(0, -1).join(', ')} or ${verbs.at(-1)} (basalt --help says more)`;
 }
 
 function buildProgram(words: readonly string[], context: CliContext, version: string, exit: (code: number) => void): Argv {
@@ -51,7 +58,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
+    .demandCommand(1, missingVerb())
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -63,6 +70,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addCreate(program, context);
   addList(program, context);
   addShow(program, context);
+  addStats(program, context);
   addDurability(program, context);
   addDrain(program, context);
   addOpenRemote(program, context);

@@ -4,6 +4,7 @@ import { VolumeError } from '../base/errors.ts';
 import { workerEntry } from '../chunk/worker-entry.ts';
 import { ControlServer } from '../control/control-server.ts';
 import type { ControlTargets, ServerInfo } from '../control/routes.ts';
+import type { ProcessUse } from '../control/stats.ts';
 import { ControlSocket } from '../control/socket-file.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import type { Env, Logger } from '../env/env.ts';
@@ -120,7 +121,8 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();
   const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount, halfOpen: server.halfOpenCount, clients: { ...server.counts } });
-  const control = await startControl(plan, env, { volumes, server: info });
+  const targets: ControlTargets = { volumes, server: info, traffic: server.traffic, memory: () => ({ ...volumes.memory(), ...server.memory() }), process: processUse, nowMs: () => env.clock.nowMs() };
+  const control = await startControl(plan, env, targets);
   const running = { server, control, volumes, env };
   const endReloads = reloadOnHangup(credentials, env);
   const stop = listenForStop((signal) => logger.log('warn', 'stopped-at-once', { signal }));
@@ -149,6 +151,11 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   }
   logger.log('info', 'stopped', {});
   return EXIT.ok;
+}
+
+function processUse(): ProcessUse {
+  const { user, system } = process.cpuUsage();
+  return { residentBytes: process.memoryUsage.rss(), userCpuMs: user / 1000, systemCpuMs: system / 1000 };
 }
 
 /** A broken assumption ends the process, said as one line of the log; the log of the volumes is replayed at the next start. */

@@ -7,7 +7,8 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { OnProgress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
-import { isProgress, isScrubReport, isShipping, isVolumeDetails, isVolumeList } from './volume-details.ts';
+import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
+import { isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeList, isVolumeStats } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
@@ -55,6 +56,20 @@ export class ControlClient {
     const list = await this.#ask('GET', '/v1/volumes', null);
     if (!isVolumeList(list)) throw this.#notUnderstood('its list of volumes');
     return list.volumes;
+  }
+
+  /** What the server and all its volumes do. Errors: `io-error`. */
+  async stats(): Promise<StatsAnswer> {
+    const stats = await this.#ask('GET', '/v1/stats', null);
+    if (!isStats(stats)) throw this.#notUnderstood('its statistics');
+    return stats;
+  }
+
+  /** Errors: those of `VolumeSet.describe`, and `io-error`. */
+  async volumeStats(name: string): Promise<VolumeStatsAnswer> {
+    const stats = await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}/stats`, null);
+    if (!isVolumeStats(stats)) throw this.#notUnderstood('the statistics of a volume');
+    return stats;
   }
 
   /** Errors: those of `VolumeSet.setDurability`, and `io-error`. */

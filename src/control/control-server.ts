@@ -29,6 +29,18 @@ export interface ControlServerOptions {
   readonly logger: Logger;
 }
 
+/** A whole answer. */
+interface Reply {
+  readonly status: number;
+  readonly contentType: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+}
+
+function jsonReply(status: number, body: unknown, headers: Reply['headers'] = {}): Reply {
+  return { status, contentType: 'application/json', headers, text: `${JSON.stringify(body, null, 2)}\n` };
+}
+
 export class ControlServer {
   readonly #options: ControlServerOptions;
   readonly #http: Server;
@@ -89,12 +101,11 @@ export class ControlServer {
     try {
       const answer = await this.#answer(request, response);
       if (answer === null) return;
-      const { status, headers, body } = answer;
+      const { status, contentType, headers, text } = answer;
       // What is left of a body that nobody wants is thrown away, and the connection ends with the answer.
       const isWhole = request.complete;
       if (!isWhole) request.resume();
-      const text = `${JSON.stringify(body, null, 2)}\n`;
-      response.writeHead(status, { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...(isWhole ? {} : { connection: 'close' }) });
+      response.writeHead(status, { ...headers, 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...(isWhole ? {} : { connection: 'close' }) });
       response.end(text);
       if (!response.destroyed) await new Promise((resolve) => response.once('close', resolve));
     } finally {
@@ -104,21 +115,22 @@ export class ControlServer {
   }
 
   /** Null: it was answered already, in lines. */
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: unknown } | null> {
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<Reply | null> {
     const { targets, settings } = this.#options;
     try {
       if (this.#inWork > settings.maxConnections) throw new VolumeError('limit', `${settings.maxConnections} requests are in work (control.max_connections); try again`);
       const { route, name } = findRoute(request.method ?? '', request.url ?? '');
       const text = await readBody(request, settings.maxBodyBytes);
       const body = route.method === 'GET' ? withoutBody(text) : parseJson(text);
-      if (route.method === 'POST') return await this.#answerInLines(route, { targets, name, body }, response);
-      const run = (): Promise<unknown> => route.run({ targets, name, body });
-      const result = await (route.method === 'GET' ? this.#looks.run(run) : run());
-      return { status: 200, headers: {}, body: result };
+      if ('runLong' in route) return await this.#answerInLines(route, { targets, name, body }, response);
+      const call = { targets, name, body };
+      if ('runText' in route) return { status: 200, contentType: route.contentType, headers: {}, text: await this.#looks.run(() => route.runText(call)) };
+      const run = (): Promise<unknown> => route.run(call);
+      return jsonReply(200, await (route.method === 'GET' ? this.#looks.run(run) : run()));
     } catch (error) {
       const answer = answerOf(error);
       if (answer.status >= 500) this.#options.logger.log('warn', 'control-request-failed', { method: request.method, url: request.url, error });
-      return answer;
+      return jsonReply(answer.status, answer.body, answer.headers);
     }
   }
 

@@ -1,10 +1,14 @@
 /** The routes of the control API, version 1, as one table. `openapi.json` describes them; a test holds the two together. */
 import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
+import type { RequestStats } from '../base/request-stats.ts';
 import { KIB } from '../base/units.ts';
 import { nearest } from '../config/nearest.ts';
 import type { ListedVolume, OnProgress, ScrubReport, ShippingStatus, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
+import { EXPOSITION_TYPE } from './exposition.ts';
+import { writeMetrics } from './metrics.ts';
+import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
 export interface ControlledVolumes {
@@ -12,6 +16,8 @@ export interface ControlledVolumes {
   describeAll(): Promise<ListedVolume[]>;
   /** Null if the volume is not open in this process. */
   statusOf(name: string): VolumeStatus | null;
+  /** Names of those that are. */
+  openNames(): readonly string[];
   setDurability(name: string, durability: Durability): Promise<void>;
   drain(name: string): Promise<VolumeStatus>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
@@ -57,6 +63,19 @@ export type ListedDetails = VolumeDetails | UnreadableVolume;
 export interface ControlTargets {
   readonly volumes: ControlledVolumes;
   readonly server: () => ServerInfo;
+  readonly traffic: ClientTraffic;
+  /** Shared memory, and what the process takes, as of now. */
+  readonly memory: () => MemoryUse;
+  readonly process: () => ProcessUse;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+}
+
+/** What clients asked of volumes: the server counts it. */
+export interface ClientTraffic {
+  /** Null: no client has had the volume. */
+  find(volume: string): RequestStats | null;
+  names(): readonly string[];
 }
 
 export interface Call {
@@ -71,6 +90,13 @@ interface RouteBase {
   readonly path: string;
 }
 
+/** Answered with a text. */
+export interface TextRoute extends RouteBase {
+  readonly method: 'GET';
+  readonly contentType: string;
+  readonly runText: (call: Call) => Promise<string>;
+}
+
 /** Answered with one JSON value. */
 export interface PlainRoute extends RouteBase {
   readonly method: 'GET' | 'PUT';
@@ -83,12 +109,15 @@ export interface LongRoute extends RouteBase {
   readonly runLong: (call: Call, onProgress: OnProgress, signal: AbortSignal) => Promise<unknown>;
 }
 
-export type Route = PlainRoute | LongRoute;
+export type Route = PlainRoute | LongRoute | TextRoute;
 
 export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/server', run: ({ targets }) => Promise.resolve(targets.server()) },
+  { method: 'GET', path: '/v1/stats', run: ({ targets }) => Promise.resolve(allStats(targets)) },
+  { method: 'GET', path: '/metrics', contentType: EXPOSITION_TYPE, runText: ({ targets }) => Promise.resolve(metrics(targets)) },
   { method: 'GET', path: '/v1/volumes', run: ({ targets }) => listVolumes(targets.volumes) },
   { method: 'GET', path: '/v1/volumes/{name}', run: ({ targets, name }) => showVolume(targets.volumes, name) },
+  { method: 'GET', path: '/v1/volumes/{name}/stats', run: ({ targets, name }) => volumeStats(targets, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
   { method: 'POST', path: '/v1/volumes/{name}/drain', runLong: ({ targets, name, body }, onProgress, signal) => drain(targets.volumes, name, body, { onProgress, signal }) },
@@ -103,6 +132,25 @@ async function listVolumes(volumes: ControlledVolumes): Promise<{ readonly volum
 async function showVolume(volumes: ControlledVolumes, name: string): Promise<VolumeDetails> {
   const info = await volumes.describe(name);
   return { ...info, live: volumes.statusOf(name) };
+}
+
+function statsOf({ volumes, traffic }: ControlTargets, name: string): VolumeStatsAnswer {
+  return { name, requests: traffic.find(name)?.snapshot() ?? null, live: volumes.statusOf(name) };
+}
+
+function allStats(targets: ControlTargets): StatsAnswer {
+  const { volumes, traffic, server, memory, process, nowMs } = targets;
+  const names = [...new Set([...volumes.openNames(), ...traffic.names()])].toSorted();
+  return { atMs: nowMs(), connections: server().connections, memory: memory(), process: process(), volumes: names.map((name) => statsOf(targets, name)) };
+}
+
+async function volumeStats(targets: ControlTargets, name: string): Promise<VolumeStatsAnswer> {
+  await targets.volumes.describe(name); // one that is not there is told from one that is at rest
+  return statsOf(targets, name);
+}
+
+function metrics(targets: ControlTargets): string {
+  return writeMetrics({ server: targets.server(), stats: allStats(targets), requestsOf: (volume) => targets.traffic.find(volume) });
 }
 
 async function showDurability(volumes: ControlledVolumes, name: string): Promise<{ readonly name: string; readonly durability: Durability }> {

@@ -282,6 +282,17 @@ export class VolumeSet implements DeviceDirectory {
     return this.#open.get(name)?.volume?.status() ?? null;
   }
 
+  /** Names of the volumes that are open here, sorted. */
+  openNames(): string[] {
+    return [...this.#open].flatMap(([name, { volume }]) => (volume === null ? [] : [name])).toSorted();
+  }
+
+  /** Block memory of all volumes: its size, and what of it is in use. Bytes. */
+  memory(): { readonly arenaBytes: number; readonly dirtyBytes: number; readonly cachedBytes: number; readonly lentBytes: number } {
+    const { slabBytes, dirtySlabs, cleanSlabs, pinnedSlabs } = this.#arena.stats();
+    return { arenaBytes: this.#arena.maxSlabs * slabBytes, dirtyBytes: dirtySlabs * slabBytes, cachedBytes: cleanSlabs * slabBytes, lentBytes: pinnedSlabs * slabBytes };
+  }
+
   /**
    * Changes the durability mode of a volume, open here or nowhere. On return the manifest says it durably, and what was written
    * before is durable. Errors: `not-found`, `in-use` (another process has it open), `corrupt`, `failed`, `no-space`, `io-error`.

@@ -78,7 +78,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();
@@ -89,6 +89,7 @@ export class FakeCli {
   readonly plans: ServePlan[] = [];
   readonly pkis: PkiPlan[] = [];
   readonly questions: string[] = [];
+  readonly sleeps: number[] = [];
   readonly files = new Map<string, string>();
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
@@ -128,6 +129,10 @@ export class FakeCli {
       makePki: (plan) => {
         this.pkis.push(plan);
         return Promise.resolve(['ca-cert.pem']);
+      },
+      sleep: (delayMs) => {
+        this.sleeps.push(delayMs);
+        return Promise.resolve();
       },
       takeActivation: () => this.activated,
       readFile: (path) => {
