@@ -29,22 +29,29 @@ export interface TakingOptions {
   readonly onProgress: OnProgress;
 }
 
+/** What may be asked of volumes with and without a server. */
+export interface VolumeChanges {
+  describe(name: string): Promise<VolumeInfo>;
+  remove(name: string): Promise<void>;
+  rename(name: string, target: string): Promise<void>;
+  labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
+  setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
+}
+
 /** The part of `VolumeSet` that the verbs use. */
-export interface VolumeManager {
+export interface VolumeManager extends VolumeChanges {
   create(name: string, options: CreateOptions, remote?: NewRemote): Promise<VolumeInfo>;
   openRemote(name: string, remote: NewRemote, options: TakingOptions): Promise<Restored>;
   takeOver(name: string, options: TakingOptions): Promise<Restored & { readonly keptAs: string }>;
   drain(name: string): Promise<VolumeStatus>;
-  describe(name: string): Promise<VolumeInfo>;
   describeAll(): Promise<ListedVolume[]>;
   probe(name: string): Promise<string | null>;
-  remove(name: string): Promise<void>;
   setDurability(name: string, durability: Durability): Promise<void>;
   close(): Promise<void>;
 }
 
 /** The part of the control API that the verbs use. */
-export interface RunningServer {
+export interface RunningServer extends VolumeChanges {
   volume(name: string): Promise<VolumeDetails>;
   volumes(): Promise<readonly ListedDetails[]>;
   stats(): Promise<StatsAnswer>;

@@ -11,8 +11,10 @@ import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
 import { addList, listFlags } from './verbs/list.ts';
+import { addLabel, labelFlags } from './verbs/label.ts';
 import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './verbs/open-remote.ts';
 import { addPki, pkiFlags } from './verbs/pki.ts';
+import { addRename, renameFlags } from './verbs/rename.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
@@ -30,6 +32,8 @@ function buildUsage(): Usage {
       show: Object.keys(showFlags),
       stats: Object.keys(statsFlags),
       durability: Object.keys(durabilityFlags),
+      rename: Object.keys(renameFlags),
+      label: Object.keys(labelFlags),
       drain: Object.keys(drainFlags),
       'open-remote': Object.keys(openRemoteFlags),
       takeover: Object.keys(takeoverFlags),
@@ -41,7 +45,7 @@ function buildUsage(): Usage {
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', durability: 'NAME MODE', rename: 'NAME NEW', label: 'NAME [KEY=VALUE...]', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -72,6 +76,8 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addShow(program, context);
   addStats(program, context);
   addDurability(program, context);
+  addRename(program, context);
+  addLabel(program, context);
   addDrain(program, context);
   addOpenRemote(program, context);
   addTakeover(program, context);

@@ -24,6 +24,7 @@ function hasMembers(checks: Readonly<Record<string, Check>>): Check {
   };
 }
 
+const isLabelTable: Check = (value) => typeof value === 'object' && value !== null && Object.values(value).every(isText);
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
 const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText) });
 const isStatus = hasMembers({
@@ -54,6 +55,7 @@ const isDetails = hasMembers({
   measuredLogWay: orNull(isLogWay),
   logCompress: oneOf(LOG_COMPRESSIONS),
   chunkCompress: oneOf(CHUNK_COMPRESSIONS),
+  labels: isLabelTable,
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),
@@ -124,6 +126,10 @@ const isAllStats = hasMembers({
   process: hasMembers({ residentBytes: isNumber, userCpuMs: isNumber, systemCpuMs: isNumber }),
   volumes: listOf(isOneStats),
 });
+
+export function isLabels(value: unknown): value is Readonly<Record<string, string>> {
+  return isLabelTable(value);
+}
 
 export function isStats(value: unknown): value is StatsAnswer {
   return isAllStats(value);

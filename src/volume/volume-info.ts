@@ -34,6 +34,8 @@ export interface VolumeInfo {
   /** Whether the log and the blocks of new chunks are compressed, as the settings of this process say. */
   readonly logCompress: LogCompression;
   readonly chunkCompress: ChunkCompression;
+  /** What people say of it. */
+  readonly labels: Readonly<Record<string, string>>;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */

@@ -3,6 +3,7 @@ import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
+import { type Labels, changedLabels } from '../../src/volume/volume-properties.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
 export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
@@ -30,6 +31,7 @@ export class FakeVolumes implements VolumeManager {
       measuredLogWay: null,
       logCompress: 'auto',
       chunkCompress: 'off',
+      labels: {},
       storedBytes: 4096,
       open: false,
       damage: null,
@@ -55,9 +57,28 @@ export class FakeVolumes implements VolumeManager {
   }
 
   remove(name: string): Promise<void> {
+    if (!this.infos.has(name) && !this.damaged.has(name)) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
     this.infos.delete(name);
     this.damaged.delete(name);
     return Promise.resolve();
+  }
+
+  async rename(name: string, target: string): Promise<void> {
+    const info = await this.describe(name);
+    if (this.infos.has(target)) throw new VolumeError('already-exists', `volume ${target} exists`);
+    this.infos.delete(name);
+    this.infos.set(target, { ...info, name: target });
+  }
+
+  async labelsOf(name: string): Promise<Labels> {
+    return (await this.describe(name)).labels;
+  }
+
+  async setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Labels> {
+    const info = await this.describe(name);
+    const labels = changedLabels(info.labels, changes);
+    this.infos.set(name, { ...info, labels });
+    return labels;
   }
 
   openRemote = notAsked;
@@ -78,7 +99,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

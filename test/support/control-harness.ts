@@ -5,8 +5,10 @@ import { VolumeError } from '../../src/base/errors.ts';
 import { OPERATION } from '../../src/base/request-stats.ts';
 import { buildSettings, type ControlSettings } from '../../src/config/settings.ts';
 import { ControlServer } from '../../src/control/control-server.ts';
+import { EventFeed } from '../../src/control/events.ts';
 import type { ControlledVolumes } from '../../src/control/routes.ts';
 import { ControlSocket } from '../../src/control/socket-file.ts';
+import { ControlToken } from '../../src/control/token.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
 import { TrafficTable } from '../../src/session/traffic.ts';
 import type { OnProgress, ScrubReport, VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
@@ -126,19 +128,22 @@ export interface ControlWorld {
   readonly logger: MemoryLogger;
   readonly traffic: TrafficTable;
   readonly settings?: Partial<ControlSettings>;
+  readonly events?: EventFeed;
+  /** What who comes over TCP, at a port of its own, must show. */
+  readonly token?: string;
 }
 
-export async function startControl({ directory, volumes, logger, traffic, settings = {} }: ControlWorld): Promise<ControlServer> {
+export async function startControl({ directory, volumes, logger, traffic, settings = {}, events = new EventFeed(), token }: ControlWorld): Promise<ControlServer> {
   const socket = await ControlSocket.claim(new NodeFileSystem(), directory);
   const info = { apiVersion: 1, pid: process.pid, startedMs: 1_790_000_000_000, directory, listeners: ['nbd://127.0.0.1:10809/'], connections: 2, halfOpen: 1, clients: { accepted: 9, turnedAway: 1, displaced: 2, handshakeTimeouts: 3, refused: 4, secured: 5, tlsFailed: 6, idle: 7 } } as const;
-  const targets = { volumes, server: () => info, traffic, memory: () => MEMORY, process: () => ({ residentBytes: 1e8, userCpuMs: 1.5, systemCpuMs: 0.5 }), nowMs: () => 5000.5 };
-  return ControlServer.start({ socket, targets, settings: { ...buildSettings().control, ...settings }, logger });
+  const targets = { volumes, server: () => info, traffic, memory: () => MEMORY, process: () => ({ residentBytes: 1e8, userCpuMs: 1.5, systemCpuMs: 0.5 }), nowMs: () => 5000.5, events };
+  return ControlServer.start({ socket, targets, settings: { ...buildSettings().control, ...settings }, logger, tcp: token === undefined ? null : { host: '127.0.0.1', port: 0, token: new ControlToken(token) } });
 }
 
 /** Sends bytes as they are; resolves with all that comes back until the other side closes. */
-export function exchangeRaw(socketPath: string, bytes: string | readonly string[]): Promise<string> {
+export function exchangeRaw(target: string | net.TcpNetConnectOpts, bytes: string | readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const socket = net.connect({ path: socketPath });
+    const socket = net.connect(typeof target === 'string' ? { path: target } : target);
     let answer = '';
     socket.setEncoding('utf8').on('data', (part: string) => void (answer += part));
     socket.on('close', () => resolve(answer));

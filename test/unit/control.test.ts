@@ -104,12 +104,12 @@ const errorBody = (code: string, message: string | RegExp): unknown => ({ error:
 
 describe('what is wrong with a request is said', () => {
   test.each([
-    ['GET', '/', null, 404, 'no-such-route', /^there is no \/; there are \/v1\/server, \/v1\/stats, \/metrics, \/v1\/volumes, /],
+    ['GET', '/', null, 404, 'no-such-route', /^there is no \/; there are \/v1\/server, \/v1\/stats, \/v1\/events, \/metrics, \/v1\/volumes, /],
     ['GET', '/v2/volumes', null, 404, 'no-such-route', /there is no \/v2\/volumes/],
     ['GET', '/v1/volumes/', null, 404, 'no-such-route', /there is no/],
     ['GET', '/v1/volumes/a/b', null, 404, 'no-such-route', /there is no/],
     ['GET', '/v1/volumes//durability', null, 404, 'no-such-route', /there is no/],
-    ['DELETE', '/v1/volumes/a', null, 405, 'wrong-method', '/v1/volumes/a takes GET, not DELETE'],
+    ['PUT', '/v1/volumes/a', '{}', 405, 'wrong-method', '/v1/volumes/a takes GET, DELETE, not PUT'],
     ['POST', PUT_A, '{}', 405, 'wrong-method', `${PUT_A} takes GET, PUT, not POST`],
     ['GET', '/v1/volumes?x=1', null, 400, 'bad-request', /takes no query/],
     ['GET', '/v1/volumes/%ff', null, 400, 'bad-request', /%ff in the path is not percent-encoded UTF-8/],

@@ -90,6 +90,7 @@ export function describeVolume(info: VolumeDetails): string {
     ['compressed', describeCompression(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
+    ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.live === null ? [] : describeLive(info.live)),
     ...(info.damage === null || info.live?.readOnly === info.damage ? [] : [['damaged', info.damage] satisfies [string, string]]),
