@@ -17,6 +17,8 @@ import type { RepairOptions, RepairReport } from '../volume/repair.ts';
 export interface Terminal {
   /** Whether somebody can answer a question. */
   readonly isInteractive: boolean;
+  /** Of the terminal that standard output is; null: it is none. */
+  size(): { readonly columns: number; readonly rows: number } | null;
   out(text: string): void;
   error(text: string): void;
   /** Asks on standard error and returns the line that was typed. */

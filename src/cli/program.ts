@@ -21,6 +21,7 @@ import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
 import { addShow, showFlags } from './verbs/show.ts';
 import { addStats, statsFlags } from './verbs/stats.ts';
+import { addTop, topFlags } from './verbs/top.ts';
 
 function buildUsage(): Usage {
   const ofSettings = settingFlagNames();
@@ -31,6 +32,7 @@ function buildUsage(): Usage {
       list: Object.keys(listFlags),
       show: Object.keys(showFlags),
       stats: Object.keys(statsFlags),
+      top: Object.keys(topFlags),
       durability: Object.keys(durabilityFlags),
       rename: Object.keys(renameFlags),
       label: Object.keys(labelFlags),
@@ -45,7 +47,7 @@ function buildUsage(): Usage {
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', durability: 'NAME MODE', rename: 'NAME NEW', label: 'NAME [KEY=VALUE...]', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', top: '', durability: 'NAME MODE', rename: 'NAME NEW', label: 'NAME [KEY=VALUE...]', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -75,6 +77,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addList(program, context);
   addShow(program, context);
   addStats(program, context);
+  addTop(program, context);
   addDurability(program, context);
   addRename(program, context);
   addLabel(program, context);

@@ -115,6 +115,8 @@ export class FakeCli {
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
+  /** Of the terminal; null: there is none. */
+  size: { columns: number; rows: number } | null = null;
   serveExitCode = 0;
   /** Sockets that systemd has opened. */
   activated: readonly number[] = [];
@@ -126,6 +128,7 @@ export class FakeCli {
     return {
       terminal: {
         isInteractive: this.answer !== null,
+        size: () => this.size,
         out: (text) => void (this.out += text),
         error: (text) => void (this.error += text),
         ask: (question) => {
