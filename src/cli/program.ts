@@ -16,6 +16,7 @@ import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './ve
 import { addPki, pkiFlags } from './verbs/pki.ts';
 import { addRename, renameFlags } from './verbs/rename.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
+import { addResize, resizeFlags } from './verbs/resize.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
@@ -34,6 +35,7 @@ function buildUsage(): Usage {
       stats: Object.keys(statsFlags),
       top: Object.keys(topFlags),
       durability: Object.keys(durabilityFlags),
+      resize: Object.keys(resizeFlags),
       rename: Object.keys(renameFlags),
       label: Object.keys(labelFlags),
       drain: Object.keys(drainFlags),
@@ -47,7 +49,7 @@ function buildUsage(): Usage {
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', top: '', durability: 'NAME MODE', rename: 'NAME NEW', label: 'NAME [KEY=VALUE...]', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', stats: '[NAME]', top: '', durability: 'NAME MODE', resize: 'NAME SIZE', rename: 'NAME NEW', label: 'NAME [KEY=VALUE...]', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -79,6 +81,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addStats(program, context);
   addTop(program, context);
   addDurability(program, context);
+  addResize(program, context, exit);
   addRename(program, context);
   addLabel(program, context);
   addDrain(program, context);

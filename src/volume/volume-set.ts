@@ -20,6 +20,7 @@ import { damageOf } from './probe-volume.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
+import { refuseLoss } from './resize.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
 import { takeOverVolume } from './take-over.ts';
 import { checkVolumeName, nameProblem } from './volume-name.ts';
@@ -348,6 +349,22 @@ export class VolumeSet implements DeviceDirectory {
     });
     if (isDone !== true) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
     this.#damage.delete(name);
+  }
+
+  /**
+   * Gives a volume another size, whether clients use it or not. A smaller one needs `mayShrink`: what it cuts off is gone. Errors: as `acquire` and
+   * `resizeVolume`; `invalid-argument` without that consent: its message says what would be lost, its context has `needsConsent`.
+   */
+  async resize(name: string, sizeBytes: number, { mayShrink }: { readonly mayShrink: boolean }): Promise<void> {
+    await this.#existing(name);
+    const volume = await this.acquireVolume(name);
+    try {
+      if (volume instanceof ReadOnlyVolume) throw volume.reason;
+      if (!mayShrink) await refuseLoss(volume, sizeBytes, (this.#open.get(name)?.users ?? 1) - 1);
+      await volume.resize(sizeBytes);
+    } finally {
+      this.release(volume);
+    }
   }
 
   /** Labels of a volume, open or not. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */

@@ -4,7 +4,7 @@ import { formatTable } from '../../src/cli/output.ts';
 import { shellWord } from '../../src/cli/verbs/create.ts';
 import { FakeCli } from '../support/cli-double.ts';
 
-const VERBS = ['serve', 'create', 'list', 'show', 'stats', 'top', 'durability', 'rename', 'label', 'check', 'explain', 'repair', 'delete', 'pki', 'settings'];
+const VERBS = ['serve', 'create', 'list', 'show', 'stats', 'top', 'durability', 'resize', 'rename', 'label', 'check', 'explain', 'repair', 'delete', 'pki', 'settings'];
 
 let cli: FakeCli;
 beforeEach(() => {
