@@ -1,6 +1,6 @@
 /**
  * `make bench-slow-card`: basalt on a file system on an SD card, which is nbdkit with slow-card.c (20 MB/s of writes, 5 ms a flush) under
- * nbdfuse, a loop device and ext4, with the settings of config/sd-card.toml. Needs root, nbdkit with its cc plugin, nbdkit's header, gcc, nbdfuse, fio.
+ * nbdfuse, a loop device and ext4, with the settings of config/jetson-sd.toml. Needs root, nbdkit with its cc plugin, nbdkit's header, gcc, nbdfuse, fio.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -226,7 +226,7 @@ class Bench {
   }
 
   async #withServer<T>(work: (uri: string) => Promise<T>, isNew = false): Promise<T> {
-    const settings = ['--config', resolve('config/sd-card.toml'), ...values.set.flatMap((setting) => ['--set', setting])];
+    const settings = ['--config', resolve('config/jetson-sd.toml'), ...values.set.flatMap((setting) => ['--set', setting])];
     const server = await RunningServer.start({ name: 'basalt', directory: this.#data, sizeBytes: VOLUME_BYTES, mode: this.#mode, basaltEntry: resolve('dist/cli/basalt.cjs'), serveOptions: settings, isNew });
     try {
       return await work(server.uri);

@@ -2,6 +2,7 @@
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
+import type { ProfileName } from '../config/profiles.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
@@ -109,6 +110,8 @@ export interface CliContext {
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;
+  /** The text of a profile, as the package has it in `config/`. */
+  readProfile(name: ProfileName): Promise<string>;
   /** Makes certificates; resolves with the names of the files. */
   makePki(plan: PkiPlan): Promise<readonly string[]>;
   /** Descriptors of the sockets that systemd has opened for this process; the variables that say so are gone afterwards. */

@@ -29,6 +29,7 @@ const context: CliContext = {
   terminal,
   environment: process.env,
   readFile: readConfigFile,
+  readProfile: (name) => readFile(new URL(`../../config/${name}.toml`, import.meta.url), 'utf8'),
   async makePki(plan: PkiPlan): Promise<readonly string[]> {
     const { writePki } = await import('./write-pki.ts');
     return writePki(plan, Date.now());

@@ -1,9 +1,12 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
+import { PROJECT_ROOT } from './source-tree.ts';
 
 export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
 
@@ -130,6 +133,7 @@ export class FakeCli {
         return Promise.resolve(['ca-cert.pem']);
       },
       takeActivation: () => this.activated,
+      readProfile: (name) => readFile(join(PROJECT_ROOT, `config/${name}.toml`), 'utf8'),
       readFile: (path) => {
         const text = this.files.get(path);
         return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);
