@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 /** The `basalt` command. What a verb needs is loaded when it runs: `--help` starts without the engine. */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import type { Measured } from './choose-profile.ts';
+import type { OnProgress } from '../volume/volume-info.ts';
 import { takeActivation } from '../server/activation.ts';
 import { runCli } from './program.ts';
 import { createTerminal } from './terminal.ts';
@@ -13,6 +15,15 @@ async function readConfigFile(path: string): Promise<string> {
   } catch (error) {
     if (systemCode(error) === 'ENOENT') throw new VolumeError('not-found', `config file ${path} is not there`, { cause: error });
     throw toVolumeError(error, `config file ${path}`);
+  }
+}
+
+async function writeNewFile(path: string, text: string): Promise<void> {
+  try {
+    await writeFile(path, text, { flag: 'wx' });
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') throw new VolumeError('already-exists', `${path} is there already, and stays; name another file`, { cause: error });
+    throw toVolumeError(error, `writing ${path}`);
   }
 }
 
@@ -30,6 +41,11 @@ const context: CliContext = {
   environment: process.env,
   readFile: readConfigFile,
   readProfile: (name) => readFile(new URL(`../../config/${name}.toml`, import.meta.url), 'utf8'),
+  writeNewFile,
+  async measureMachine(directory: string, onProgress: OnProgress): Promise<Measured> {
+    const { measureMachine } = await import('./measure-machine.ts');
+    return measureMachine(directory, onProgress);
+  },
   async makePki(plan: PkiPlan): Promise<readonly string[]> {
     const { writePki } = await import('./write-pki.ts');
     return writePki(plan, Date.now());

@@ -18,6 +18,7 @@ import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
 import { addShow, showFlags } from './verbs/show.ts';
+import { addTune, tuneFlags } from './verbs/tune.ts';
 
 function buildUsage(): Usage {
   const ofSettings = settingFlagNames();
@@ -37,9 +38,10 @@ function buildUsage(): Usage {
       repair: Object.keys(repairFlags),
       delete: Object.keys(deleteFlags),
       pki: Object.keys(pkiFlags),
+      tune: Object.keys(tuneFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', tune: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -51,7 +53,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki, tune or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -73,6 +75,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addRepair(program, context, exit);
   addDelete(program, context, exit);
   addPki(program, context);
+  addTune(program, context);
   addSettings(program, context);
   return program;
 }

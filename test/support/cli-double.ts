@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 import { PROJECT_ROOT } from './source-tree.ts';
@@ -96,6 +97,8 @@ export class FakeCli {
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
+  /** What `tune` finds. */
+  measured: Measured | null = null;
   serveExitCode = 0;
   /** Sockets that systemd has opened. */
   activated: readonly number[] = [];
@@ -134,6 +137,15 @@ export class FakeCli {
       },
       takeActivation: () => this.activated,
       readProfile: (name) => readFile(join(PROJECT_ROOT, `config/${name}.toml`), 'utf8'),
+      writeNewFile: (path, text) => {
+        if (this.files.has(path)) return Promise.reject(new VolumeError('already-exists', `${path} is there already`));
+        this.files.set(path, text);
+        return Promise.resolve();
+      },
+      measureMachine: (directory) => {
+        this.asked.push(directory);
+        return this.measured === null ? notAsked() : Promise.resolve(this.measured);
+      },
       readFile: (path) => {
         const text = this.files.get(path);
         return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);
