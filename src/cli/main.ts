@@ -3,6 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import type { Host } from './doctor/host.ts';
 import type { Measured } from './choose-profile.ts';
 import type { OnProgress } from '../volume/volume-info.ts';
 import { takeActivation } from '../server/activation.ts';
@@ -45,6 +46,10 @@ const context: CliContext = {
   async measureMachine(directory: string, onProgress: OnProgress): Promise<Measured> {
     const { measureMachine } = await import('./measure-machine.ts');
     return measureMachine(directory, onProgress);
+  },
+  async openHost(): Promise<Host> {
+    const { thisHost } = await import('./doctor/host.ts');
+    return thisHost();
   },
   async makePki(plan: PkiPlan): Promise<readonly string[]> {
     const { writePki } = await import('./write-pki.ts');

@@ -7,6 +7,7 @@ import { usageError, type Usage } from './usage.ts';
 import { addCheck, checkFlags } from './verbs/check.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
+import { addDoctor, doctorFlags } from './verbs/doctor.ts';
 import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
@@ -39,9 +40,10 @@ function buildUsage(): Usage {
       delete: Object.keys(deleteFlags),
       pki: Object.keys(pkiFlags),
       tune: Object.keys(tuneFlags),
+      doctor: [...Object.keys(doctorFlags), ...ofSettings],
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', tune: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', tune: 'DIRECTORY', doctor: '', settings: '' },
   };
 }
 
@@ -53,7 +55,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki, tune or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki, tune, doctor or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -76,6 +78,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addDelete(program, context, exit);
   addPki(program, context);
   addTune(program, context);
+  addDoctor(program, context, exit);
   addSettings(program, context);
   return program;
 }

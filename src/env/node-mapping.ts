@@ -161,3 +161,14 @@ class NodeMapping implements Mapping {
     if (native.munmap(address, lengthBytes) !== 0) throw lastError(native, `munmap ${path}`);
   }
 }
+
+/** Why nothing can be mapped here (no koffi, another system); null if it can. A file system or an old kernel may refuse it all the same. */
+export function mappingObstacle(): string | null {
+  try {
+    calls();
+    return null;
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error)) throw error; // a broken assertion
+    return error.message;
+  }
+}

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { Host } from '../../src/cli/doctor/host.ts';
 import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
@@ -97,6 +98,8 @@ export class FakeCli {
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
+  /** The machine that `doctor` looks at. */
+  host: Host | null = null;
   /** What `tune` finds. */
   measured: Measured | null = null;
   serveExitCode = 0;
@@ -146,6 +149,7 @@ export class FakeCli {
         this.asked.push(directory);
         return this.measured === null ? notAsked() : Promise.resolve(this.measured);
       },
+      openHost: () => (this.host === null ? notAsked() : Promise.resolve(this.host)),
       readFile: (path) => {
         const text = this.files.get(path);
         return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);
