@@ -11,6 +11,7 @@ import type { ExplainReport } from '../volume/explain.ts';
 import type { NewRemote } from '../volume/remote-volumes.ts';
 import type { Restored } from '../volume/restore-volume.ts';
 import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { CommandWords } from './completion/words.ts';
 import type { Host } from './doctor/host.ts';
 import type { Measured } from './choose-profile.ts';
 import type { RepairOptions, RepairReport } from '../volume/repair.ts';
@@ -124,6 +125,15 @@ export interface CliContext {
   openHost(): Promise<Host>;
   /** Descriptors of the sockets that systemd has opened for this process; the variables that say so are gone afterwards. */
   takeActivation(): readonly number[];
+}
+
+/** What a verb is given besides the command line. */
+export interface VerbParts {
+  readonly context: CliContext;
+  /** Tells the exit code of a verb that ends well but not with 0. */
+  readonly exit: (code: number) => void;
+  /** What a shell completes. */
+  readonly words: () => Promise<CommandWords>;
 }
 
 /** Exit codes, as the README documents them. */
