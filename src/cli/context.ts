@@ -12,6 +12,7 @@ import type { NewRemote } from '../volume/remote-volumes.ts';
 import type { Restored } from '../volume/restore-volume.ts';
 import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import type { CommandWords } from './completion/words.ts';
+import type { DiskUse } from './disk-life.ts';
 import type { Host } from './doctor/host.ts';
 import type { Measured } from './choose-profile.ts';
 import type { RepairOptions, RepairReport } from '../volume/repair.ts';
@@ -121,6 +122,8 @@ export interface CliContext {
   writeNewFile(path: string, text: string): Promise<void>;
   /** Measures the disk below a directory: seconds, and up to 64 MiB of it meanwhile. */
   measureMachine(directory: string, onProgress: OnProgress): Promise<Measured>;
+  /** What was written to the disk below a directory; null where that is not known. */
+  diskUse(directory: string): Promise<DiskUse | null>;
   /** The machine, for `doctor`. */
   openHost(): Promise<Host>;
   /** Descriptors of the sockets that systemd has opened for this process; the variables that say so are gone afterwards. */

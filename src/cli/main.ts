@@ -3,6 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import type { DiskUse } from './disk-life.ts';
 import type { Host } from './doctor/host.ts';
 import type { Measured } from './choose-profile.ts';
 import type { OnProgress } from '../volume/volume-info.ts';
@@ -46,6 +47,10 @@ const context: CliContext = {
   async measureMachine(directory: string, onProgress: OnProgress): Promise<Measured> {
     const { measureMachine } = await import('./measure-machine.ts');
     return measureMachine(directory, onProgress);
+  },
+  async diskUse(directory: string): Promise<DiskUse | null> {
+    const { readDiskUse } = await import('./disk-life.ts');
+    return readDiskUse(directory);
   },
   async openHost(): Promise<Host> {
     const { thisHost } = await import('./doctor/host.ts');

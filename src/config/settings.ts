@@ -12,6 +12,8 @@ export interface ProcessSettings {
   readonly workerThreads: number;
   /** How long a stopping server waits for requests in flight before it closes their connections. */
   readonly stopGraceMs: number;
+  /** What may be written to the disk in its life; 0: not known. For people only: nothing is decided by it. */
+  readonly diskEnduranceBytes: number;
 }
 
 /** Of volumes that have a bucket: what the engine takes, and how the store is spoken to. */
@@ -181,6 +183,7 @@ const CONTROL: Table<ControlSettings> = {
 const PROCESS: Table<ProcessSettings> = {
   workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
   stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
+  diskEnduranceBytes: size([0, 0, 4096 * TIB], 'What may be written to the disk of the volumes in its life, by its data sheet (TBW): show tells how long that lasts; 0: not known.'),
 };
 
 const GROUPS = { engine: ENGINE, remote: REMOTE, server: SERVER, control: CONTROL, process: PROCESS } as const;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { DiskUse } from '../../src/cli/disk-life.ts';
 import type { Host } from '../../src/cli/doctor/host.ts';
 import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
@@ -98,6 +99,8 @@ export class FakeCli {
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
+  /** What `show` learns of the disk. */
+  disk: DiskUse | null = null;
   /** The machine that `doctor` looks at. */
   host: Host | null = null;
   /** What `tune` finds. */
@@ -149,6 +152,7 @@ export class FakeCli {
         this.asked.push(directory);
         return this.measured === null ? notAsked() : Promise.resolve(this.measured);
       },
+      diskUse: () => Promise.resolve(this.disk),
       openHost: () => (this.host === null ? notAsked() : Promise.resolve(this.host)),
       readFile: (path) => {
         const text = this.files.get(path);
