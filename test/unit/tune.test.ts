@@ -45,6 +45,7 @@ const SSD: Kind = { syncMs: 0.2, mibPerSecond: 900 };
 describe('the profile is', () => {
   test.each<[string, Kind, string | null]>([
     ['jetson-sd on a card, by its speed', CARD, 'jetson-sd'],
+    ['jetson-sd on a quicker card, whose syncs tell it', { syncMs: 5, mibPerSecond: 60 }, 'jetson-sd'],
     ['jetson-sd on a card, by its name, however fast', { ...SSD, facts: { disk: 'mmcblk0', isCard: true } }, 'jetson-sd'],
     ['jetson-sd on a disk that writes slowly and syncs at once', { syncMs: 0.5, mibPerSecond: 20 }, 'jetson-sd'],
     ['jetson-sd on a slow card in WSL as well', { ...CARD, kernel: '5.15-microsoft-standard-WSL2' }, 'jetson-sd'],
