@@ -5,6 +5,7 @@ import type { EngineSettings } from '../base/settings-types.ts';
 import type { ProfileName } from '../config/profiles.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
+import type { StatsAnswer, VolumeStatsAnswer } from '../control/stats.ts';
 import type { LogLevel } from '../env/env.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
@@ -21,6 +22,8 @@ import type { RepairOptions, RepairReport } from '../volume/repair.ts';
 export interface Terminal {
   /** Whether somebody can answer a question. */
   readonly isInteractive: boolean;
+  /** Of the terminal that standard output is; null: it is none. */
+  size(): { readonly columns: number; readonly rows: number } | null;
   out(text: string): void;
   error(text: string): void;
   /** Asks on standard error and returns the line that was typed. */
@@ -33,24 +36,33 @@ export interface TakingOptions {
   readonly onProgress: OnProgress;
 }
 
+/** What may be asked of volumes with and without a server. */
+export interface VolumeChanges {
+  describe(name: string): Promise<VolumeInfo>;
+  remove(name: string): Promise<void>;
+  rename(name: string, target: string): Promise<void>;
+  labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
+  setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
+}
+
 /** The part of `VolumeSet` that the verbs use. */
-export interface VolumeManager {
+export interface VolumeManager extends VolumeChanges {
   create(name: string, options: CreateOptions, remote?: NewRemote): Promise<VolumeInfo>;
   openRemote(name: string, remote: NewRemote, options: TakingOptions): Promise<Restored>;
   takeOver(name: string, options: TakingOptions): Promise<Restored & { readonly keptAs: string }>;
   drain(name: string): Promise<VolumeStatus>;
-  describe(name: string): Promise<VolumeInfo>;
   describeAll(): Promise<ListedVolume[]>;
   probe(name: string): Promise<string | null>;
-  remove(name: string): Promise<void>;
   setDurability(name: string, durability: Durability): Promise<void>;
   close(): Promise<void>;
 }
 
 /** The part of the control API that the verbs use. */
-export interface RunningServer {
+export interface RunningServer extends VolumeChanges {
   volume(name: string): Promise<VolumeDetails>;
   volumes(): Promise<readonly ListedDetails[]>;
+  stats(): Promise<StatsAnswer>;
+  volumeStats(name: string): Promise<VolumeStatsAnswer>;
   setDurability(name: string, durability: Durability): Promise<void>;
   drain(name: string, onProgress: OnProgress): Promise<ShippingStatus | null>;
   /** At `bytesPerSecond`; null: as the server's settings say. */
@@ -116,6 +128,8 @@ export interface CliContext {
   readFile(path: string): Promise<string>;
   /** The text of a profile, as the package has it in `config/`. */
   readProfile(name: ProfileName): Promise<string>;
+  /** Between two looks at something. */
+  sleep(delayMs: number): Promise<void>;
   /** Makes certificates; resolves with the names of the files. */
   makePki(plan: PkiPlan): Promise<readonly string[]>;
   /** Writes a file that is not there yet. Rejects with `already-exists`. */

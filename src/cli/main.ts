@@ -56,6 +56,7 @@ const context: CliContext = {
     const { thisHost } = await import('./doctor/host.ts');
     return thisHost();
   },
+  sleep: (delayMs) => new Promise((resolve) => void setTimeout(resolve, delayMs)),
   async makePki(plan: PkiPlan): Promise<readonly string[]> {
     const { writePki } = await import('./write-pki.ts');
     return writePki(plan, Date.now());

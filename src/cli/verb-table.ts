@@ -13,19 +13,23 @@ import { addDoctor, doctorFlags } from './verbs/doctor.ts';
 import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
+import { addLabel, labelFlags } from './verbs/label.ts';
 import { addList, listFlags } from './verbs/list.ts';
 import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './verbs/open-remote.ts';
 import { addPki, pkiFlags } from './verbs/pki.ts';
+import { addRename, renameFlags } from './verbs/rename.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
 import { addShow, showFlags } from './verbs/show.ts';
+import { addStats, statsFlags } from './verbs/stats.ts';
+import { addTop, topFlags } from './verbs/top.ts';
 import { addTune, tuneFlags } from './verbs/tune.ts';
 
 export interface Verb {
   readonly name: string;
-  /** What follows it, such as `NAME SIZE`. `NAME` is a volume that is there, but for `create` and `open-remote`. */
+  /** What follows it, such as `NAME SIZE`, with brackets about what may be left out. `NAME` is a volume that is there, but for `create` and `open-remote`. */
   readonly arguments: string;
   readonly flags: Readonly<Record<string, Options>>;
   /** Whether each setting is a flag of it. */
@@ -42,7 +46,11 @@ export const VERBS: readonly Verb[] = [
   verb('create', 'NAME SIZE', createFlags, (program, { context }) => addCreate(program, context)),
   verb('list', '', listFlags, (program, { context }) => addList(program, context)),
   verb('show', 'NAME', showFlags, (program, { context }) => addShow(program, context)),
+  verb('stats', '[NAME]', statsFlags, (program, { context }) => addStats(program, context)),
+  verb('top', '', topFlags, (program, { context }) => addTop(program, context)),
   verb('durability', 'NAME MODE', durabilityFlags, (program, { context }) => addDurability(program, context)),
+  verb('rename', 'NAME NEW', renameFlags, (program, { context }) => addRename(program, context)),
+  verb('label', 'NAME [KEY=VALUE...]', labelFlags, (program, { context }) => addLabel(program, context)),
   verb('drain', 'NAME', drainFlags, (program, { context }) => addDrain(program, context)),
   verb('open-remote', 'URL NAME', openRemoteFlags, (program, { context }) => addOpenRemote(program, context)),
   verb('takeover', 'NAME', takeoverFlags, (program, { context }) => addTakeover(program, context)),
@@ -77,7 +85,7 @@ export function listVerbs(): string {
 const MAKERS: ReadonlySet<string> = new Set(['create', 'open-remote']);
 
 function argumentWords(name: string, word: string): ArgumentWords {
-  if (word === 'NAME') return { kind: MAKERS.has(name) ? 'any' : 'volume' };
+  if (word === 'NAME' || word === '[NAME]') return { kind: MAKERS.has(name) ? 'any' : 'volume' };
   if (word === 'MODE') return { kind: 'words', words: DURABILITY_MODES };
   if (word === 'SHELL') return { kind: 'words', words: SHELLS };
   return { kind: word === 'DIRECTORY' ? 'file' : 'any' };

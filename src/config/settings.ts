@@ -22,8 +22,12 @@ export interface RemoteProgramSettings extends RemoteSettings, RetrySettings {
   readonly socketsMax: number;
 }
 
-/** Limits of the control socket. */
+/** The control API: its limits, and where it listens beside its socket. */
 export interface ControlSettings {
+  /** `HOST:PORT`; empty: on the socket alone. */
+  readonly listen: string;
+  /** File of the token that who comes over TCP must show. */
+  readonly tokenFile: string;
   readonly maxConnections: number;
   readonly maxBodyBytes: number;
   /** A request must arrive within this time; an idle connection is closed after it. */
@@ -175,6 +179,8 @@ const SERVER: Table<ServerSettings> = {
 };
 
 const CONTROL: Table<ControlSettings> = {
+  listen: { type: 'text', default: '', maxBytes: 256, description: 'HOST:PORT where the control API listens, too, without TLS, for who shows the token: for Prometheus, say. Empty: on its unix socket alone.' },
+  tokenFile: { type: 'text', default: '', maxBytes: 4096, description: 'File of that token: one word of 22 characters or more, that its owner alone may read.' },
   maxConnections: count([16, 1, 4096], 'Connections to the control socket, and its requests in work; one more is refused.'),
   maxBodyBytes: size([64 * KIB, KIB, 16 * MIB], 'Longest body of a control request.'),
   timeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A control request that has not arrived whole within this time is dropped.'),
@@ -230,6 +236,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
   };
   const { defaultExport, tls, tlsCertificates, tlsPskFile, tlsVerifyPeer, socketMode, socketOwner, ...serverNumbers } = SERVER;
   const { logCompress, chunkCompress, logIo, ...engineNumbers } = ENGINE;
+  const { listen, tokenFile, ...controlNumbers } = CONTROL;
   return {
     engine: {
       ...numbersOf('engine', engineNumbers, numberAt),
@@ -248,7 +255,11 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
       socketMode: textAt('server.socket_mode', socketMode),
       socketOwner: textAt('server.socket_owner', socketOwner),
     },
-    control: numbersOf('control', CONTROL, numberAt),
+    control: {
+      ...numbersOf('control', controlNumbers, numberAt),
+      listen: textAt('control.listen', listen),
+      tokenFile: textAt('control.token_file', tokenFile),
+    },
     process: numbersOf('process', PROCESS, numberAt),
     exports,
   };

@@ -47,6 +47,7 @@ import type { PayloadBudget, Reservation } from './payload-budget.ts';
 import { Reads } from './reads.ts';
 import { copyIdentity, type Request } from './request.ts';
 import { Requests, type RequestsOptions, volumeError } from './requests.ts';
+import type { RequestMeter } from './traffic.ts';
 
 const CONSUMED = 0;
 
@@ -100,6 +101,10 @@ export class Transmission {
   /** Requests that are not answered yet. */
   get inFlight(): number {
     return this.#requests.inFlight;
+  }
+
+  get meter(): RequestMeter {
+    return this.#requests.meter;
   }
 
   get readBytes(): number {

@@ -5,6 +5,7 @@ import { PayloadBudget } from '../../src/session/payload-budget.ts';
 import { ReplyBudget } from '../../src/session/reply-budget.ts';
 import type { ReplyBatch } from '../../src/session/reply-queue.ts';
 import { Session } from '../../src/session/session.ts';
+import { TrafficTable } from '../../src/session/traffic.ts';
 import { ExpectedSession } from './expected-session.ts';
 import { Finding, FuzzDevice, FuzzDirectory, POISON } from './fuzz-device.ts';
 import { readInput, type Script, type ScriptEvent, VOLUME_NAMES } from './input-format.ts';
@@ -89,7 +90,7 @@ class InputRun implements SessionHost {
       device.reset();
       device.switches = { ...switches };
     }
-    this.#resources = { settings, directory, pool, budget: new PayloadBudget(settings.payloadBytes), replyBudget: new ReplyBudget(settings.replyBytes), scratch };
+    this.#resources = { settings, directory, pool, budget: new PayloadBudget(settings.payloadBytes), replyBudget: new ReplyBudget(settings.replyBytes), scratch, traffic: new TrafficTable(() => 0) };
     this.#session = new Session(this.#resources, this, client);
     this.#target = this.#session.readTarget();
     if (client.securedFlags === null) this.#session.start();

@@ -8,6 +8,7 @@ import type { DiskUse } from '../../src/cli/disk-life.ts';
 import type { Host } from '../../src/cli/doctor/host.ts';
 import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
+import { type Labels, changedLabels } from '../../src/volume/volume-properties.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 import { PROJECT_ROOT } from './source-tree.ts';
 
@@ -36,6 +37,7 @@ export class FakeVolumes implements VolumeManager {
       measuredLogWay: null,
       logCompress: 'auto',
       chunkCompress: 'off',
+      labels: {},
       storedBytes: 4096,
       open: false,
       damage: null,
@@ -61,9 +63,28 @@ export class FakeVolumes implements VolumeManager {
   }
 
   remove(name: string): Promise<void> {
+    if (!this.infos.has(name) && !this.damaged.has(name)) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
     this.infos.delete(name);
     this.damaged.delete(name);
     return Promise.resolve();
+  }
+
+  async rename(name: string, target: string): Promise<void> {
+    const info = await this.describe(name);
+    if (this.infos.has(target)) throw new VolumeError('already-exists', `volume ${target} exists`);
+    this.infos.delete(name);
+    this.infos.set(target, { ...info, name: target });
+  }
+
+  async labelsOf(name: string): Promise<Labels> {
+    return (await this.describe(name)).labels;
+  }
+
+  async setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Labels> {
+    const info = await this.describe(name);
+    const labels = changedLabels(info.labels, changes);
+    this.infos.set(name, { ...info, labels });
+    return labels;
   }
 
   openRemote = notAsked;
@@ -84,7 +105,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();
@@ -95,6 +116,7 @@ export class FakeCli {
   readonly plans: ServePlan[] = [];
   readonly pkis: PkiPlan[] = [];
   readonly questions: string[] = [];
+  readonly sleeps: number[] = [];
   readonly files = new Map<string, string>();
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
@@ -105,6 +127,8 @@ export class FakeCli {
   host: Host | null = null;
   /** What `tune` finds. */
   measured: Measured | null = null;
+  /** Of the terminal; null: there is none. */
+  size: { columns: number; rows: number } | null = null;
   serveExitCode = 0;
   /** Sockets that systemd has opened. */
   activated: readonly number[] = [];
@@ -116,6 +140,7 @@ export class FakeCli {
     return {
       terminal: {
         isInteractive: this.answer !== null,
+        size: () => this.size,
         out: (text) => void (this.out += text),
         error: (text) => void (this.error += text),
         ask: (question) => {
@@ -140,6 +165,10 @@ export class FakeCli {
       makePki: (plan) => {
         this.pkis.push(plan);
         return Promise.resolve(['ca-cert.pem']);
+      },
+      sleep: (delayMs) => {
+        this.sleeps.push(delayMs);
+        return Promise.resolve();
       },
       takeActivation: () => this.activated,
       readProfile: (name) => readFile(join(PROJECT_ROOT, `config/${name}.toml`), 'utf8'),

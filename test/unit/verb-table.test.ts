@@ -14,10 +14,17 @@ async function printed(...words: string[]): Promise<string> {
   return cli.out;
 }
 
+/** `NAME` is `<name>` there, `[NAME]` stays in its brackets, and what is labelled are `[labels..]`. */
+function argumentInHelp(word: string): string {
+  const lower = word.toLowerCase();
+  if (!lower.startsWith('[')) return `<${lower}>`;
+  return lower === '[key=value...]' ? '[labels..]' : lower;
+}
+
 describe.each(VERBS)('$name', ({ name, arguments: words, flags }) => {
   test('has a help that names its arguments, all of its flags, and an example', async () => {
     const help = await printed(name, '--help');
-    const usage = ['basalt', name, ...(words === '' ? [] : words.split(' ').map((word) => `<${word.toLowerCase()}>`))].join(' ');
+    const usage = ['basalt', name, ...(words === '' ? [] : words.split(' ').map(argumentInHelp))].join(' ');
     expect(help.split('\n')[0]).toBe(usage);
     for (const flag of Object.keys(flags)) expect(help).toMatch(new RegExp(`--${flag}\\b`));
     expect(help).toMatch(new RegExp(`Examples:[^]*basalt ${name}`));

@@ -91,6 +91,7 @@ export function describeVolume(info: VolumeDetails, disk: DiskLife | null): stri
     ['compressed', describeCompression(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
+    ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.live === null ? [] : describeLive(info.live)),
     ...(disk === null ? [] : describeLife(disk)),
