@@ -2,7 +2,7 @@
 /** The `basalt` command. What a verb needs is loaded when it runs: `--help` starts without the engine. */
 import { readFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
 import { takeActivation } from '../server/activation.ts';
 import { runCli } from './program.ts';
 import { createTerminal } from './terminal.ts';
@@ -45,6 +45,10 @@ const context: CliContext = {
   async openTools(options: OpenVolumesOptions): Promise<VolumeTools> {
     const tools = await import('./open-tools.ts');
     return tools.openTools(options, terminal);
+  },
+  async openAttach(): Promise<DeviceTools> {
+    const { openAttach } = await import('./open-attach.ts');
+    return openAttach(terminal);
   },
   async serve(plan: ServePlan): Promise<number> {
     const { runServer } = await import('./run-server.ts');

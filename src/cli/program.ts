@@ -4,9 +4,12 @@ import { EXIT, type CliContext } from './context.ts';
 import { JSON_FLAG, settingFlagNames } from './flags.ts';
 import { printError } from './output.ts';
 import { usageError, type Usage } from './usage.ts';
+import { addAttach, attachFlags } from './verbs/attach.ts';
+import { addAttached, attachedFlags } from './verbs/attached.ts';
 import { addCheck, checkFlags } from './verbs/check.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
+import { addDetach, detachFlags } from './verbs/detach.ts';
 import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
@@ -14,6 +17,7 @@ import { addList, listFlags } from './verbs/list.ts';
 import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './verbs/open-remote.ts';
 import { addPki, pkiFlags } from './verbs/pki.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
+import { addRescue, rescueFlags } from './verbs/rescue.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
@@ -36,10 +40,14 @@ function buildUsage(): Usage {
       scrub: Object.keys(scrubFlags),
       repair: Object.keys(repairFlags),
       delete: Object.keys(deleteFlags),
+      attach: Object.keys(attachFlags),
+      detach: Object.keys(detachFlags),
+      attached: Object.keys(attachedFlags),
+      rescue: Object.keys(rescueFlags),
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', attach: 'NAME|URI [DEVICE]', detach: 'DEVICE|NAME|URI', attached: '', rescue: 'DEVICE|NAME|URI', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -51,7 +59,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, attach, detach, attached, rescue, pki or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -72,6 +80,10 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addScrub(program, context, exit);
   addRepair(program, context, exit);
   addDelete(program, context, exit);
+  addAttach(program, context);
+  addDetach(program, context);
+  addAttached(program, context);
+  addRescue(program, context);
   addPki(program, context);
   addSettings(program, context);
   return program;

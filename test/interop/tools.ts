@@ -28,7 +28,8 @@ export type Tool =
   | 'strace'
   | 'psktool'
   | 'certtool'
-  | 'systemd-socket-activate';
+  | 'systemd-socket-activate'
+  | 'systemd-analyze';
 
 function isInstalled(tool: Tool): boolean {
   return TOOL_PATH.split(delimiter).some((folder) => {

@@ -1,7 +1,7 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
@@ -85,6 +85,7 @@ export class FakeCli {
   /** The server that runs, and what it was asked for. */
   server: RunningServer | null = null;
   readonly asked: string[] = [];
+  devices: DeviceTools | null = null;
   readonly opened: OpenVolumesOptions[] = [];
   readonly plans: ServePlan[] = [];
   readonly pkis: PkiPlan[] = [];
@@ -120,6 +121,7 @@ export class FakeCli {
         this.asked.push(directory);
         return Promise.resolve(this.server);
       },
+      openAttach: () => (this.devices === null ? Promise.reject(new VolumeError('unsupported', 'the double has no devices')) : Promise.resolve(this.devices)),
       openTools: () => Promise.reject(new VolumeError('unsupported', 'the double has no tools')),
       serve: (plan) => {
         this.plans.push(plan);
