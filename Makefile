@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo newer-clients vm-boot vm-attach crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +29,11 @@ build: dist/.built ## compile src to dist
 run: dist/.built ## serve a 1 GiB volume `demo` on 127.0.0.1:10809 (DATA=, VOLUME=, SIZE=, LISTEN= change that)
 	@mkdir -p '$(DATA)'
 	@$(BASALT) show '$(VOLUME)' --data '$(DATA)' >/dev/null 2>&1 || $(BASALT) create '$(VOLUME)' '$(SIZE)' --data '$(DATA)' >/dev/null
-	@listen='$(LISTEN)'; host=$${listen%:*}; port=$${listen##*:}; uri="nbd://$$listen/$(VOLUME)"; \
+	@listen='$(LISTEN)'; uri="nbd://$$listen/$(VOLUME)"; \
 	printf '%s\n' \
 	  "volume $(VOLUME) in $(DATA), to be served on $$listen; from another terminal:" \
-	  "  attach:   sudo modprobe nbd && sudo nbd-client -N $(VOLUME) $$host $$port /dev/nbd0 -b 4096" \
-	  "  detach:   sudo nbd-client -d /dev/nbd0" \
+	  "  attach:   sudo $(BASALT) attach $$uri" \
+	  "  detach:   sudo $(BASALT) detach $$uri" \
 	  "  look:     nbdinfo $$uri" \
 	  "  copy:     qemu-img convert -p -n -f raw -O raw IMAGE $$uri" \
 	  "  try:      qemu-io -f raw -c 'write -P 90 0 64k' -c flush -c 'read -P 90 0 64k' $$uri" \
@@ -99,6 +99,9 @@ interop-s3: | deps ## the S3 store against Ceph RGW 20, RGW 18 (creates only) an
 
 vm-boot: dist/.built ## boot a Debian kernel in QEMU from a volume, twice, and check what it wrote (test/vm/boot.sh says what that needs)
 	@test/vm/boot.sh
+
+vm-attach: dist/.built ## attach volumes to a real kernel in a virtual machine, and restart the server under a mounted file system (test/vm/attach.sh says what that needs)
+	@test/vm/attach.sh
 
 byte-flip: tools ## change every byte of every file of a small volume, one at a time: never a wrong read (`make test`: a sample; ARGS=--help)
 	@node build/tools/test/damage/main.js $(ARGS)

@@ -1,4 +1,7 @@
 /** What the verbs need from the world; `main.ts` gives the real one, tests their own. */
+import type { AttachedBy, ListedDevice, Supervised, SuperviseOptions } from '../attach/attach-tools.ts';
+import type { AttachOptions, Rescued } from '../attach/attacher.ts';
+import type { Device } from '../attach/devices.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
@@ -7,6 +10,7 @@ import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
 import type { StatsAnswer, VolumeStatsAnswer } from '../control/stats.ts';
 import type { LogLevel } from '../env/env.ts';
+import type { NbdTarget } from '../protocol/uri.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
 import type { NewRemote } from '../volume/remote-volumes.ts';
@@ -78,6 +82,16 @@ export interface VolumeTools {
   close(): Promise<void>;
 }
 
+/** Block devices of this machine. */
+export interface DeviceTools {
+  attach(options: AttachOptions): Promise<AttachedBy>;
+  /** Stays until a signal comes or somebody detaches the device. */
+  supervise(options: AttachOptions, supervision: Omit<SuperviseOptions, 'stop' | 'log'> & { readonly logLevel: LogLevel }): Promise<Supervised>;
+  detach(what: string, server: NbdTarget): Promise<Device>;
+  rescue(what: string, server: NbdTarget, mayLose: boolean): Promise<Rescued>;
+  list(options: { readonly all: boolean }): Promise<readonly ListedDevice[]>;
+}
+
 export interface OpenVolumesOptions {
   readonly directory: string;
   readonly settings: EngineSettings;
@@ -123,6 +137,8 @@ export interface CliContext {
   findServer(directory: string): Promise<RunningServer | null>;
   /** The tools for a directory of volumes; the engine is loaded only then. */
   openTools(options: OpenVolumesOptions): Promise<VolumeTools>;
+  /** The tools for block devices; what they need is loaded only then. */
+  openAttach(): Promise<DeviceTools>;
   /** Serves until a signal comes; resolves with the exit code. */
   serve(plan: ServePlan): Promise<number>;
   readFile(path: string): Promise<string>;

@@ -2,7 +2,7 @@
 /** The `basalt` command. What a verb needs is loaded when it runs: `--help` starts without the engine. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
+import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager, VolumeTools } from './context.ts';
 import type { DiskUse } from './disk-life.ts';
 import type { Host } from './doctor/host.ts';
 import type { Measured } from './choose-profile.ts';
@@ -73,6 +73,10 @@ const context: CliContext = {
   async openTools(options: OpenVolumesOptions): Promise<VolumeTools> {
     const tools = await import('./open-tools.ts');
     return tools.openTools(options, terminal);
+  },
+  async openAttach(): Promise<DeviceTools> {
+    const { openAttach } = await import('./open-attach.ts');
+    return openAttach(terminal);
   },
   async serve(plan: ServePlan): Promise<number> {
     const { runServer } = await import('./run-server.ts');

@@ -5,10 +5,13 @@ import { type ArgumentWords, type CommandWords, flagWords, SHELLS, verbDescripti
 import type { VerbParts } from './context.ts';
 import { settingFlagNames } from './flags.ts';
 import type { Usage } from './usage.ts';
+import { addAttach, attachFlags } from './verbs/attach.ts';
+import { addAttached, attachedFlags } from './verbs/attached.ts';
 import { addCheck, checkFlags } from './verbs/check.ts';
 import { addCompletion, completionFlags } from './verbs/completion.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
+import { addDetach, detachFlags } from './verbs/detach.ts';
 import { addDoctor, doctorFlags } from './verbs/doctor.ts';
 import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
@@ -19,6 +22,7 @@ import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './ve
 import { addPki, pkiFlags } from './verbs/pki.ts';
 import { addRename, renameFlags } from './verbs/rename.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
+import { addRescue, rescueFlags } from './verbs/rescue.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
@@ -59,6 +63,10 @@ export const VERBS: readonly Verb[] = [
   verb('scrub', 'NAME', scrubFlags, (program, { context, exit }) => addScrub(program, context, exit)),
   verb('repair', 'NAME', repairFlags, (program, { context, exit }) => addRepair(program, context, exit)),
   verb('delete', 'NAME', deleteFlags, (program, { context, exit }) => addDelete(program, context, exit)),
+  verb('attach', 'NAME|URI [DEVICE]', attachFlags, (program, { context }) => addAttach(program, context)),
+  verb('detach', 'DEVICE|NAME|URI', detachFlags, (program, { context }) => addDetach(program, context)),
+  verb('attached', '', attachedFlags, (program, { context }) => addAttached(program, context)),
+  verb('rescue', 'DEVICE|NAME|URI', rescueFlags, (program, { context }) => addRescue(program, context)),
   verb('pki', 'DIRECTORY', pkiFlags, (program, { context }) => addPki(program, context)),
   verb('tune', 'DIRECTORY', tuneFlags, (program, { context }) => addTune(program, context)),
   verb('doctor', '', doctorFlags, (program, { context, exit }) => addDoctor(program, context, exit), true),
@@ -85,10 +93,10 @@ export function listVerbs(): string {
 const MAKERS: ReadonlySet<string> = new Set(['create', 'open-remote']);
 
 function argumentWords(name: string, word: string): ArgumentWords {
-  if (word === 'NAME' || word === '[NAME]') return { kind: MAKERS.has(name) ? 'any' : 'volume' };
+  if (word === 'NAME' || word === '[NAME]' || word === 'NAME|URI') return { kind: MAKERS.has(name) ? 'any' : 'volume' };
   if (word === 'MODE') return { kind: 'words', words: DURABILITY_MODES };
   if (word === 'SHELL') return { kind: 'words', words: SHELLS };
-  return { kind: word === 'DIRECTORY' ? 'file' : 'any' };
+  return { kind: word === 'DIRECTORY' || word === '[DEVICE]' || word === 'DEVICE|NAME|URI' ? 'file' : 'any' };
 }
 
 /** What a shell completes; `help` is the text of `basalt --help`, in lines of any length. */

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import type { DiskUse } from '../../src/cli/disk-life.ts';
 import type { Host } from '../../src/cli/doctor/host.ts';
 import type { Measured } from '../../src/cli/choose-profile.ts';
@@ -112,6 +112,7 @@ export class FakeCli {
   /** The server that runs, and what it was asked for. */
   server: RunningServer | null = null;
   readonly asked: string[] = [];
+  devices: DeviceTools | null = null;
   readonly opened: OpenVolumesOptions[] = [];
   readonly plans: ServePlan[] = [];
   readonly pkis: PkiPlan[] = [];
@@ -157,6 +158,7 @@ export class FakeCli {
         this.asked.push(directory);
         return Promise.resolve(this.server);
       },
+      openAttach: () => (this.devices === null ? Promise.reject(new VolumeError('unsupported', 'the double has no devices')) : Promise.resolve(this.devices)),
       openTools: () => Promise.reject(new VolumeError('unsupported', 'the double has no tools')),
       serve: (plan) => {
         this.plans.push(plan);

@@ -14,9 +14,10 @@ async function printed(...words: string[]): Promise<string> {
   return cli.out;
 }
 
-/** `NAME` is `<name>` there, `[NAME]` stays in its brackets, and what is labelled are `[labels..]`. */
+/** `NAME` is `<name>` there, `[NAME]` stays in its brackets, what is labelled are `[labels..]`, and one of several is `<what>`. */
 function argumentInHelp(word: string): string {
   const lower = word.toLowerCase();
+  if (lower.includes('|')) return '<what>';
   if (!lower.startsWith('[')) return `<${lower}>`;
   return lower === '[key=value...]' ? '[labels..]' : lower;
 }
