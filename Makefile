@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo crash-s3 newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a la
 	@test/interop/fetch-newer-clients.sh build/newer-clients
 	@NEWER_CLIENTS='$(CURDIR)/build/newer-clients' CONFORMANCE_QEMU_NBD='$(CURDIR)/build/newer-clients/tools/qemu-nbd' \
 	  npx vitest run test/interop/newer-clients.test.ts test/interop/conformance.test.ts
+
+crash-s3: dist/.built tools ## kill -9 the server of a volume with a bucket, and the S3 server, RUNS times (20): what its disk has, what its bucket has
+	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/test/s3/campaign/kill-main.js --runs $(or $(RUNS),20) $(ARGS)
 
 interop-s3: | deps ## the S3 store against Ceph RGW 20, RGW 18 (creates only) and OpenStack Swift (no conditional write); needs apt the first time
 	@for kind in ceph20 ceph18 swift; do S3_KIND=$$kind npx vitest run test/s3/s3-store.test.ts || exit; done
