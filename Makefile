@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo crash-s3 newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo crash-s3 takeover-s3 newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a la
 
 crash-s3: dist/.built tools ## kill -9 the server of a volume with a bucket, and the S3 server, RUNS times (20): what its disk has, what its bucket has
 	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/test/s3/campaign/kill-main.js --runs $(or $(RUNS),20) $(ARGS)
+
+takeover-s3: dist/.built tools ## two hosts take a volume with a bucket from each other under load, RUNS times (100): what each promised, and that one writes
+	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/test/s3/campaign/takeover-main.js --runs $(or $(RUNS),100) $(ARGS)
 
 interop-s3: | deps ## the S3 store against Ceph RGW 20, RGW 18 (creates only) and OpenStack Swift (no conditional write); needs apt the first time
 	@for kind in ceph20 ceph18 swift; do S3_KIND=$$kind npx vitest run test/s3/s3-store.test.ts || exit; done

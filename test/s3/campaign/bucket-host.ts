@@ -3,6 +3,8 @@ import { execFile } from 'node:child_process';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { ControlClient } from '../../../src/control/control-client.ts';
+import type { VolumeDetails } from '../../../src/control/routes.ts';
 import { NbdClient } from '../../support/nbd-client.ts';
 import { within } from '../../crash/running-time.ts';
 import { type ExitReason, type ServerCommand, ServerProcess } from '../../crash/server-process.ts';
@@ -49,6 +51,10 @@ export class BucketHost {
     return this.#command.dataDirectory;
   }
 
+  get uri(): string {
+    return `nbd+unix:///${VOLUME}?socket=${this.#command.socketPath}`;
+  }
+
   /** The end of what the server printed and logged. */
   get output(): string {
     return this.#server?.output ?? '';
@@ -88,6 +94,20 @@ export class BucketHost {
   async takeOver(...flags: readonly string[]): Promise<void> {
     await this.command('takeover', VOLUME, ...flags);
     for (const name of await readdir(this.dataDirectory)) if (name.startsWith(`${VOLUME}.before-`)) await rm(join(this.dataDirectory, name), { recursive: true });
+  }
+
+  /** Waits until the bucket has all of the volume; by the server's control socket, as `basalt drain` does. */
+  async drain(): Promise<void> {
+    await this.#control.drain(VOLUME, () => undefined);
+  }
+
+  /** What the server says of the volume, as `basalt show` prints it. */
+  show(): Promise<VolumeDetails> {
+    return this.#control.volume(VOLUME);
+  }
+
+  get #control(): ControlClient {
+    return new ControlClient(this.dataDirectory);
   }
 
   /** Starts the server; resolves when it listens. */

@@ -12,7 +12,7 @@ import { within } from '../../crash/running-time.ts';
 import { CredentialsFolder } from '../../support/s3-settings.ts';
 import { S3Server } from '../s3-server.ts';
 import { copyPrefix, removePrefix } from './bucket-copy.ts';
-import { BucketHost, VOLUME } from './bucket-host.ts';
+import { BucketHost } from './bucket-host.ts';
 import { OrderedLoad } from './ordered-load.ts';
 
 export interface KillOptions {
@@ -145,7 +145,7 @@ export class KillCampaign {
 
   async #drain(): Promise<void> {
     const prefix = this.#load.beginDrain();
-    await this.#host.command('drain', VOLUME);
+    await this.#host.drain();
     this.#load.endDrain(prefix);
   }
 
