@@ -59,7 +59,7 @@ export const SMALL_REMOTE_SETTINGS: readonly string[] = [
   'remote.cache_bytes=8M',
   'remote.retry_ms=100',
   'remote.lease_ms=1000',
-  'remote.attempts=100',
+  'remote.call_timeout_ms=600000',
 ];
 
 export class KillCampaign {

@@ -102,6 +102,11 @@ export class OrderedLoad {
     this.#drained = Math.max(this.#drained, keep);
   }
 
+  /** For long loads of which only the last answer counts: what the volume was before is not kept any more. */
+  forgetAnswered(): void {
+    this.history.forgetBefore(this.#acknowledged);
+  }
+
   async #step(client: NbdClient): Promise<void> {
     const { random } = this.#shape;
     const choice = random.next();
