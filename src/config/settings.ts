@@ -143,7 +143,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
   retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
-  attempts: count([5, 1, 100], 'Tries of one request to the bucket.'),
+  attempts: count([5, 1, 100], 'Tries of one request to the bucket; reads of what is there alone are tried until their time is over.'),
   delayMs: milliseconds([100, 1, HOUR], 'Longest delay before the second try; it doubles with each...'),
   throttledDelayMs: milliseconds([SECOND, 1, HOUR], '...from this one where the store asks for fewer requests...'),
   delayMsMax: milliseconds([10 * SECOND, 1, HOUR], '...up to this at most.'),
