@@ -12,6 +12,8 @@ export interface ProcessSettings {
   readonly workerThreads: number;
   /** How long a stopping server waits for requests in flight before it closes their connections. */
   readonly stopGraceMs: number;
+  /** What may be written to the disk in its life; 0: not known. For people only: nothing is decided by it. */
+  readonly diskEnduranceBytes: number;
 }
 
 /** Of volumes that have a bucket: what the engine takes, and how the store is spoken to. */
@@ -141,7 +143,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
   retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
-  attempts: count([5, 1, 100], 'Tries of one request to the bucket.'),
+  attempts: count([5, 1, 100], 'Tries of one request to the bucket; reads of what is there alone are tried until their time is over.'),
   delayMs: milliseconds([100, 1, HOUR], 'Longest delay before the second try; it doubles with each...'),
   throttledDelayMs: milliseconds([SECOND, 1, HOUR], '...from this one where the store asks for fewer requests...'),
   delayMsMax: milliseconds([10 * SECOND, 1, HOUR], '...up to this at most.'),
@@ -187,6 +189,7 @@ const CONTROL: Table<ControlSettings> = {
 const PROCESS: Table<ProcessSettings> = {
   workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
   stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
+  diskEnduranceBytes: size([0, 0, 4096 * TIB], 'What may be written to the disk of the volumes in its life, by its data sheet (TBW): show tells how long that lasts; 0: not known.'),
 };
 
 const GROUPS = { engine: ENGINE, remote: REMOTE, server: SERVER, control: CONTROL, process: PROCESS } as const;

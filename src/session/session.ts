@@ -170,11 +170,18 @@ export class Session {
   /**
    * Refuses whatever comes from now on. The session ends when what is under way has ended; one that has nothing under way ends
    * by `leaveIfIdle`, which gives requests that are on their way the time to be refused.
+   *
+   * A client of simple replies is told nothing: it is the kernel's (others ask for structured ones), for which every error is a failed disk, while
+   * requests without an answer are sent again on the next connection. It gets no answer but to what is under way.
    */
   shutdown(): void {
     this.#shuttingDown = true;
     this.#handshake.shutdown();
     this.#transmission?.shutdown();
+    if (this.#transmission?.style !== 'simple') return;
+    this.#transmission.endInput();
+    this.#leaving = true;
+    this.#turn(false);
   }
 
   leaveIfIdle(): void {

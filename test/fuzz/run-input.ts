@@ -267,7 +267,9 @@ class InputRun implements SessionHost {
     const finished = this.#finished;
     const mayMiss = end === 'broken' || (isShutDown && finished !== 'no');
     if (this.#checker.answeredOptions < options.length && !(end === 'securing' && finished === 'broken')) throw new Finding(`${options.length - this.#checker.answeredOptions} options are not answered`);
-    const missing = requests.findIndex((request, index) => !this.#checker.isAnswered(index) && !(mayMiss && (end === 'broken' || request.endAt > shutdownAt)));
+    // A client of simple replies sends again what was not begun when the server stopped; others are told.
+    const isLeft = isShutDown && this.#expected.terms?.style === 'simple';
+    const missing = requests.findIndex((request, index) => !this.#checker.isAnswered(index) && !(mayMiss && (end === 'broken' || isLeft || request.endAt > shutdownAt)));
     if (missing >= 0) throw new Finding(`request ${missing} (command ${requests[missing].command}) is not answered`);
     if (isShutDown && finished !== 'no' && this.#expected.terms !== null) return;
     const { awaitsRest } = this.#session;

@@ -1,10 +1,16 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { DiskUse } from '../../src/cli/disk-life.ts';
+import type { Host } from '../../src/cli/doctor/host.ts';
+import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
 import { type Labels, changedLabels } from '../../src/volume/volume-properties.ts';
 import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
+import { PROJECT_ROOT } from './source-tree.ts';
 
 export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
 
@@ -113,6 +119,7 @@ export class FakeCli {
   /** The server that runs, and what it was asked for. */
   server: RunningServer | null = null;
   readonly asked: string[] = [];
+  devices: DeviceTools | null = null;
   readonly opened: OpenVolumesOptions[] = [];
   readonly plans: ServePlan[] = [];
   readonly pkis: PkiPlan[] = [];
@@ -122,6 +129,12 @@ export class FakeCli {
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
+  /** What `show` learns of the disk. */
+  disk: DiskUse | null = null;
+  /** The machine that `doctor` looks at. */
+  host: Host | null = null;
+  /** What `tune` finds. */
+  measured: Measured | null = null;
   /** Of the terminal; null: there is none. */
   size: { columns: number; rows: number } | null = null;
   serveExitCode = 0;
@@ -152,6 +165,7 @@ export class FakeCli {
         this.asked.push(directory);
         return Promise.resolve(this.server);
       },
+      openAttach: () => (this.devices === null ? Promise.reject(new VolumeError('unsupported', 'the double has no devices')) : Promise.resolve(this.devices)),
       openTools: () => Promise.reject(new VolumeError('unsupported', 'the double has no tools')),
       serve: (plan) => {
         this.plans.push(plan);
@@ -166,6 +180,18 @@ export class FakeCli {
         return Promise.resolve();
       },
       takeActivation: () => this.activated,
+      readProfile: (name) => readFile(join(PROJECT_ROOT, `config/${name}.toml`), 'utf8'),
+      writeNewFile: (path, text) => {
+        if (this.files.has(path)) return Promise.reject(new VolumeError('already-exists', `${path} is there already`));
+        this.files.set(path, text);
+        return Promise.resolve();
+      },
+      measureMachine: (directory) => {
+        this.asked.push(directory);
+        return this.measured === null ? notAsked() : Promise.resolve(this.measured);
+      },
+      diskUse: () => Promise.resolve(this.disk),
+      openHost: () => (this.host === null ? notAsked() : Promise.resolve(this.host)),
       readFile: (path) => {
         const text = this.files.get(path);
         return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);
