@@ -1,11 +1,11 @@
 /** `basalt top` */
 import type { Argv, Options } from 'yargs';
 import { UsageError, type CliContext } from '../context.ts';
-import { DATA_FLAG } from '../flags.ts';
+import { DATA_FLAG, JSON_FLAG } from '../flags.ts';
 import { drawScreen } from '../top-screen.ts';
 import { serverOf, statsFlags } from './stats.ts';
 
-export const topFlags = { interval: statsFlags.interval, count: statsFlags.count, data: DATA_FLAG } as const satisfies Record<string, Options>;
+export const topFlags = { interval: statsFlags.interval, count: statsFlags.count, data: DATA_FLAG, json: JSON_FLAG } as const satisfies Record<string, Options>;
 
 const HOME = '\u001b[H';
 const CLEAR_REST_OF_LINE = '\u001b[K';
