@@ -6,10 +6,12 @@
  * says what counts (`volume/shipper.ts`).
  */
 import { assert } from '../base/assert.ts';
+import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
+import { LocalCopy } from './local-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
 
@@ -25,17 +27,26 @@ export interface TierOptions {
   readonly cacheBytes: number;
   readonly fetchBytes: number;
   readonly readAheadBytes: number;
+  /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
+  readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
+  /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
+  readonly onRotten: (key: string, isHealed: boolean) => void;
 }
 
 /** An object on its way here, and how long it has become. */
 class TieredStagedObject implements StagedObject {
   readonly key: string;
   readonly inner: StagedObject;
+  readonly #hasChecksums: boolean;
   byteCount = 0;
+  /** Of all bytes. */
+  checksum = 0;
 
-  constructor(key: string, inner: StagedObject) {
+  /** `hasChecksums`: it can be checked by itself. */
+  constructor(key: string, inner: StagedObject, hasChecksums: boolean) {
     this.key = key;
     this.inner = inner;
+    this.#hasChecksums = hasChecksums;
   }
 
   async append(parts: readonly Uint8Array[]): Promise<void> {
@@ -49,7 +60,10 @@ class TieredStagedObject implements StagedObject {
   }
 
   #count(parts: readonly Uint8Array[]): void {
-    for (const part of parts) this.byteCount += part.length;
+    for (const part of parts) {
+      this.byteCount += part.length;
+      if (!this.#hasChecksums) this.checksum = checksum(part, this.checksum);
+    }
   }
 
   seal(): Promise<void> {
@@ -72,6 +86,9 @@ export class TieredStore implements ObjectStore {
   readonly #shipped = new Map<string, number>();
   /** Those that are here and not in the bucket, in no order. */
   readonly #unshipped = new Map<string, number>();
+  /** Checksums of objects that were written since the store was opened, and that are not checked by themselves. */
+  readonly #checksums = new Map<string, number>();
+  readonly #healing = new Map<string, Promise<boolean>>();
   /** What may be evicted, by its bytes here, least recently opened first. */
   readonly #cached = new Map<string, number>();
   readonly #far = new Map<string, FarFile>();
@@ -89,6 +106,8 @@ export class TieredStore implements ObjectStore {
   /** One is about to go: whoever has it open should let go of it. */
   onEvict: (key: string) => void = () => undefined;
   evictions = 0;
+  /** Something here is damaged, and it is not known what: of what the bucket has nothing is read here before it was made anew. */
+  isDistrusted = false;
 
   constructor(options: TierOptions) {
     this.#options = options;
@@ -152,7 +171,7 @@ export class TieredStore implements ObjectStore {
   }
 
   async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
-    return new TieredStagedObject(key, await this.#local.stage(key, sizeBytes));
+    return new TieredStagedObject(key, await this.#local.stage(key, sizeBytes), key.startsWith(this.#options.shippedFolder));
   }
 
   async publish(objects: readonly StagedObject[]): Promise<void> {
@@ -161,7 +180,10 @@ export class TieredStore implements ObjectStore {
       return object;
     });
     await this.#local.publish(staged.map(({ inner }) => inner));
-    for (const { key, byteCount } of staged) this.#added(key, byteCount);
+    for (const object of staged) {
+      this.#added(object.key, object.byteCount);
+      if (!object.key.startsWith(this.#options.shippedFolder)) this.#checksums.set(object.key, object.checksum);
+    }
     this.onPublished();
   }
 
@@ -170,8 +192,18 @@ export class TieredStore implements ObjectStore {
     if (key.startsWith(this.#options.shippedFolder)) this.#unshipped.set(key, sizeBytes);
   }
 
-  /** The bytes of an object that is here; null: it was removed. Errors: as of `open`. */
-  async readHere(key: string): Promise<Uint8Array | null> {
+  /** The bytes of an object that is here, checked; null: it was removed. Errors: as of `open`; `corrupt`, which says `rotten` in its context. */
+  async readSound(key: string): Promise<Uint8Array | null> {
+    const bytes = await this.#readHere(key);
+    if (bytes === null) return null;
+    const expected = this.#checksums.get(key);
+    const found = expected === undefined ? 0 : checksum(bytes);
+    const problem = expected === undefined || found === expected ? await this.#options.problemOf(key, bytes) : `${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`;
+    if (problem !== null) throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
+    return bytes;
+  }
+
+  async #readHere(key: string): Promise<Uint8Array | null> {
     let object: StoredObject;
     try {
       object = await this.#local.open(key);
@@ -227,7 +259,13 @@ export class TieredStore implements ObjectStore {
     try {
       const object = await this.#local.open(key);
       this.#use(key);
-      return object;
+      const other = {
+        sizeBytes: () => this.#shipped.get(key),
+        heal: () => this.heal(key),
+        openHere: () => this.#local.open(key),
+        readThere: (target: Uint8Array, offsetBytes: number) => this.#options.remote.getRange(key, target, offsetBytes),
+      };
+      return new LocalCopy(object, other, !this.isDistrusted);
     } catch (error) {
       const sizeBytes = this.#shipped.get(key);
       if (!(error instanceof VolumeError) || error.code !== 'not-found' || sizeBytes === undefined) throw error;
@@ -235,6 +273,54 @@ export class TieredStore implements ObjectStore {
       this.#far.set(key, made);
       return made.open();
     }
+  }
+
+  /**
+   * Makes the copy here of an object anew from the bucket's. False: that is not there, not sound or cannot be checked, or there is no room for it. Errors:
+   * those of the bucket.
+   */
+  heal(key: string): Promise<boolean> {
+    const running = this.#healing.get(key) ?? this.#heal(key).finally(() => this.#healing.delete(key));
+    this.#healing.set(key, running);
+    return running;
+  }
+
+  async #heal(key: string): Promise<boolean> {
+    const { remote, shippedFolder, problemOf, onRotten } = this.#options;
+    const sizeBytes = this.#shipped.get(key);
+    if (sizeBytes === undefined) return false;
+    let isHealed = false;
+    if (key.startsWith(shippedFolder)) {
+      const bytes = new Uint8Array(sizeBytes);
+      await remote.getRange(key, bytes, 0);
+      isHealed = (await problemOf(key, bytes)) === null && (await this.#replace(key, bytes));
+    }
+    onRotten(key, isHealed);
+    return isHealed;
+  }
+
+  /** False: there is no room, or it went meanwhile. */
+  async #replace(key: string, bytes: Uint8Array): Promise<boolean> {
+    const { files, directory } = this.#options;
+    const slash = key.indexOf('/');
+    const path = `${directory}/${key.slice(0, slash)}/${FAR_PREFIX}heal-${key.slice(slash + 1)}`;
+    try {
+      const file = await files.open(path, 'create');
+      try {
+        await file.write([bytes], 0);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      if (this.#cached.has(key)) {
+        await files.rename(path, `${directory}/${key}`);
+        return true;
+      }
+    } catch (error) {
+      toVolumeError(error, `writing ${path}`); // a broken assertion is thrown on; else what is read comes from the bucket
+    }
+    await files.remove(path).catch(() => undefined); // the next opening removes it
+    return false;
   }
 
   async list(folder: string): Promise<string[]> {
@@ -250,6 +336,7 @@ export class TieredStore implements ObjectStore {
       this.#leaving.set(key, sizeBytes);
       return;
     }
+    this.#checksums.delete(key);
     if (this.#shipped.delete(key)) this.#doomed.add(key);
     this.#uncount(key);
     await this.#removeHere(key, sizeBytes);

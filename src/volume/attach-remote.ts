@@ -10,6 +10,7 @@ import { TieredStore } from '../store/tiered-store.ts';
 import { readRemoteChain } from './remote-chain.ts';
 import { Ownership, type RemoteState, fencedError, readRemoteState } from './remote-state.ts';
 import { type RemoteConfig, type RemoteOpener, readRemoteConfig } from './remote-config.ts';
+import { problemOf } from './verify-object.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS } from './volume-files.ts';
 
@@ -75,9 +76,20 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
   });
 }
 
-function makeStore({ env, directory, local }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
+function makeStore({ env, directory, local, manifest, name }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
   const { cacheBytes, fetchBytes, readAheadBytes } = settings;
-  return new TieredStore({ local, files: env.files, directory, remote, shippedFolder: `${CHUNK_FOLDER}/`, cacheBytes, fetchBytes, readAheadBytes });
+  return new TieredStore({
+    local,
+    files: env.files,
+    directory,
+    remote,
+    shippedFolder: `${CHUNK_FOLDER}/`,
+    cacheBytes,
+    fetchBytes,
+    readAheadBytes,
+    problemOf: (key, bytes) => problemOf({ clock: env.clock, manifest }, key, bytes),
+    onRotten: (key, isHealed) => env.logger.log('warn', isHealed ? 'rotten-object-healed' : 'rotten-object-read-in-bucket', { volume: name, file: key }),
+  });
 }
 
 /**
@@ -89,8 +101,8 @@ async function awayOf({ local, manifest }: AttachOptions, remote: RemoteStore, {
   const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
   const away = [...objects.keys()].filter((key) => isBehind(key) && !here.has(key));
   if (away.length === 0) return (key) => !isBehind(key);
-  const readHeader = async (key: string, target: Uint8Array): Promise<void> => {
-    if (!here.has(key)) return remote.getRange(key, target, 0);
+  const readHeader = async (key: string, target: Uint8Array, isAgain: boolean): Promise<void> => {
+    if (!here.has(key) || (isAgain && objects.has(key))) return remote.getRange(key, target, 0);
     const object = await local.open(key);
     try {
       await object.read(target, 0);

@@ -35,6 +35,8 @@ export interface ShipperOptions {
   readonly base: Manifest;
   /** The volume was lost to another host: it takes no more writes. */
   readonly fenced: (error: VolumeError) => void;
+  /** An object is rotten here, and not in the bucket. True: something is being done about it. */
+  readonly rotten: (key: string) => boolean;
 }
 
 /** What a root refers to. */
@@ -134,7 +136,7 @@ export class Shipper {
     return !this.#isFirstRootPut || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
   }
 
-  /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`. What can be tried again is. */
+  /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`, `corrupt` (something is rotten here, and cannot go). What can be tried again is. */
   drain(): Promise<void> {
     if (this.#isStopped) return Promise.reject(new VolumeError('closed', `volume ${this.#options.volume} ships no more`));
     return new Promise((resolve, reject) => {
@@ -169,13 +171,18 @@ export class Shipper {
       this.poke();
       return;
     }
-    if (this.#trouble?.code !== error.code) env.logger.log('warn', 'shipping-stopped', { volume, error });
-    this.#trouble = error;
+    const isRotten = error.context.rotten === true && !this.#options.rotten(String(error.context.key));
+    const trouble = isRotten ? withScrubAdvice(error, volume) : error;
+    if (this.#trouble?.message !== trouble.message && (this.#trouble?.code !== trouble.code || isRotten)) env.logger.log('warn', 'shipping-stopped', { volume, error: trouble });
+    this.#trouble = trouble;
+    // Neither goes by itself.
+    if (error.code === 'fenced' || isRotten) {
+      for (const waiter of this.#waiters) waiter.reject(trouble);
+      this.#waiters.clear();
+    }
     if (error.code === 'fenced') {
       this.#isStopped = true;
       this.#options.fenced(error);
-      for (const waiter of this.#waiters) waiter.reject(error);
-      this.#waiters.clear();
       return;
     }
     if (this.#isStopped) return;
@@ -220,8 +227,14 @@ export class Shipper {
     const { concurrency } = this.#options;
     const ordered = keys.toSorted((a, b) => (chunkOf(a) ?? Number.MAX_SAFE_INTEGER) - (chunkOf(b) ?? Number.MAX_SAFE_INTEGER));
     const missing: string[] = [];
+    // What is rotten here lets nothing behind it go: that would not count, and would be there for nothing.
+    let sound: Promise<unknown> = Promise.resolve();
     await forEachLimited(ordered, concurrency, async (key) => {
-      if (!(await this.#ship(key))) missing.push(key);
+      const reading = sound.then(() => this.#options.store.readSound(key));
+      sound = reading;
+      const bytes = await reading;
+      if (bytes === null) missing.push(key);
+      else await this.#ship(key, bytes);
     });
     return missing;
   }
@@ -262,17 +275,18 @@ export class Shipper {
     }
   }
 
-  /** False: it is not here any more, and nobody needs it there. */
-  async #ship(key: string): Promise<boolean> {
+  async #ship(key: string, bytes: Uint8Array): Promise<void> {
     const { store, remote, volume } = this.#options;
-    const bytes = await store.readHere(key);
-    if (bytes === null) return false;
     const outcome = await remote.putIfAbsent(key, [bytes]);
     if (outcome === 'exists') throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
     this.#sent.add(key);
     await store.shipped(key, bytes.length);
-    return true;
   }
+}
+
+function withScrubAdvice(error: VolumeError, volume: string): VolumeError {
+  const message = `${error.message}, and what came after it waits. basalt scrub ${volume} writes anew what memory still has of it; what is overwritten or trimmed is not needed any more`;
+  return new VolumeError(error.code, message, { cause: error, context: error.context });
 }
 
 function chunkOf(key: string): number | null {

@@ -6,7 +6,8 @@
  *
  * - a host that comes back on its own disk finds all that it was answered, or is told that it was fenced;
  * - a volume that is made of the bucket is the state after some prefix of its last writer's history, with all that a drain of that writer has promised before the claim;
- * - a drain that is answered is of the history that goes on: no later volume lacks it (two owners whose writes both count would break that).
+ * - a drain that is answered is of the history that goes on: no later volume lacks it (two owners whose writes both count would break that);
+ * - what rots on a disk never reaches the bucket, and is no rot of a volume whose bucket has it sound.
  */
 import { VolumeError } from '../../src/base/errors.ts';
 import type { EngineSettings, RemoteSettings, RetrySettings } from '../../src/base/settings-types.ts';
@@ -16,6 +17,8 @@ import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
 import { Arena } from '../../src/base/arena.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
+import { problemOf } from '../../src/volume/verify-object.ts';
+import { readManifest } from '../../src/volume/volume-files.ts';
 import { restoreVolume } from '../../src/volume/restore-volume.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { SimDisk } from './disk.ts';
@@ -52,6 +55,8 @@ export interface RemoteReport {
   readonly drains: number;
   readonly fenced: number;
   readonly changes: number;
+  /** Files that rotted. */
+  readonly rotten: number;
 }
 
 function stampOf(id: number, block: number): Buffer {
@@ -71,6 +76,8 @@ class Host {
   /** All up to this many changes was answered. */
   answered: number;
   process: SimProcess | null = null;
+  /** Something here is rotten that the bucket does not have. */
+  isRotten = false;
   volume: Volume | null = null;
 
   constructor(name: string, history: readonly Change[]) {
@@ -99,7 +106,7 @@ export class RemoteWorld {
   /** A takeover is under way: both may be told that they own the volume, or that they do not. */
   #isChanging = false;
   #boots = 0;
-  readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0 };
+  readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0 };
 
   constructor(seed: number, onEvent: ((line: string) => void) | null = null) {
     this.#seed = seed;
@@ -181,6 +188,7 @@ export class RemoteWorld {
     }
     this.#bucket.faults = NO_FAULTS;
     await this.#takeOver();
+    await this.#checkBucket(this.#owner);
     await this.#owner.volume?.close();
   }
 
@@ -190,6 +198,10 @@ export class RemoteWorld {
     const process = new SimProcess({ name, scheduler: this.#scheduler, trace: this.#trace, random: this.#random.derive(name) });
     host.process = process;
     host.volume = null;
+    return this.#envOf(host, process);
+  }
+
+  #envOf(host: Host, process: SimProcess): SimEnv {
     return new SimEnv({ process, disk: host.disk, locks: host.locks, profile: PROFILE, faults: NO_FILE_FAULTS, tasks: realEngine.tasks });
   }
 
@@ -272,6 +284,7 @@ export class RemoteWorld {
       await volume.drain();
     } catch (error) {
       if (error instanceof VolumeError && error.code === 'fenced' && (host !== this.#owner || this.#isChanging)) return;
+      if (error instanceof VolumeError && error.code === 'corrupt' && host.isRotten) return;
       throw error;
     }
     this.#counts.drains += 1;
@@ -287,13 +300,15 @@ export class RemoteWorld {
   }
 
   async #disturb(): Promise<void> {
-    const what = this.#random.pick(['restart', 'power', 'take over', 'take over alive', 'lose the disk', 'go on', 'old ones write'] as const);
+    const what = this.#random.pick(['restart', 'power', 'take over', 'take over alive', 'lose the disk', 'go on', 'old ones write', 'rot'] as const);
     this.#trace.event('disturbance', what);
     const host = this.#owner;
     switch (what) {
       case 'restart':
       case 'power':
         host.process?.die();
+        // What is neither sound here nor in the bucket is damage: that is what the worlds of `make sim` are about.
+        if (host.isRotten) return this.#takeOver();
         if (what === 'power') host.disk.cutPower(drawPowerCut(this.#random.derive(`power ${this.#nextId}`), host.disk.unsyncedSequences()));
         this.#counts.restarts += 1;
         await this.#comeBack(host, what === 'power');
@@ -310,7 +325,38 @@ export class RemoteWorld {
       case 'old ones write':
         for (const old of this.#old) await this.#goOn(old);
         return;
+      case 'rot':
+        this.#rot(host);
+        return;
       case 'go on':
+    }
+  }
+
+  /** A byte of an object changes on a host's disk. */
+  #rot(host: Host): void {
+    const random = this.#random.derive(`rot ${this.#nextId}`);
+    const folder = random.pick(['chunks', 'chunks', 'checkpoints']);
+    const names = [...host.disk.findDirectory(`/data/v/${folder}`).entries.keys()].filter((name) => !name.startsWith('.'));
+    if (names.length === 0) return;
+    const name = random.pick(names.toSorted());
+    const node = host.disk.findFile(`/data/v/${folder}/${name}`);
+    const at = random.below(node.sizeBytes);
+    const byte = new Uint8Array(1);
+    node.read(byte, at);
+    host.disk.write(node, Uint8Array.of((byte[0] ?? 0) ^ (1 << random.below(8))), at);
+    this.#counts.rotten += 1;
+    if (!this.#bucket.objects.has(`${folder}/${name}`)) host.isRotten = true;
+  }
+
+  /** Nothing that was put there is damaged. */
+  async #checkBucket(host: Host): Promise<void> {
+    const { process } = host;
+    if (process === null) return;
+    const env = this.#envOf(host, process);
+    const manifest = await readManifest(env.files, '/data/v');
+    for (const [key, { bytes }] of this.#bucket.objects) {
+      const problem = await problemOf({ clock: env.clock, manifest }, key, bytes);
+      if (problem !== null) throw new SimulationFailure(`the bucket was given ${problem}`);
     }
   }
 

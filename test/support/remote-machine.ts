@@ -75,6 +75,17 @@ export class RemoteMachine {
     return openVolume({ env, directory, settings, arena: smallArena(settings), remotes: this.access(host) });
   }
 
+  /** Names of the chunks that are in a directory, in order. */
+  chunksIn(directory: string): string[] {
+    return this.machine.names(`${directory}/chunks`).filter((name) => name.startsWith('c'));
+  }
+
+  /** Changes one byte of a file. */
+  rot(path: string, offsetBytes = 5000): void {
+    const { disk } = this.machine;
+    disk.write(disk.findFile(path), Uint8Array.of((this.machine.bytesOf(path)[offsetBytes] ?? 0) ^ 0x10), offsetBytes);
+  }
+
   restore(directory: string, isForced = true, host = 'second'): Promise<Restored> {
     const { env, settings } = this.machine;
     return restoreVolume({ env, directory, settings, access: this.access(host), config: CONFIG, isForced, onProgress: () => undefined });
