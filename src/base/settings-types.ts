@@ -91,6 +91,10 @@ export interface EngineSettings {
   readonly idleCloseMs: number;
 }
 
+/** What a FLUSH, and a write with FUA, wait for: the disk here, or the bucket. */
+export const FLUSH_TARGETS = ['local', 'remote'] as const;
+export type FlushTarget = (typeof FLUSH_TARGETS)[number];
+
 /** What a volume's bucket may cost, and how long things may take. */
 export interface RemoteSettings {
   /** Objects here that are in the bucket as well, one volume. */
@@ -105,6 +109,7 @@ export interface RemoteSettings {
   readonly leaseMs: number;
   /** Pause before a failed shipment is tried again. */
   readonly retryMs: number;
+  readonly flushTarget: FlushTarget;
 }
 
 /** Limits of the NBD server. */

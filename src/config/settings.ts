@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import { CHUNK_COMPRESSIONS, type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type RemoteSettings, type RetrySettings, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
+import { CHUNK_COMPRESSIONS, type EngineSettings, FLUSH_TARGETS, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type RemoteSettings, type RetrySettings, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -137,6 +137,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
   retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
+  flushTarget: { type: 'choice', default: 'local', values: FLUSH_TARGETS, description: 'What FLUSH and FUA wait for in volumes that have a bucket: the disk here (local), or the bucket as well (remote).' },
   attempts: count([5, 1, 100], 'Tries of one request to the bucket.'),
   delayMs: milliseconds([100, 1, HOUR], 'Longest delay before the second try; it doubles with each...'),
   throttledDelayMs: milliseconds([SECOND, 1, HOUR], '...from this one where the store asks for fewer requests...'),
@@ -227,6 +228,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
   };
   const { defaultExport, tls, tlsCertificates, tlsPskFile, tlsVerifyPeer, socketMode, socketOwner, ...serverNumbers } = SERVER;
   const { logCompress, chunkCompress, logIo, ...engineNumbers } = ENGINE;
+  const { flushTarget, ...remoteNumbers } = REMOTE;
   return {
     engine: {
       ...numbersOf('engine', engineNumbers, numberAt),
@@ -234,7 +236,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
       chunkCompress: choiceAt('engine.chunk_compress', chunkCompress),
       logIo: choiceAt('engine.log_io', logIo),
     },
-    remote: numbersOf('remote', REMOTE, numberAt),
+    remote: { ...numbersOf('remote', remoteNumbers, numberAt), flushTarget: choiceAt('remote.flush_target', flushTarget) },
     server: {
       ...numbersOf('server', serverNumbers, numberAt),
       defaultExport: textAt('server.default_export', defaultExport),

@@ -99,6 +99,8 @@ export class TieredStore implements ObjectStore {
   readonly #doomed = new Set<string>();
   #cachedBytes = 0;
   #evicting: Promise<void> | null = null;
+  /** Told of an object that is shipped for its own sake, and was removed before that. */
+  onDropped: (key: string) => void = () => undefined;
   /** Told when something was published. */
   onPublished: () => void = () => undefined;
   /** Whether an object that is in the bucket, too, may go from here. */
@@ -331,7 +333,7 @@ export class TieredStore implements ObjectStore {
   }
 
   async remove(key: string, sizeBytes = 0): Promise<void> {
-    this.#unshipped.delete(key);
+    if (this.#unshipped.delete(key)) this.onDropped(key);
     if (this.#pinned.has(key) && !this.#shipped.has(key)) {
       this.#leaving.set(key, sizeBytes);
       return;

@@ -27,6 +27,8 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
   };
   const { shipConcurrency, retryMs } = access.settings;
   const left = new Set<string>();
+  const { checkpoint } = core.manifest;
+  const isShipped = checkpoint.number === 0 || (checkpoint.number === base.checkpoint.number && checkpoint.epoch === base.checkpoint.epoch);
   core.shipper = new Shipper({
     env: core.env,
     volume: core.name,
@@ -37,12 +39,12 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     retryMs,
     // All that was recovered is the volume's: we were its last writer.
     fenceChunk: core.lastChunk,
+    gapChunk: isShipped ? 0 : checkpoint.lastChunk,
     base,
     fenced: (error) => core.fail(error),
     rotten: (key) => leaveRotten(core, parts, key, left),
   });
-  const { checkpoint } = core.manifest;
-  if (checkpoint.number > 0 && (checkpoint.number !== base.checkpoint.number || checkpoint.epoch !== base.checkpoint.epoch)) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
+  if (!isShipped) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
 }
 
 /** Writes a checkpoint that needs nothing of the one at `key`, as far as that can be read. False: `key` is none, or that was tried before. */

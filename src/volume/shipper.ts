@@ -31,6 +31,8 @@ export interface ShipperOptions {
   readonly retryMs: number;
   /** Chunks of earlier epochs count up to this number. */
   readonly fenceChunk: number;
+  /** Up to this chunk some may be missing in the bucket that no root tells of yet. */
+  readonly gapChunk: number;
   /** Of the newest root in the bucket; what it has under our epoch is put first of all. */
   readonly base: Manifest;
   /** The volume was lost to another host: it takes no more writes. */
@@ -56,6 +58,10 @@ export class Shipper {
   readonly #options: ShipperOptions;
   #root: Manifest;
   #isFirstRootPut = false;
+  /** Something was put since the ownership was found to be ours. */
+  #isUnchecked = false;
+  /** Last chunk that was removed before it was shipped: up to it the bucket has all once a root covers it. */
+  #gapChunk: number;
   /** The newest checkpoint, if no root of it was put yet. */
   #wantedRoot: RootObjects | null = null;
   #rootUnderWay: RootObjects | null = null;
@@ -73,7 +79,11 @@ export class Shipper {
   constructor(options: ShipperOptions) {
     this.#options = options;
     this.#root = options.base;
+    this.#gapChunk = options.gapChunk;
     options.store.onPublished = () => this.#published();
+    options.store.onDropped = (key) => {
+      this.#gapChunk = Math.max(this.#gapChunk, chunkOf(key) ?? 0);
+    };
     this.#published();
   }
 
@@ -133,7 +143,7 @@ export class Shipper {
   }
 
   get #hasWork(): boolean {
-    return !this.#isFirstRootPut || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
+    return !this.#isFirstRootPut || this.#isUnchecked || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
   }
 
   /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`, `corrupt` (something is rotten here, and cannot go). What can be tried again is. */
@@ -143,6 +153,27 @@ export class Shipper {
       this.#waiters.add({ isDone: () => !this.#hasWork, resolve, reject });
       this.#tryNow();
     });
+  }
+
+  /** Resolves when the bucket has all chunks up to `chunk`: what of them is needed to make the volume of it. Errors: as `drain`. */
+  chunksShipped(chunk: number): Promise<void> {
+    if (this.#isStopped) return Promise.reject(new VolumeError('closed', `volume ${this.#options.volume} ships no more`));
+    return new Promise((resolve, reject) => {
+      this.#waiters.add({ isDone: () => this.#hasShipped(chunk), resolve, reject });
+      if (this.#running === null) this.#settleWaiters();
+      this.#tryNow();
+    });
+  }
+
+  /** Chunks are in the bucket in an unbroken chain behind a root, and counted when it was looked last. */
+  #hasShipped(chunk: number): boolean {
+    if (!this.#isFirstRootPut || this.#isUnchecked) return false;
+    const { lastChunk } = this.#root.checkpoint;
+    if (lastChunk >= chunk) return true;
+    // A chain goes on from the root: nothing may be missing of it.
+    if (this.#gapChunk > lastChunk) return false;
+    for (const key of this.#options.store.unshipped.keys()) if ((chunkOf(key) ?? 0) <= chunk) return false;
+    return true;
   }
 
   #tryNow(): void {
@@ -168,6 +199,7 @@ export class Shipper {
       if (this.#trouble !== null) env.logger.log('info', 'shipping-goes-on', { volume });
       this.#trouble = null;
       if (this.#options.store.unshipped.size === 0) this.#oldestMs = null;
+      this.#settleWaiters();
       this.poke();
       return;
     }
@@ -198,15 +230,14 @@ export class Shipper {
   }
 
   async #run(): Promise<void> {
-    const { ownership } = this.#options;
     // Before anything else of this epoch: it says which objects of earlier ones count.
     if (!this.#isFirstRootPut) await this.#putRoot(this.#options.base);
-    await ownership.check();
+    await this.#check();
     const wanted = this.#wantedRoot;
     if (wanted === null) {
       await this.#shipAll([...this.#options.store.unshipped.keys()]);
       this.#sent.clear();
-      await ownership.check();
+      await this.#check();
       return;
     }
     this.#wantedRoot = null;
@@ -256,10 +287,17 @@ export class Shipper {
     const root = { manifest: { ...manifest, epoch }, fenceChunk, timeMs: Math.max(0, Math.floor(env.clock.wallMs())) };
     const key = rootKey(epoch, manifest.checkpoint.number);
     // An earlier try of ours may have put it, with another time.
+    this.#isUnchecked = true;
     if ((await remote.head(key)) === null) await remote.putIfAbsent(key, [encodeRoot(root)]);
-    await ownership.check();
+    await this.#check();
     this.#isFirstRootPut = true;
     this.#root = root.manifest;
+  }
+
+  /** What was put before this call counts. */
+  async #check(): Promise<void> {
+    await this.#options.ownership.check();
+    this.#isUnchecked = false;
   }
 
   /** What cannot be removed now is tried again behind the next root. */
@@ -277,6 +315,7 @@ export class Shipper {
 
   async #ship(key: string, bytes: Uint8Array): Promise<void> {
     const { store, remote, volume } = this.#options;
+    this.#isUnchecked = true;
     const outcome = await remote.putIfAbsent(key, [bytes]);
     if (outcome === 'exists') throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
     this.#sent.add(key);

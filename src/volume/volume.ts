@@ -1,4 +1,5 @@
 /** An open volume: admission of requests, and what they wait for. The work is done by the parts (see `volume-core.ts`). */
+import { assert } from '../base/assert.ts';
 import { deferred } from '../base/async.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ExtentList } from '../base/extent-list.ts';
@@ -14,6 +15,7 @@ import type { Flusher } from './flusher.ts';
 import { ExtentWalk } from './extent-walk.ts';
 import type { LogWriting } from './log-way.ts';
 import { ReadPath } from './read-path.ts';
+import { RemoteFlush } from './remote-flush.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
@@ -51,6 +53,8 @@ export class Volume implements BlockDevice {
   readonly #reads: ReadPath;
   readonly #walk: ExtentWalk;
   readonly #stopListening: (() => void)[];
+  /** Null: flushes are for the disk here. */
+  readonly #remoteFlush: RemoteFlush | null;
   #durability: Durability;
   #submitQueued = false;
   #closing: Promise<void> | null = null;
@@ -67,6 +71,7 @@ export class Volume implements BlockDevice {
     this.blockSizeBytes = parts.core.blockSizeBytes;
     this.recoveredLsn = parts.recoveredLsn;
     this.#durability = parts.core.manifest.durability;
+    this.#remoteFlush = parts.remote?.access.settings.flushTarget === 'remote' ? makeRemoteFlush(parts) : null;
     const { arena, room } = parts.core;
     this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.makeRoom())];
   }
@@ -229,6 +234,7 @@ export class Volume implements BlockDevice {
   /** Settles a request whose last record is `lsn` when the durability mode allows it. */
   #acknowledge(lsn: number, fua: boolean, completion: Completion): void {
     if (this.#durability === 'async' || lsn === 0) completion.settle(null);
+    else if (fua && this.#remoteFlush !== null) this.#remoteFlush.add(completion);
     else if (fua || this.#durability === 'strict') this.#log.whenDurable(lsn, completion);
     else this.#log.whenWritten(lsn, completion);
   }
@@ -341,6 +347,7 @@ export class Volume implements BlockDevice {
     // Reads go on after a failure, but nothing can be promised any more.
     if (this.#core.failure !== null) throw this.#core.failure;
     if (this.#durability === 'async') completion.settle(null);
+    else if (this.#remoteFlush !== null) this.#remoteFlush.add(completion);
     // What was answered is with the kernel, so it is no newer than `writtenLsn`; the log knows what async mode answered before.
     else this.#log.flush(completion);
   }
@@ -430,4 +437,15 @@ export class Volume implements BlockDevice {
     // A full disk only keeps data from becoming chunks: it is safe in the log. Anything else the caller must know.
     if (failure !== null && (failure.code !== 'no-space' || this.#log.durableLsn < this.#log.lastLsn)) throw failure;
   }
+}
+
+function makeRemoteFlush({ core, flusher }: VolumeParts): RemoteFlush {
+  return new RemoteFlush({
+    volume: core.name,
+    makeChunks: () => flusher.drain(),
+    ship: () => {
+      assert(core.shipper !== null, 'a volume with a bucket is open and ships nothing');
+      return core.shipper.chunksShipped(core.lastChunk);
+    },
+  });
 }

@@ -125,7 +125,7 @@ export class RemoteWorld {
     const some = (): number => random.pick([0, 0, 0.02, 0.1]);
     this.#faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
     this.#settings = this.#drawSettings(random);
-    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]) };
+    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const) };
     this.#owner = new Host('host-1', []);
   }
 
@@ -281,7 +281,8 @@ export class RemoteWorld {
     if (volume === null) return;
     const scope = host.history.slice();
     try {
-      await volume.drain();
+      // A flush that is for the bucket promises what a drain does.
+      await (this.#remoteSettings.flushTarget === 'remote' && this.#random.chance(0.7) ? volume.flush() : volume.drain());
     } catch (error) {
       if (error instanceof VolumeError && error.code === 'fenced' && (host !== this.#owner || this.#isChanging)) return;
       if (error instanceof VolumeError && error.code === 'corrupt' && host.isRotten) return;
