@@ -21,6 +21,7 @@ import { ReadOnlyVolume } from './read-only-volume.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
+import { type TakenOver, finishTakeovers, takeVolumeOver } from './take-over.ts';
 import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
@@ -74,6 +75,7 @@ export class VolumeSet implements DeviceDirectory {
   readonly #damage = new Map<string, string>();
   /** Volumes that a scrub goes through. */
   readonly #scrubbed = new Set<string>();
+  #tidying: Promise<void> | null = null;
   #closed = false;
 
   constructor(options: VolumeSetOptions) {
@@ -114,33 +116,24 @@ export class VolumeSet implements DeviceDirectory {
    * Takes a volume back that another host has: what is here of it is moved aside, to `keptAs`, and the volume made of its bucket. Errors: as `openRemote`; `in-use`, `unsupported`
    * (it has no bucket), `not-found`.
    */
-  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
+  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
     const directory = this.#pathOf(name);
-    const done = await this.#whileClosed(name, () => this.#takeOver(name, directory, options));
+    await this.#tidyUp();
+    const done = await this.#whileClosed(name, async () => {
+      if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
+      return takeVolumeOver({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
+    });
     if (done === null) throw new VolumeError('in-use', `volume ${name} is open; stop the server that has it, and try again`);
     return done;
   }
 
-  async #takeOver(name: string, directory: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
-    const { files } = this.#env;
-    if (!(await holdsVolume(files, directory))) throw await this.#notFound(name);
-    const config = await readRemoteConfig(files, directory);
-    if (config === null) throw new VolumeError('unsupported', `volume ${name} has no bucket: nobody else can have it`);
-    const lock = await lockVolume(this.#env, directory);
-    if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that first`);
-    try {
-      const { epoch } = await readManifest(files, directory);
-      const keptAs = `${name}.before-e${epoch}`;
-      const staged = `${directory}.taking-over`;
-      if (await files.exists(`${this.#directory}/${keptAs}`)) throw new VolumeError('already-exists', `${this.#directory}/${keptAs} exists already; it is what an earlier takeover has kept. Move it away and try again`);
-      const restored = await restoreVolume({ env: this.#env, directory: staged, settings: this.#settings, access: this.#remoteAccess, config, ...options });
-      await files.rename(directory, `${this.#directory}/${keptAs}`);
-      await files.rename(staged, directory);
-      await files.syncDirectory(this.#directory);
-      return { ...restored, keptAs };
-    } finally {
-      await lock.release();
-    }
+  /** Before the directory is looked at for the first time: what a process that died in the middle of a takeover has left is finished. */
+  #tidyUp(): Promise<void> {
+    this.#tidying ??= finishTakeovers(this.#env, this.#directory).catch((error: unknown) => {
+      // Whoever asks for a volume is told what is wrong with the directory.
+      this.#env.logger.log('debug', 'directory-not-looked-at', { directory: this.#directory, error: toVolumeError(error, `listing ${this.#directory}`) });
+    });
+    return this.#tidying;
   }
 
   /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
@@ -163,6 +156,7 @@ export class VolumeSet implements DeviceDirectory {
   /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */
   async describe(name: string): Promise<VolumeInfo> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     return this.#describe(name, directory).catch((error: unknown) => {
       throw toVolumeError(error, `looking at volume ${name}`);
     });
@@ -208,6 +202,7 @@ export class VolumeSet implements DeviceDirectory {
    */
   async probe(name: string): Promise<string | null> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
     return this.#whileClosed(name, () => damageOf({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
   }
@@ -246,6 +241,7 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   async #names(): Promise<string[]> {
+    await this.#tidyUp();
     let entries: string[];
     try {
       entries = await this.#env.files.list(this.#directory);
@@ -288,6 +284,7 @@ export class VolumeSet implements DeviceDirectory {
    */
   async setDurability(name: string, durability: Durability): Promise<void> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     const isDone = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
     if (isDone === true) return;
     const volume = await this.acquireVolume(name);
@@ -340,6 +337,7 @@ export class VolumeSet implements DeviceDirectory {
   /** Deletes a volume and all its data. Errors: `not-found`, `in-use`, `io-error`. */
   async remove(name: string): Promise<void> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     const isRemoved = await this.#whileClosed(name, () => this.#remove(name, directory)).catch((error: unknown) => {
       throw toVolumeError(error, `deleting volume ${name}`);
     });
@@ -385,6 +383,7 @@ export class VolumeSet implements DeviceDirectory {
   /** `acquire`, for who needs more than a BlockDevice. */
   async acquireVolume(name: string): Promise<OpenedVolume> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     await this.#closeIfSpaceMayBeBack(name);
     while (this.#busy.has(name)) await this.#busy.get(name);
     if (this.#closed) throw new VolumeError('closed', 'the server is shutting down');
