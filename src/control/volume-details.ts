@@ -23,7 +23,9 @@ function hasMembers(checks: Readonly<Record<string, Check>>): Check {
 }
 
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
-const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText) });
+const isRequests = hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber });
+const isBill = hasMembers({ storage: isNumber, requests: orNull(isNumber), transfer: orNull(isNumber) });
+const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText), writers: oneOf(['free', 'slowed', 'paused']), requests: isRequests, bucketBytes: isNumber, orphans: isNumber, bill: isBill });
 const isStatus = hasMembers({
   atRisk: hasMembers({ unsynced: isRisk, unchunked: isRisk }),
   wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),

@@ -37,26 +37,37 @@ export interface TierOptions {
 class TieredStagedObject implements StagedObject {
   readonly key: string;
   readonly inner: StagedObject;
+  /** It can be checked by itself. */
   readonly #hasChecksums: boolean;
+  readonly #makeRoom: () => Promise<void>;
   byteCount = 0;
   /** Of all bytes. */
   checksum = 0;
 
-  /** `hasChecksums`: it can be checked by itself. */
-  constructor(key: string, inner: StagedObject, hasChecksums: boolean) {
+  constructor({ key, inner, hasChecksums, makeRoom }: { readonly key: string; readonly inner: StagedObject; readonly hasChecksums: boolean; readonly makeRoom: () => Promise<void> }) {
     this.key = key;
     this.inner = inner;
     this.#hasChecksums = hasChecksums;
+    this.#makeRoom = makeRoom;
   }
 
   async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.inner.append(parts);
+    await this.#orMakeRoom(() => this.inner.append(parts));
     this.#count(parts);
   }
 
   async appendUncached(parts: readonly Uint8Array[]): Promise<void> {
-    await this.inner.appendUncached(parts);
+    await this.#orMakeRoom(() => this.inner.appendUncached(parts));
     this.#count(parts);
+  }
+
+  async #orMakeRoom(attempt: () => Promise<void>): Promise<void> {
+    try {
+      await attempt();
+    } catch (error) {
+      if (toVolumeError(error, 'storing').code === 'no-space') await this.#makeRoom();
+      throw error;
+    }
   }
 
   #count(parts: readonly Uint8Array[]): void {
@@ -67,7 +78,7 @@ class TieredStagedObject implements StagedObject {
   }
 
   seal(): Promise<void> {
-    return this.inner.seal();
+    return this.#orMakeRoom(() => this.inner.seal());
   }
 
   abandon(): Promise<void> {
@@ -75,6 +86,8 @@ class TieredStagedObject implements StagedObject {
   }
 }
 
+/** On a full disk so much of what the bucket has goes at a time. */
+const ROOM_BYTES = 64 * 1024 * 1024;
 /** Most of one request; a larger range is fetched by several, side by side. */
 const REQUEST_BYTES = 1024 * 1024;
 
@@ -98,7 +111,11 @@ export class TieredStore implements ObjectStore {
   /** Objects of the bucket that were removed here. */
   readonly #doomed = new Set<string>();
   #cachedBytes = 0;
+  #unshippedBytes = 0;
   #evicting: Promise<void> | null = null;
+  /** The last search for room on a full disk found some: whoever met that tries again. */
+  #hasMadeRoom = false;
+  #makingRoom: Promise<void> | null = null;
   /** Told of an object that is shipped for its own sake, and was removed before that. */
   onDropped: (key: string) => void = () => undefined;
   /** Told when something was published. */
@@ -107,6 +124,8 @@ export class TieredStore implements ObjectStore {
   mayEvict: (key: string) => boolean = () => false;
   /** One is about to go: whoever has it open should let go of it. */
   onEvict: (key: string) => void = () => undefined;
+  /** The disk is full, and nothing may go. */
+  onNoRoom: () => void = () => undefined;
   evictions = 0;
   /** Something here is damaged, and it is not known what: of what the bucket has nothing is read here before it was made anew. */
   isDistrusted = false;
@@ -134,6 +153,17 @@ export class TieredStore implements ObjectStore {
   /** Objects that the bucket does not have, and their bytes. */
   get unshipped(): ReadonlyMap<string, number> {
     return this.#unshipped;
+  }
+
+  /** Of all objects of the volume that are in the bucket. */
+  get shippedBytes(): number {
+    let bytes = 0;
+    for (const sizeBytes of this.#shipped.values()) bytes += sizeBytes;
+    return bytes;
+  }
+
+  get unshippedBytes(): number {
+    return this.#unshippedBytes;
   }
 
   isShipped(key: string): boolean {
@@ -173,7 +203,19 @@ export class TieredStore implements ObjectStore {
   }
 
   async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
-    return new TieredStagedObject(key, await this.#local.stage(key, sizeBytes), key.startsWith(this.#options.shippedFolder));
+    const makeRoom = (): Promise<void> => this.makeRoom();
+    const inner = await this.#whileRoom(() => this.#local.stage(key, sizeBytes));
+    return new TieredStagedObject({ key, inner, makeRoom, hasChecksums: key.startsWith(this.#options.shippedFolder) });
+  }
+
+  /** A full disk: what the bucket has goes from here, so that the next try may find room. */
+  async #whileRoom<T>(attempt: () => Promise<T>): Promise<T> {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (toVolumeError(error, 'storing').code === 'no-space') await this.makeRoom();
+      throw error;
+    }
   }
 
   async publish(objects: readonly StagedObject[]): Promise<void> {
@@ -181,7 +223,7 @@ export class TieredStore implements ObjectStore {
       assert(object instanceof TieredStagedObject, 'an object of another store is published');
       return object;
     });
-    await this.#local.publish(staged.map(({ inner }) => inner));
+    await this.#whileRoom(() => this.#local.publish(staged.map(({ inner }) => inner)));
     for (const object of staged) {
       this.#added(object.key, object.byteCount);
       if (!object.key.startsWith(this.#options.shippedFolder)) this.#checksums.set(object.key, object.checksum);
@@ -191,7 +233,15 @@ export class TieredStore implements ObjectStore {
 
   /** Only chunks are shipped for their own sake; checkpoints go with a root. */
   #added(key: string, sizeBytes: number): void {
-    if (key.startsWith(this.#options.shippedFolder)) this.#unshipped.set(key, sizeBytes);
+    if (!key.startsWith(this.#options.shippedFolder)) return;
+    this.#unshipped.set(key, sizeBytes);
+    this.#unshippedBytes += sizeBytes;
+  }
+
+  /** False: it was not among them. */
+  #leavesUnshipped(key: string): boolean {
+    this.#unshippedBytes -= this.#unshipped.get(key) ?? 0;
+    return this.#unshipped.delete(key);
   }
 
   /** The bytes of an object that is here, checked; null: it was removed. Errors: as of `open`; `corrupt`, which says `rotten` in its context. */
@@ -224,7 +274,7 @@ export class TieredStore implements ObjectStore {
 
   /** The bucket has an object of so many bytes that is, or was, here. */
   async shipped(key: string, sizeBytes: number): Promise<void> {
-    const isCached = this.#unshipped.delete(key);
+    const isCached = this.#leavesUnshipped(key);
     this.#shipped.set(key, sizeBytes);
     if (isCached) this.#count(key, sizeBytes);
     if (this.#leaving.delete(key)) await this.remove(key, sizeBytes);
@@ -333,7 +383,7 @@ export class TieredStore implements ObjectStore {
   }
 
   async remove(key: string, sizeBytes = 0): Promise<void> {
-    if (this.#unshipped.delete(key)) this.onDropped(key);
+    if (this.#leavesUnshipped(key)) this.onDropped(key);
     if (this.#pinned.has(key) && !this.#shipped.has(key)) {
       this.#leaving.set(key, sizeBytes);
       return;
@@ -398,18 +448,45 @@ export class TieredStore implements ObjectStore {
     assert(this.#cachedBytes >= 0, 'less than nothing is cached');
   }
 
+  /** Whether something may go from here for want of room: now, when it was shipped, or behind the next checkpoint. */
+  get mayMakeRoom(): boolean {
+    return this.#unshipped.size > 0 || this.#cached.size > 0 || this.#hasMadeRoom;
+  }
+
+  /** The disk is full: lets some of what the bucket has go from here. */
+  makeRoom(): Promise<void> {
+    this.#makingRoom ??= this.#makeRoom().finally(() => {
+      this.#makingRoom = null;
+    });
+    return this.#makingRoom;
+  }
+
+  async #makeRoom(): Promise<void> {
+    await this.#evicting;
+    const before = this.evictions;
+    this.#startEvicting(Math.max(0, this.#cachedBytes - ROOM_BYTES));
+    await this.#evicting;
+    this.#hasMadeRoom = this.evictions > before;
+    // Their files may have become spare ones.
+    await this.#local.releaseSpace();
+    if (!this.#hasMadeRoom) this.onNoRoom();
+  }
+
   #evictSoon(): void {
-    if (this.#cachedBytes <= this.#options.cacheBytes || this.#evicting !== null) return;
-    this.#evicting = this.#evict()
+    if (this.#cachedBytes > this.#options.cacheBytes && this.#evicting === null) this.#startEvicting(this.#options.cacheBytes);
+  }
+
+  #startEvicting(keepBytes: number): void {
+    this.#evicting = this.#evict(keepBytes)
       .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
       .finally(() => {
         this.#evicting = null;
       });
   }
 
-  async #evict(): Promise<void> {
+  async #evict(keepBytes: number): Promise<void> {
     for (const [key, bytes] of this.#cached) {
-      if (this.#cachedBytes <= this.#options.cacheBytes) return;
+      if (this.#cachedBytes <= keepBytes) return;
       assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
       if (!this.mayEvict(key)) continue;
       this.onEvict(key);

@@ -259,7 +259,8 @@ class Opening {
         written: () => flusher.poke(),
         durable: (lsn) => mark?.durable(lsn),
         room: () => core.room.wake(),
-        stalled: () => void core.releaseSpace(),
+        waitsForSpace: (error) => core.waitsForBucket(error),
+        stalled: () => void Promise.all([core.releaseSpace(), this.#remote?.store.makeRoom()]),
         failed: (error) => core.fail(error),
       },
     });

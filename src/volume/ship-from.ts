@@ -9,6 +9,7 @@ import { loadIfSound } from './load-checkpoint.ts';
 import { Shipper } from './shipper.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, parseCheckpointName } from './volume-files.ts';
+import { WritePressure } from './write-pressure.ts';
 
 const chunkOf = (key: string): number | null => parseChunkName(key.slice(key.indexOf('/') + 1))?.chunk ?? null;
 
@@ -18,14 +19,17 @@ export interface Upkeep {
   readonly checkpointer: Checkpointer;
 }
 
-export async function shipFrom(core: VolumeCore, { access, store, remote, ownership, base }: AttachedRemote, parts: Upkeep): Promise<void> {
+export async function shipFrom(core: VolumeCore, { access, store, remote, ownership, base, orphans }: AttachedRemote, parts: Upkeep): Promise<void> {
   // Behind the checkpoint chunks are what the volume is recovered from.
   store.mayEvict = (key) => (chunkOf(key) ?? Number.MAX_SAFE_INTEGER) <= core.manifest.checkpoint.lastChunk;
   store.onEvict = (key) => {
     const chunk = chunkOf(key);
     if (chunk !== null) void core.reader.forget(chunk);
   };
-  const { shipConcurrency, retryMs } = access.settings;
+  store.onNoRoom = () => checkpointSoon(core, parts);
+  const { settings } = access;
+  const pressure = new WritePressure({ env: core.env, volume: core.name, maxBytes: settings.maxUnshippedBytes, unshippedBytes: () => store.unshippedBytes, wake: () => core.room.wake() });
+  core.pressure = pressure;
   const left = new Set<string>();
   const { checkpoint } = core.manifest;
   const isShipped = checkpoint.number === 0 || (checkpoint.number === base.checkpoint.number && checkpoint.epoch === base.checkpoint.epoch);
@@ -35,16 +39,25 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     store,
     remote,
     ownership,
-    concurrency: shipConcurrency,
-    retryMs,
+    settings,
+    orphans,
+    partialBytes: core.arena.slabBytes,
+    isPressed: () => pressure.state !== 'free' || core.storeStall !== null || core.logIfOpen?.trouble !== null,
     // All that was recovered is the volume's: we were its last writer.
     fenceChunk: core.lastChunk,
     gapChunk: isShipped ? 0 : checkpoint.lastChunk,
     base,
     fenced: (error) => core.fail(error),
+    progressed: () => pressure.eased(),
     rotten: (key) => leaveRotten(core, parts, key, left),
   });
   if (!isShipped) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
+}
+
+/** Chunks behind the checkpoint may not go from here: on a full disk it moves on, if it can. */
+function checkpointSoon(core: VolumeCore, { flusher, checkpointer }: Upkeep): void {
+  if (checkpointer.isCurrent || core.failure !== null) return;
+  flusher.serial.run(() => checkpointer.run()).catch((error: unknown) => core.fail(toVolumeError(error, 'writing a checkpoint')));
 }
 
 /** Writes a checkpoint that needs nothing of the one at `key`, as far as that can be read. False: `key` is none, or that was tried before. */

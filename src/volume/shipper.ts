@@ -11,11 +11,16 @@ import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { parseChunkName } from '../chunk/chunk-reader.ts';
+import type { RemoteSettings } from '../base/settings-types.ts';
 import type { Env, Timer } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { encodeRoot, rootKey } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
+import { type Orphan, OrphanSweep } from './orphans.ts';
+import { OwnerWatch } from './owner-watch.ts';
+import { PutBudget } from './put-budget.ts';
+import { estimateBill } from './remote-bill.ts';
 import type { Ownership } from './remote-state.ts';
 import type { ShippingStatus } from './volume-info.ts';
 
@@ -25,10 +30,6 @@ export interface ShipperOptions {
   readonly store: TieredStore;
   readonly remote: RemoteStore;
   readonly ownership: Ownership;
-  /** Objects on their way at a time. */
-  readonly concurrency: number;
-  /** Pause before what failed is tried again. */
-  readonly retryMs: number;
   /** Chunks of earlier epochs count up to this number. */
   readonly fenceChunk: number;
   /** Up to this chunk some may be missing in the bucket that no root tells of yet. */
@@ -37,6 +38,15 @@ export interface ShipperOptions {
   readonly base: Manifest;
   /** The volume was lost to another host: it takes no more writes. */
   readonly fenced: (error: VolumeError) => void;
+  /** Something was shipped. */
+  readonly progressed: () => void;
+  readonly settings: RemoteSettings;
+  /** Of the bucket, as it was when it was claimed. */
+  readonly orphans: readonly Orphan[];
+  /** What is less than this waits for more. */
+  readonly partialBytes: number;
+  /** Writers wait for what is not shipped. */
+  readonly isPressed: () => boolean;
   /** An object is rotten here, and not in the bucket. True: something is being done about it. */
   readonly rotten: (key: string) => boolean;
 }
@@ -47,6 +57,11 @@ export interface RootObjects {
   /** Keys of the chunks that live in its checkpoint, and of the checkpoint objects in use; of one on its way, those that have to be shipped. */
   readonly keys: ReadonlySet<string>;
 }
+
+/** While there are writes something is put at least so many times a lease. */
+const LEASE_PART = 2;
+/** So often those who wait for the budget look whether somebody waits for them. */
+const BUDGET_LOOK_MS = 1000;
 
 interface Waiter {
   readonly isDone: () => boolean;
@@ -60,6 +75,7 @@ export class Shipper {
   #isFirstRootPut = false;
   /** Something was put since the ownership was found to be ours. */
   #isUnchecked = false;
+  #puts = 0;
   /** Last chunk that was removed before it was shipped: up to it the bucket has all once a root covers it. */
   #gapChunk: number;
   /** The newest checkpoint, if no root of it was put yet. */
@@ -75,6 +91,13 @@ export class Shipper {
   #oldestMs: number | null = null;
   #isStopped = false;
   readonly #waiters = new Set<Waiter>();
+  readonly #watch: OwnerWatch;
+  readonly #budget: PutBudget;
+  readonly #sweep: OrphanSweep;
+  readonly #startMs: number;
+  /** Since when there is something to do. */
+  #workSinceMs: number | null = null;
+  #holdTimer: Timer | null = null;
 
   constructor(options: ShipperOptions) {
     this.#options = options;
@@ -83,7 +106,13 @@ export class Shipper {
     options.store.onPublished = () => this.#published();
     options.store.onDropped = (key) => {
       this.#gapChunk = Math.max(this.#gapChunk, chunkOf(key) ?? 0);
+      options.progressed();
     };
+    this.#budget = new PutBudget(options.env.clock, options.settings.maxPutsPerHour);
+    this.#startMs = options.env.clock.nowMs();
+    const { store } = options;
+    this.#sweep = new OrphanSweep({ clock: options.env.clock, graceMs: options.settings.orphanGraceMs, orphans: options.orphans, isInUse: (key) => store.isShipped(key) || store.unshipped.has(key) });
+    this.#watch = new OwnerWatch({ clock: options.env.clock, intervalMs: options.settings.ownerCheckMs, check: () => this.#look() });
     this.#published();
   }
 
@@ -92,17 +121,41 @@ export class Shipper {
   }
 
   status(): ShippingStatus {
-    const { store, env } = this.#options;
-    const sizes = [...store.unshipped.values()];
+    const { store, env, remote, settings } = this.#options;
+    const bucketBytes = store.shippedBytes;
     return {
-      unshippedBytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
-      unshippedObjects: sizes.length,
+      unshippedBytes: store.unshippedBytes,
+      unshippedObjects: store.unshipped.size,
       ageMs: this.#oldestMs === null ? 0 : env.clock.nowMs() - this.#oldestMs,
       cachedBytes: store.cachedBytes,
       rootChunk: this.#root.checkpoint.lastChunk,
       rootLsn: this.#root.checkpoint.lastLsn,
       trouble: this.#trouble?.message ?? null,
+      writers: 'free',
+      requests: { ...remote.counters },
+      bucketBytes,
+      orphans: this.#sweep.count,
+      bill: estimateBill(settings, remote.counters, bucketBytes, env.clock.nowMs() - this.#startMs),
     };
+  }
+
+  /** A write was accepted: whether it counts is to be looked at in time. */
+  wrote(): void {
+    this.#watch.wrote();
+  }
+
+  /** Whether space will be found on a full disk: something may go, now or once it was shipped. */
+  get mayMakeRoom(): boolean {
+    return !this.#isStopped && this.#options.store.mayMakeRoom;
+  }
+
+  async #look(): Promise<void> {
+    try {
+      await this.#check();
+    } catch (cause) {
+      const error = toVolumeError(cause, `looking whose volume ${this.#options.volume} is`);
+      if (error.code === 'fenced') this.#lost(error);
+    }
   }
 
   /** A checkpoint is durable here: the next root is of it. To be called before what it does not need is removed. */
@@ -132,14 +185,43 @@ export class Shipper {
   poke(): void {
     if (this.#running !== null || this.#isStopped || this.#timer !== null) return;
     if (!this.#hasWork) {
+      this.#workSinceMs = null;
       this.#settleWaiters();
       return;
     }
+    if (this.#isHeldBack()) return;
     this.#running = this.#run()
       .then(
         () => this.#ended(null),
         (error: unknown) => this.#ended(toVolumeError(error, `shipping volume ${this.#options.volume}`)),
       );
+  }
+
+  /** Little waits for more of it, so that there are fewer objects; somebody who waits for it does not. */
+  #isHeldBack(): boolean {
+    const { env, store, settings, partialBytes } = this.#options;
+    this.#holdTimer?.cancel();
+    this.#holdTimer = null;
+    const nowMs = env.clock.nowMs();
+    this.#workSinceMs ??= nowMs;
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= partialBytes) return false;
+    const waitMs = this.#workSinceMs + (settings.shipIntervalMs > 0 ? settings.shipIntervalMs : settings.leaseMs / LEASE_PART) - nowMs;
+    if (waitMs <= 0) return false;
+    this.#holdTimer = env.clock.setTimer(waitMs, () => this.poke());
+    return true;
+  }
+
+  get #isHurried(): boolean {
+    return this.#waiters.size > 0 || this.#options.isPressed();
+  }
+
+  /** Waits until a put is within the budget, unless somebody waits for it. Error: `closed`. */
+  async #awaitBudget(): Promise<void> {
+    for (let waitMs = this.#budget.waitMs; waitMs > 0 && !this.#isHurried; waitMs = this.#budget.waitMs) {
+      if (this.#isStopped) throw new VolumeError('closed', `volume ${this.#options.volume} ships no more`);
+      await this.#options.env.clock.sleep(Math.min(waitMs, BUDGET_LOOK_MS));
+    }
+    this.#budget.take();
   }
 
   get #hasWork(): boolean {
@@ -185,18 +267,18 @@ export class Shipper {
   /** Begins nothing new; resolves when nothing is under way. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#timer?.cancel();
-    this.#timer = null;
+    this.#watch.stop();
+    this.#cancelTimers();
     await this.#running;
-    for (const waiter of this.#waiters) waiter.reject(new VolumeError('closed', `volume ${this.#options.volume} is closed; not all of it is shipped`));
-    this.#waiters.clear();
+    this.#rejectWaiters(new VolumeError('closed', `volume ${this.#options.volume} is closed; not all of it is shipped`));
   }
 
   #ended(error: VolumeError | null): void {
     this.#running = null;
-    const { env, volume, retryMs } = this.#options;
+    const { env, volume, settings } = this.#options;
     if (error === null) {
       if (this.#trouble !== null) env.logger.log('info', 'shipping-goes-on', { volume });
+      this.#workSinceMs = null;
       this.#trouble = null;
       if (this.#options.store.unshipped.size === 0) this.#oldestMs = null;
       this.#settleWaiters();
@@ -207,18 +289,36 @@ export class Shipper {
     const trouble = isRotten ? withScrubAdvice(error, volume) : error;
     if (this.#trouble?.message !== trouble.message && (this.#trouble?.code !== trouble.code || isRotten)) env.logger.log('warn', 'shipping-stopped', { volume, error: trouble });
     this.#trouble = trouble;
-    // Neither goes by itself.
-    if (error.code === 'fenced' || isRotten) {
-      for (const waiter of this.#waiters) waiter.reject(trouble);
-      this.#waiters.clear();
-    }
+    // It does not go by itself.
+    if (isRotten) this.#rejectWaiters(trouble);
     if (error.code === 'fenced') {
-      this.#isStopped = true;
-      this.#options.fenced(error);
+      this.#lost(error);
       return;
     }
     if (this.#isStopped) return;
-    this.#timer = env.clock.setTimer(retryMs, () => this.#tryNow());
+    this.#timer = env.clock.setTimer(settings.retryMs, () => this.#tryNow());
+  }
+
+  /** Another host has the volume. */
+  #lost(error: VolumeError): void {
+    this.#trouble = error;
+    this.#isStopped = true;
+    this.#watch.stop();
+    this.#cancelTimers();
+    this.#options.fenced(error);
+    this.#rejectWaiters(error);
+  }
+
+  #cancelTimers(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#holdTimer?.cancel();
+    this.#holdTimer = null;
+  }
+
+  #rejectWaiters(error: VolumeError): void {
+    for (const waiter of this.#waiters) waiter.reject(error);
+    this.#waiters.clear();
   }
 
   #settleWaiters(): void {
@@ -255,12 +355,12 @@ export class Shipper {
 
   /** Chunks in order, checkpoints behind them. Returns those that are not here any more. */
   async #shipAll(keys: readonly string[]): Promise<readonly string[]> {
-    const { concurrency } = this.#options;
+    const { shipConcurrency } = this.#options.settings;
     const ordered = keys.toSorted((a, b) => (chunkOf(a) ?? Number.MAX_SAFE_INTEGER) - (chunkOf(b) ?? Number.MAX_SAFE_INTEGER));
     const missing: string[] = [];
     // What is rotten here lets nothing behind it go: that would not count, and would be there for nothing.
     let sound: Promise<unknown> = Promise.resolve();
-    await forEachLimited(ordered, concurrency, async (key) => {
+    await forEachLimited(ordered, shipConcurrency, async (key) => {
       const reading = sound.then(() => this.#options.store.readSound(key));
       sound = reading;
       const bytes = await reading;
@@ -287,39 +387,56 @@ export class Shipper {
     const root = { manifest: { ...manifest, epoch }, fenceChunk, timeMs: Math.max(0, Math.floor(env.clock.wallMs())) };
     const key = rootKey(epoch, manifest.checkpoint.number);
     // An earlier try of ours may have put it, with another time.
-    this.#isUnchecked = true;
-    if ((await remote.head(key)) === null) await remote.putIfAbsent(key, [encodeRoot(root)]);
+    this.#put();
+    if ((await remote.head(key)) === null) {
+      await this.#awaitBudget();
+      await remote.putIfAbsent(key, [encodeRoot(root)]);
+    }
     await this.#check();
     this.#isFirstRootPut = true;
+    this.#sweep.rootPut(key);
     this.#root = root.manifest;
+  }
+
+  /** An object is about to be put. */
+  #put(): void {
+    this.#puts += 1;
+    this.#isUnchecked = true;
   }
 
   /** What was put before this call counts. */
   async #check(): Promise<void> {
+    const looked = this.#watch.looks();
+    const puts = this.#puts;
     await this.#options.ownership.check();
-    this.#isUnchecked = false;
+    looked();
+    if (puts === this.#puts) this.#isUnchecked = false;
   }
 
   /** What cannot be removed now is tried again behind the next root. */
   async #removeDoomed(): Promise<void> {
     const { older, newer } = this.#doomed;
     this.#doomed = { older: newer, newer: [] };
-    if (older.length === 0) return;
+    const orphans = this.#sweep.due();
+    if (older.length + orphans.length === 0) return;
     try {
-      await this.#options.remote.remove(older);
+      await this.#options.remote.remove([...older, ...orphans]);
+      this.#sweep.forget(orphans);
     } catch (error) {
       this.#doomed.older.push(...older);
-      this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length, error: toVolumeError(error, 'removing objects') });
+      this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length + orphans.length, error: toVolumeError(error, 'removing objects') });
     }
   }
 
   async #ship(key: string, bytes: Uint8Array): Promise<void> {
     const { store, remote, volume } = this.#options;
-    this.#isUnchecked = true;
+    await this.#awaitBudget();
+    this.#put();
     const outcome = await remote.putIfAbsent(key, [bytes]);
     if (outcome === 'exists') throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
     this.#sent.add(key);
     await store.shipped(key, bytes.length);
+    this.#options.progressed();
   }
 }
 

@@ -1,6 +1,7 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
 import type { Durability } from '../base/durability.ts';
 import type { ChunkCompression, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { RequestCounters } from '../store/remote-store.ts';
 
 export interface CreateOptions {
   /** A multiple of the block size, at most 2^53-1. */
@@ -125,6 +126,13 @@ export interface VolumeStatus {
   readonly shipping: ShippingStatus | null;
 }
 
+/** What a bucket costs in a month, by the prices of the settings. Null: the volume was opened just now. */
+export interface RemoteBill {
+  readonly storage: number;
+  readonly requests: number | null;
+  readonly transfer: number | null;
+}
+
 export interface ShippingStatus {
   /** Chunks that the bucket does not have. */
   readonly unshippedBytes: number;
@@ -138,6 +146,16 @@ export interface ShippingStatus {
   readonly rootLsn: number;
   /** Why nothing was shipped lately; null: all is well. */
   readonly trouble: string | null;
+  /** Whether writers wait for the bucket: because too much is not shipped, or because the disk here is full. */
+  readonly writers: 'free' | 'slowed' | 'paused';
+  /** Requests, and bytes of bodies, since the volume was opened. */
+  readonly requests: RequestCounters;
+  /** Objects of the volume in the bucket. */
+  readonly bucketBytes: number;
+  /** Objects there that nothing refers to, and old roots, that are not removed yet. */
+  readonly orphans: number;
+  /** By the month. */
+  readonly bill: RemoteBill;
 }
 
 /** How far a tool is. */

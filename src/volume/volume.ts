@@ -18,7 +18,7 @@ import { ReadPath } from './read-path.ts';
 import { RemoteFlush } from './remote-flush.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
+import type { ScrubReport, ShippingStatus, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
 import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
 
 /** Zeroes that keep their space take memory for each leaf: 100 MiB for a range of this size. An extended header can ask for any. */
@@ -112,7 +112,15 @@ export class Volume implements BlockDevice {
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#core.shipper?.status() ?? null };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#shipping() };
+  }
+
+  #shipping(): ShippingStatus | null {
+    const { shipper, pressure, storeStall } = this.#core;
+    if (shipper === null) return null;
+    const stall = storeStall ?? this.#log.trouble;
+    const isPaused = stall !== null && this.#core.waitsForBucket(stall);
+    return { ...shipper.status(), writers: isPaused ? 'paused' : (pressure?.state ?? 'free') };
   }
 
   /**
@@ -159,7 +167,7 @@ export class Volume implements BlockDevice {
   #checkWritable(): void {
     this.#checkOpen();
     const trouble = this.#core.failure ?? this.#log.trouble;
-    if (trouble !== null) throw trouble;
+    if (trouble !== null && !this.#core.waitsForBucket(trouble)) throw trouble;
   }
 
   readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean {
@@ -222,9 +230,11 @@ export class Volume implements BlockDevice {
 
   /** Whether `slots` blocks and records for `blocks` fit; if not, what is dirty is hurried, and a full disk is an error. */
   #hasRoom(slots: number, blocks: number): boolean {
+    // What takes no space goes on.
+    if (slots > 0 && this.#core.pressure?.admits() === false) return false;
     if (this.#writes.hasRoom(slots) && this.#log.hasRoom(blocks)) return true;
     const stall = this.#core.storeStall;
-    if (stall !== null) throw stall;
+    if (stall !== null && !this.#core.waitsForBucket(stall)) throw stall;
     this.#writes.checkMemory(slots);
     this.#core.arena.requestRoom();
     // A volume whose disk is full lends its memory within the call.
@@ -233,6 +243,7 @@ export class Volume implements BlockDevice {
 
   /** Settles a request whose last record is `lsn` when the durability mode allows it. */
   #acknowledge(lsn: number, fua: boolean, completion: Completion): void {
+    this.#core.shipper?.wrote();
     if (this.#durability === 'async' || lsn === 0) completion.settle(null);
     else if (fua && this.#remoteFlush !== null) this.#remoteFlush.add(completion);
     else if (fua || this.#durability === 'strict') this.#log.whenDurable(lsn, completion);
@@ -379,7 +390,8 @@ export class Volume implements BlockDevice {
 
   async whenAdmitting(): Promise<void> {
     this.#checkWritable();
-    if (this.#core.storeStall !== null) throw this.#core.storeStall;
+    const stall = this.#core.storeStall;
+    if (stall !== null && !this.#core.waitsForBucket(stall)) throw stall;
     await this.#core.room.wait();
     this.#checkWritable();
   }

@@ -125,7 +125,7 @@ export class RemoteWorld {
     const some = (): number => random.pick([0, 0, 0.02, 0.1]);
     this.#faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
     this.#settings = this.#drawSettings(random);
-    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const) };
+    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
     this.#owner = new Host('host-1', []);
   }
 
@@ -340,13 +340,16 @@ export class RemoteWorld {
     const names = [...host.disk.findDirectory(`/data/v/${folder}`).entries.keys()].filter((name) => !name.startsWith('.'));
     if (names.length === 0) return;
     const name = random.pick(names.toSorted());
+    const isThere = this.#bucket.objects.has(`${folder}/${name}`);
+    // Nothing goes behind it any more, and writers would wait for that.
+    if (!isThere && this.#remoteSettings.maxUnshippedBytes > 0) return;
     const node = host.disk.findFile(`/data/v/${folder}/${name}`);
     const at = random.below(node.sizeBytes);
     const byte = new Uint8Array(1);
     node.read(byte, at);
     host.disk.write(node, Uint8Array.of((byte[0] ?? 0) ^ (1 << random.below(8))), at);
     this.#counts.rotten += 1;
-    if (!this.#bucket.objects.has(`${folder}/${name}`)) host.isRotten = true;
+    if (!isThere) host.isRotten = true;
   }
 
   /** Nothing that was put there is damaged. */
