@@ -16,6 +16,7 @@ import type { Env, Timer } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { encodeRoot, rootKey } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
+import { hasSameBytes } from '../store/same-bytes.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
 import { type Orphan, OrphanSweep } from './orphans.ts';
 import { OwnerWatch } from './owner-watch.ts';
@@ -211,6 +212,10 @@ export class Shipper {
     return true;
   }
 
+  get #whyStopped(): VolumeError {
+    return this.#options.ownership.lostTo ?? new VolumeError('closed', `volume ${this.#options.volume} ships no more`);
+  }
+
   get #isHurried(): boolean {
     return this.#waiters.size > 0 || this.#options.isPressed();
   }
@@ -218,7 +223,7 @@ export class Shipper {
   /** Waits until a put is within the budget, unless somebody waits for it. Error: `closed`. */
   async #awaitBudget(): Promise<void> {
     for (let waitMs = this.#budget.waitMs; waitMs > 0 && !this.#isHurried; waitMs = this.#budget.waitMs) {
-      if (this.#isStopped) throw new VolumeError('closed', `volume ${this.#options.volume} ships no more`);
+      if (this.#isStopped) throw this.#whyStopped;
       await this.#options.env.clock.sleep(Math.min(waitMs, BUDGET_LOOK_MS));
     }
     this.#budget.take();
@@ -230,7 +235,7 @@ export class Shipper {
 
   /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`, `corrupt` (something is rotten here, and cannot go). What can be tried again is. */
   drain(): Promise<void> {
-    if (this.#isStopped) return Promise.reject(new VolumeError('closed', `volume ${this.#options.volume} ships no more`));
+    if (this.#isStopped) return Promise.reject(this.#whyStopped);
     return new Promise((resolve, reject) => {
       this.#waiters.add({ isDone: () => !this.#hasWork, resolve, reject });
       this.#tryNow();
@@ -239,7 +244,7 @@ export class Shipper {
 
   /** Resolves when the bucket has all chunks up to `chunk`: what of them is needed to make the volume of it. Errors: as `drain`. */
   chunksShipped(chunk: number): Promise<void> {
-    if (this.#isStopped) return Promise.reject(new VolumeError('closed', `volume ${this.#options.volume} ships no more`));
+    if (this.#isStopped) return Promise.reject(this.#whyStopped);
     return new Promise((resolve, reject) => {
       this.#waiters.add({ isDone: () => this.#hasShipped(chunk), resolve, reject });
       if (this.#running === null) this.#settleWaiters();
@@ -404,6 +409,16 @@ export class Shipper {
     this.#isUnchecked = true;
   }
 
+  /** A put that was given up, in an outage say, may have had its effect later. Errors: those of the bucket. */
+  async #isThere(key: string, bytes: Uint8Array): Promise<boolean> {
+    const { remote } = this.#options;
+    if ((await remote.head(key)) !== bytes.length) return false;
+    // Where it is not clear, it is looked at again with the next try.
+    const isSame = await hasSameBytes(() => remote.getWhole(key, bytes.length), bytes);
+    if (isSame === null) throw new VolumeError('unavailable', `${key} of volume ${this.#options.volume} is in the bucket already, and is read differently each time; it is tried again`);
+    return isSame;
+  }
+
   /** What was put before this call counts. */
   async #check(): Promise<void> {
     const looked = this.#watch.looks();
@@ -433,7 +448,7 @@ export class Shipper {
     await this.#awaitBudget();
     this.#put();
     const outcome = await remote.putIfAbsent(key, [bytes]);
-    if (outcome === 'exists') throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
+    if (outcome === 'exists' && !(await this.#isThere(key, bytes))) throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
     this.#sent.add(key);
     await store.shipped(key, bytes.length);
     this.#options.progressed();

@@ -141,6 +141,26 @@ describe('a volume with a bucket', () => {
     });
   });
 
+  test('whose put had its effect after it was given up, in an outage, goes on', async () => {
+    const world = new RemoteMachine();
+    await world.run(async () => {
+      await world.create('/first');
+      const volume = await world.open('/first');
+      await fill(volume, 1);
+      await volume.drain();
+      await fill(volume, 2, 30);
+      const before = world.requests;
+      const drained = volume.drain();
+      while (world.requests === before) await world.machine.process.sleep(0.1);
+      // The look whose it is comes through; of all that follows only the effect.
+      world.bucket.faults = { ...world.bucket.faults, lostAnswer: 1 };
+      while (volume.status().shipping?.trouble === null) await world.machine.process.sleep(100);
+      world.bucket.faults = { ...world.bucket.faults, lostAnswer: 0 };
+      await drained;
+      await volume.close();
+    });
+  });
+
   test('asks no more often than it should whose it is', async () => {
     const world = new RemoteMachine();
     await world.run(async () => {
