@@ -7,7 +7,14 @@ const first = Number(values.first);
 const seeds = Number(values.seeds);
 const totals = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0 };
 const startMs = performance.now();
+let current = first;
+// A broken assertion ends the world, and says so as other failures do.
+process.on('uncaughtException', (error) => {
+  console.log(`remote seed ${current} fails at a broken assertion: ${error.stack ?? error.message}`);
+  process.exit(1);
+});
 for (let seed = first; seed < first + seeds; seed += 1) {
+  current = seed;
   try {
     const report = await new RemoteWorld(seed, values.trace ? (line) => console.log(line) : null).run();
     totals.takeovers += report.takeovers;

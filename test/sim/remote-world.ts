@@ -55,7 +55,6 @@ export interface RemoteReport {
   readonly drains: number;
   readonly fenced: number;
   readonly changes: number;
-  /** Files that rotted. */
   readonly rotten: number;
 }
 
@@ -216,13 +215,14 @@ export class RemoteWorld {
   /** Opens a host's volume as it stands on its disk; the bucket may be out of reach for a while. */
   async #reopen(host: Host): Promise<void> {
     const env = this.#boot(host);
+    const patience = new Patience();
     for (;;) {
       try {
         const arena = new Arena({ arenaBytes: this.#settings.arenaBytes, dirtyBytes: this.#settings.dirtyBytes, slabBytes: SLAB_BYTES });
         host.volume = await openVolume({ env, directory: '/data/v', settings: this.#settings, arena, remotes: this.#access(env, host) });
         return;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        patience.take(error);
         await env.clock.sleep(100);
       }
     }
@@ -339,7 +339,9 @@ export class RemoteWorld {
     const folder = random.pick(['chunks', 'chunks', 'checkpoints']);
     const names = [...host.disk.findDirectory(`/data/v/${folder}`).entries.keys()].filter((name) => !name.startsWith('.'));
     if (names.length === 0) return;
-    const name = random.pick(names.toSorted());
+    // What waits to be shipped is the worst to rot.
+    const waiting = names.filter((each) => !this.#bucket.objects.has(`${folder}/${each}`));
+    const name = random.pick((waiting.length > 0 && random.chance(0.5) ? waiting : names).toSorted());
     const isThere = this.#bucket.objects.has(`${folder}/${name}`);
     // Nothing goes behind it any more, and writers would wait for that.
     if (!isThere && this.#remoteSettings.maxUnshippedBytes > 0) return;
@@ -354,9 +356,8 @@ export class RemoteWorld {
 
   /** Nothing that was put there is damaged. */
   async #checkBucket(host: Host): Promise<void> {
-    const { process } = host;
-    if (process === null) return;
-    const env = this.#envOf(host, process);
+    if (host.process === null) return;
+    const env = this.#envOf(host, host.process);
     const manifest = await readManifest(env.files, '/data/v');
     for (const [key, { bytes }] of this.#bucket.objects) {
       const problem = await problemOf({ clock: env.clock, manifest }, key, bytes);
@@ -395,12 +396,13 @@ export class RemoteWorld {
     this.#isChanging = true;
     const host = new Host(`host-${this.#counts.takeovers + 1}`, []);
     const env = this.#boot(host);
+    const patience = new Patience();
     for (;;) {
       try {
         await restoreVolume({ env, directory: '/data/v', settings: this.#settings, access: this.#access(env, host), config: CONFIG, isForced: true, onProgress: () => undefined });
         break;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        patience.take(error);
         await env.clock.sleep(100);
       }
     }
@@ -420,12 +422,13 @@ export class RemoteWorld {
 
   async #readAll(host: Host): Promise<Buffer> {
     const target = Buffer.alloc(BLOCKS * BLOCK_BYTES);
+    const patience = new Patience();
     for (;;) {
       try {
         await host.volume?.read(0, target);
         return target;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        patience.take(error);
         await host.process?.sleep(100);
       }
     }
@@ -479,7 +482,18 @@ function stateOf(history: readonly Change[]): number[] {
   return state;
 }
 
-/** Trouble that goes: the bucket cannot be reached, or bits flip on the way. What is damaged for good would be tried for ever, and end the world. */
+/** For who tries again: bits flip on the way, but not for ever. */
+class Patience {
+  #damaged = 0;
+
+  take(error: unknown): void {
+    if (!isPassing(error)) throw error;
+    if (error instanceof VolumeError && error.code === 'corrupt') this.#damaged += 1;
+    if (this.#damaged > 40) throw new SimulationFailure(`it stays damaged: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+/** Trouble that goes: the bucket cannot be reached, or bits flip on the way. */
 function isPassing(error: unknown): boolean {
   return error instanceof VolumeError && (error.code === 'unavailable' || error.code === 'corrupt');
 }
