@@ -7,7 +7,7 @@ import { explainBlock } from '../volume/explain.ts';
 import { repairVolume } from '../volume/repair.ts';
 import { scrubClosed } from '../volume/scrub-closed.ts';
 import { finishTakeovers } from '../volume/take-over.ts';
-import { checkVolumeName } from '../volume/volume-set.ts';
+import { checkVolumeName } from '../volume/volume-name.ts';
 import { holdsVolume, manifestPath } from '../volume/volume-files.ts';
 import type { OpenVolumesOptions, Terminal, VolumeTools } from './context.ts';
 

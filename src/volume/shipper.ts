@@ -133,7 +133,6 @@ export class Shipper {
       rootLsn: this.#root.checkpoint.lastLsn,
       trouble: this.#trouble?.message ?? null,
       writers: 'free',
-      requests: { ...remote.counters },
       bucketBytes,
       orphans: this.#sweep.count,
       bill: estimateBill(settings, remote.counters, bucketBytes, env.clock.nowMs() - this.#startMs),

@@ -35,6 +35,8 @@ export interface VolumeInfo {
   /** Whether the log and the blocks of new chunks are compressed, as the settings of this process say. */
   readonly logCompress: LogCompression;
   readonly chunkCompress: ChunkCompression;
+  /** What people say of it. */
+  readonly labels: Readonly<Record<string, string>>;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */
@@ -62,6 +64,9 @@ export interface VolumeStats {
   readonly logBytes: number;
   readonly logWrites: number;
   readonly logSyncs: number;
+  readonly logFiles: number;
+  /** As of now: files of the log whose records are all in chunks. */
+  readonly logFreeFiles: number;
   readonly chunkBytes: number;
   readonly chunksWritten: number;
   readonly chunksRemoved: number;
@@ -77,6 +82,11 @@ export interface VolumeStats {
   readonly checkpoints: number;
   readonly cacheHits: number;
   readonly cacheMisses: number;
+  /** Blocks that were dropped from the cache because the memory was needed. */
+  readonly cacheEvictions: number;
+  /** As of now: memory of the arena that holds what waits for a chunk, and what is cached. */
+  readonly dirtyBytes: number;
+  readonly cachedBytes: number;
   /** Scrubs that went through all there is, and the bytes that scrubs have read. */
   readonly scrubs: number;
   readonly scrubbedBytes: number;
@@ -124,6 +134,8 @@ export interface VolumeStatus {
   readonly readOnly: string | null;
   /** How far its bucket is behind; null: it has none, or was opened for reading alone. */
   readonly shipping: ShippingStatus | null;
+  /** Requests to its bucket since it was opened; null: it has none, or was opened for reading alone. */
+  readonly bucketRequests: Readonly<RequestCounters> | null;
 }
 
 /** What a bucket costs in a month, by the prices of the settings. Null: the volume was opened just now. */
@@ -148,8 +160,6 @@ export interface ShippingStatus {
   readonly trouble: string | null;
   /** Whether writers wait for the bucket: because too much is not shipped, or because the disk here is full. */
   readonly writers: 'free' | 'slowed' | 'paused';
-  /** Requests, and bytes of bodies, since the volume was opened. */
-  readonly requests: RequestCounters;
   /** Objects of the volume in the bucket. */
   readonly bucketBytes: number;
   /** Objects there that nothing refers to, and old roots, that are not removed yet. */

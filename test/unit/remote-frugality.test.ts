@@ -60,12 +60,12 @@ test('no more is put in an hour than remote.max_puts_per_hour, unless somebody w
     await world.create('/first');
     const volume = await world.open('/first');
     await volume.drain();
-    const putsBefore = volume.status().shipping?.requests.puts ?? 0;
+    const putsBefore = volume.status().bucketRequests?.puts ?? 0;
     for (let second = 0; second < 100; second += 1) {
       await volume.write((second % 40) * SLAB_BYTES, pattern(second, SLOTS), false);
       await world.machine.process.sleep(1000);
     }
-    const puts = (volume.status().shipping?.requests.puts ?? 0) - putsBefore;
+    const puts = (volume.status().bucketRequests?.puts ?? 0) - putsBefore;
     // Ten of time, and what had been saved up.
     expect(puts).toBeGreaterThanOrEqual(9);
     expect(puts).toBeLessThanOrEqual(17);

@@ -4,10 +4,11 @@ import { formatSize } from '../../base/units.ts';
 import type { VolumeDetails } from '../../control/routes.ts';
 import type { DataAtRisk, ShippingStatus, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
-import { DATA_FLAG, JSON_FLAG, readSettings } from '../flags.ts';
+import { describeLife, type DiskLife, estimateLife } from '../disk-life.ts';
+import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, type SettingsArguments } from '../flags.ts';
 import { formatJson, formatTable } from '../output.ts';
 
-export const showFlags = { data: DATA_FLAG, json: JSON_FLAG } as const satisfies Record<string, Options>;
+export const showFlags = { data: DATA_FLAG, ...SETTINGS_FLAGS, json: JSON_FLAG } as const satisfies Record<string, Options>;
 
 /** A size, and its exact bytes where the short form hides them. */
 function exactSize(bytes: number): string {
@@ -40,19 +41,21 @@ function describeBill({ bill: { storage, requests, transfer } }: ShippingStatus)
 }
 
 /** How far the bucket is behind. */
-function describeShipping(shipping: VolumeStatus['shipping']): [string, string][] {
-  if (shipping === null) return [];
-  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, requests, bucketBytes, orphans } = shipping;
+function describeShipping({ shipping, bucketRequests }: VolumeStatus): [string, string][] {
+  if (shipping === null || bucketRequests === null) return [];
+  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, bucketBytes, orphans } = shipping;
   const behind = unshippedObjects === 0 ? 'nothing' : `${formatSize(unshippedBytes)} in ${unshippedObjects} chunks, oldest ${(ageMs / 1000).toFixed(1)} s`;
   const lines: [string, string][] = [['not shipped', `${behind}; the bucket has all up to LSN ${rootLsn}, ${formatSize(cachedBytes)} of it are here, too`]];
-  lines.push(['requests', `${requests.puts} puts (${formatSize(requests.sentBytes)}), ${requests.gets} gets (${formatSize(requests.receivedBytes)}), ${requests.lists} lists, ${requests.deletes} removals since it was opened`]);
+  const { puts, gets, lists, deletes, sentBytes, receivedBytes } = bucketRequests;
+  lines.push(['requests', `${puts} puts (${formatSize(sentBytes)}), ${gets} gets (${formatSize(receivedBytes)}), ${lists} lists, ${deletes} removals since it was opened`]);
   lines.push(['bucket', `${formatSize(bucketBytes)}; ${describeBill(shipping)}${orphans === 0 ? '' : `; ${orphans} objects that nothing refers to go by and by`}`]);
   if (trouble !== null) lines.push(['not shipping', trouble]);
   if (writers !== 'free') lines.push(['writers', writers === 'slowed' ? 'slowed: near remote.max_unshipped_bytes' : 'paused until more is in the bucket: too much is not shipped, or the disk here is full']);
   return lines;
 }
 
-function describeLive({ atRisk, wear, stats, failure, readOnly, shipping }: VolumeStatus): [string, string][] {
+function describeLive(status: VolumeStatus): [string, string][] {
+  const { atRisk, wear, stats, failure, readOnly } = status;
   const scrubbed = describeScrubs(stats);
   if (readOnly !== null) return [...scrubbed, ['read-only', readOnly]];
   return [
@@ -60,7 +63,7 @@ function describeLive({ atRisk, wear, stats, failure, readOnly, shipping }: Volu
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
     ['live in chunks', describeSpace(stats)],
-    ...describeShipping(shipping),
+    ...describeShipping(status),
     ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
   ];
@@ -87,7 +90,7 @@ function describeCompression({ logCompress, chunkCompress, live }: VolumeDetails
   return `log: ${logCompress}${now}; new chunks: ${chunkCompress}`;
 }
 
-export function describeVolume(info: VolumeDetails): string {
+export function describeVolume(info: VolumeDetails, disk: DiskLife | null): string {
   const checkpoint =
     info.checkpointNumber === 0 ? 'none yet' : `${info.checkpointNumber} (up to chunk ${info.checkpointChunk}, LSN ${info.checkpointLsn})`;
   return formatTable([
@@ -102,8 +105,10 @@ export function describeVolume(info: VolumeDetails): string {
     ['compressed', describeCompression(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
+    ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.live === null ? [] : describeLive(info.live)),
+    ...(disk === null ? [] : describeLife(disk)),
     ...(info.damage === null || info.live?.readOnly === info.damage ? [] : [['damaged', info.damage] satisfies [string, string]]),
   ]);
 }
@@ -123,6 +128,13 @@ async function lookUp(context: CliContext, directory: string, name: string): Pro
   }
 }
 
+/** Of the disk below the directory; null where nothing is known of it. */
+async function lifeOf(context: CliContext, directory: string, parsed: SettingsArguments): Promise<DiskLife | null> {
+  const { settings } = await readSettings(context, parsed);
+  const use = await context.diskUse(directory);
+  return use === null ? null : estimateLife(use, settings.process.diskEnduranceBytes);
+}
+
 export function addShow(program: Argv, context: CliContext): Argv {
   return program.command(
     'show <name>',
@@ -131,10 +143,12 @@ export function addShow(program: Argv, context: CliContext): Argv {
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
         .options(showFlags)
-        .example('$0 show demo', 'size, mode, space taken, last checkpoint, damage; while it is served: data at risk, wear'),
+        .example('$0 show demo', 'size, mode, space taken, last checkpoint, damage; while it is served: data at risk, wear')
+        .example('$0 show demo --set process.disk_endurance_bytes=30T', 'and how long a card lasts that takes 30 TiB'),
     async (parsed) => {
       const details = await lookUp(context, parsed.data, parsed.name);
-      context.terminal.out(parsed.json ? formatJson(details) : describeVolume(details));
+      const disk = await lifeOf(context, parsed.data, parsed);
+      context.terminal.out(parsed.json ? formatJson({ ...details, disk }) : describeVolume(details, disk));
     },
   );
 }
