@@ -50,7 +50,7 @@ beforeAll(async () => {
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
 describe('the package', () => {
-  test('holds what was built of each source, the settings, the units and the papers, and nothing else', () => {
+  test('holds what was built of each source, the settings, the units, what watches, and the papers, and nothing else', () => {
     const built = readTree('src', /\.c?ts$/).flatMap(({ path }) => {
       const name = path.replace(/\.(c?)ts$/, '');
       return path.endsWith('.cts') ? [`dist/${name}.cjs`, `dist/${name}.d.cts`] : [`dist/${name}.js`, `dist/${name}.d.ts`];
@@ -58,8 +58,9 @@ describe('the package', () => {
     const settings = ['default', 'dev', 'jetson-sd', 'nvme', 's3', 'wsl'].map((name) => `config/${name}.toml`);
     const papers = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json', 'src/control/openapi.json'];
     const units = readTree('systemd', /./).map(({ path }) => `systemd/${path}`);
+    const monitoring = readTree('monitoring', /./).map(({ path }) => `monitoring/${path}`);
     // A file of dist whose source is gone: `make clean build`.
-    expect(files.toSorted()).toEqual([...built, ...settings, ...papers, ...units].toSorted());
+    expect(files.toSorted()).toEqual([...built, ...settings, ...papers, ...units, ...monitoring].toSorted());
   });
 
   test('is small', () => {

@@ -20,7 +20,7 @@ describe('help', () => {
 
   test.each(VERBS)('of %s has an example and --json', async (verb) => {
     expect(await cli.run(verb, '--help')).toBe(0);
-    expect(cli.out).toMatch(new RegExp(`Examples:\\s+basalt ${verb}`));
+    expect(cli.out).toMatch(new RegExp(`Examples:\\s+(?:sudo )?basalt ${verb}`));
     expect(cli.out).toContain('--json');
     expect(cli.opened).toEqual([]);
     expect(cli.plans).toEqual([]);

@@ -1,11 +1,11 @@
 /** `basalt top` */
 import type { Argv, Options } from 'yargs';
 import { UsageError, type CliContext } from '../context.ts';
-import { DATA_FLAG } from '../flags.ts';
+import { DATA_FLAG, JSON_FLAG } from '../flags.ts';
 import { drawScreen } from '../top-screen.ts';
 import { serverOf, statsFlags } from './stats.ts';
 
-export const topFlags = { interval: statsFlags.interval, count: statsFlags.count, data: DATA_FLAG } as const satisfies Record<string, Options>;
+export const topFlags = { interval: statsFlags.interval, count: statsFlags.count, data: DATA_FLAG, json: JSON_FLAG } as const satisfies Record<string, Options>;
 
 const HOME = '\u001b[H';
 const CLEAR_REST_OF_LINE = '\u001b[K';
@@ -25,7 +25,7 @@ export function addTop(program: Argv, context: CliContext): Argv {
         .example('$0 top', 'requests, latencies, memory, once a second; Ctrl-C ends it')
         .example('$0 top --count 1 > now.txt', 'without a terminal: plain text'),
     async (parsed) => {
-      if (parsed.json === true) throw new UsageError('top draws for people; basalt stats --json --watch says the same for machines', { flag: 'json' });
+      if (parsed.json) throw new UsageError('top draws for people; basalt stats --json --watch says the same for machines', { flag: 'json' });
       const { terminal } = context;
       const server = await serverOf(context, parsed.data);
       const pictures = parsed.count ?? Number.POSITIVE_INFINITY;
