@@ -91,8 +91,22 @@ export interface EngineSettings {
   readonly idleCloseMs: number;
 }
 
+/** What a FLUSH, and a write with FUA, wait for: the disk here, or the bucket. */
+export const FLUSH_TARGETS = ['local', 'remote'] as const;
+export type FlushTarget = (typeof FLUSH_TARGETS)[number];
+
+/** Prices of a store, in whatever currency. */
+export interface RemotePrices {
+  /** Of 1000 requests that write or list, and of 1000 that read. */
+  readonly pricePuts: number;
+  readonly priceGets: number;
+  /** Of a GiB that is stored for a month, and of one that is read. */
+  readonly priceStored: number;
+  readonly priceReceived: number;
+}
+
 /** What a volume's bucket may cost, and how long things may take. */
-export interface RemoteSettings {
+export interface RemoteSettings extends RemotePrices {
   /** Objects here that are in the bucket as well, one volume. */
   readonly cacheBytes: number;
   /** The unit in which objects of the bucket are fetched. */
@@ -105,6 +119,17 @@ export interface RemoteSettings {
   readonly leaseMs: number;
   /** Pause before a failed shipment is tried again. */
   readonly retryMs: number;
+  readonly flushTarget: FlushTarget;
+  /** Chunks here that are not in the bucket: near this writers are slowed, at this they wait; 0: as much as the disk takes. */
+  readonly maxUnshippedBytes: number;
+  /** While there are writes it is made sure so often that nobody has taken the volume over. */
+  readonly ownerCheckMs: number;
+  /** Objects that are put in an hour, on the average; 0: as many as there are. */
+  readonly maxPutsPerHour: number;
+  /** Less than a slab waits so long for more of it; 0: as long as the lease allows. */
+  readonly shipIntervalMs: number;
+  /** Objects that nothing refers to are removed when they are so old. */
+  readonly orphanGraceMs: number;
 }
 
 /** Limits of the NBD server. */

@@ -42,6 +42,15 @@ export interface ChunkReaderOptions {
 const GAP_BYTES = 32 * 1024;
 const SPAN_BYTES = 256 * 1024;
 
+/** Bytes that were read at once, for `slots[first]` to `slots[end - 1]`. */
+interface ReadSpan {
+  readonly slots: readonly number[];
+  readonly extents: readonly StoredExtent[];
+  readonly first: number;
+  readonly end: number;
+  readonly span: Uint8Array;
+}
+
 interface OpenChunk {
   readonly object: StoredObject;
   readonly tables: ChunkTables;
@@ -152,40 +161,49 @@ export class ChunkReader {
 
   /**
    * Reads the blocks of ascending `slots`, neighbours together, and hands each one over when its checksum was found right:
-   * the index in `slots`, and bytes that are borrowed for the call. Errors as for `readBlocks`.
+   * the index in `slots`, and bytes that are borrowed for the call. One may be handed over twice, the same. Errors as for `readBlocks`.
    */
   async readScattered(chunk: { readonly number: number; readonly epoch: number }, slots: readonly number[], take: (index: number, bytes: Uint8Array) => void): Promise<void> {
     const { blockSizeBytes } = this.#options;
     const key = chunkKey(chunk.epoch, chunk.number);
     const open = await this.#acquire(chunk.number, chunk.epoch);
     try {
-      const { blockNumbers, offsets } = open.tables;
       const extents = slots.map((slot) => extentOf(open.tables, slot, blockSizeBytes));
       const scratch = new Uint8Array(Math.max(SPAN_BYTES, blockSizeBytes));
       for (let first = 0, end = 0; first < slots.length; first = end) {
         end = spanEnd(extents, first, scratch.length);
         const start = extents[first].offset;
         const span = scratch.subarray(0, extents[end - 1].offset + extents[end - 1].bytes - start);
-        await open.object.read(span, start);
-        let unpacked: ChunkFrame | null = null;
-        let plain: Uint8Array = span;
-        for (let i = first; i < end; i += 1) {
-          const { offset, bytes, frame } = extents[i];
-          const stored = span.subarray(offset - start, offset - start + bytes);
-          if (frame !== null && frame !== unpacked) {
-            plain = unpackFrame(frame, stored, { key, blockNumber: blockNumbers[slots[i]] });
-            unpacked = frame;
-          }
-          const slot = slots[i];
-          const block = frame === null ? stored : plain.subarray(offsets[slot], offsets[slot] + blockSizeBytes);
-          checkBlock(key, open.tables, slot, block);
-          take(i, block);
-        }
+        await readAgainInDoubt(open.object, async () => {
+          await open.object.read(span, start);
+          this.#takeSpan(open.tables, key, { slots, extents, first, end, span }, take);
+        });
       }
     } catch (error) {
       throw toVolumeError(error, `reading ${key}`);
     } finally {
       await this.#release(open);
+    }
+  }
+
+  /** Hands over what of `slots` is in a span that was read. */
+  #takeSpan(tables: ChunkTables, key: string, read: ReadSpan, take: (index: number, bytes: Uint8Array) => void): void {
+    const { slots, extents, first, end, span } = read;
+    const { blockSizeBytes } = this.#options;
+    const start = extents[first].offset;
+    let unpacked: ChunkFrame | null = null;
+    let plain: Uint8Array = span;
+    for (let i = first; i < end; i += 1) {
+      const { offset, bytes, frame } = extents[i];
+      const stored = span.subarray(offset - start, offset - start + bytes);
+      const slot = slots[i];
+      if (frame !== null && frame !== unpacked) {
+        plain = unpackFrame(frame, stored, { key, blockNumber: tables.blockNumbers[slot] });
+        unpacked = frame;
+      }
+      const block = frame === null ? stored : plain.subarray(tables.offsets[slot], tables.offsets[slot] + blockSizeBytes);
+      checkBlock(key, tables, slot, block);
+      take(i, block);
     }
   }
 

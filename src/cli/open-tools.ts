@@ -6,6 +6,7 @@ import { type ToolOptions, checkVolume } from '../volume/check.ts';
 import { explainBlock } from '../volume/explain.ts';
 import { repairVolume } from '../volume/repair.ts';
 import { scrubClosed } from '../volume/scrub-closed.ts';
+import { finishTakeovers } from '../volume/take-over.ts';
 import { checkVolumeName } from '../volume/volume-name.ts';
 import { holdsVolume, manifestPath } from '../volume/volume-files.ts';
 import type { OpenVolumesOptions, Terminal, VolumeTools } from './context.ts';
@@ -15,6 +16,7 @@ export function openTools({ directory, settings }: OpenVolumesOptions, terminal:
   const prepare = async (name: string, onProgress: ToolOptions['onProgress']): Promise<ToolOptions> => {
     checkVolumeName(name);
     const volume = `${directory}/${name}`;
+    await finishTakeovers(env, directory).catch(() => undefined); // that the directory is not there is told below
     if (!(await holdsVolume(env.files, volume))) {
       throw new VolumeError('not-found', `there is no volume ${JSON.stringify(name)} in ${directory}: ${manifestPath(volume)} is missing; basalt list shows those that are there`, { context: { volume: name } });
     }

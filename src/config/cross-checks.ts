@@ -3,6 +3,11 @@ import { VolumeError } from '../base/errors.ts';
 import { formatSize, isPowerOfTwo } from '../base/units.ts';
 import type { ProgramSettings } from './settings.ts';
 
+/** Objects that a server which writes a little all the time has to put in an hour. */
+function putsForLease(leaseMs: number): number {
+  return Math.ceil((2 * 3_600_000) / (leaseMs / 2));
+}
+
 interface Relation {
   readonly holds: (settings: ProgramSettings) => boolean;
   readonly problem: (settings: ProgramSettings) => string;
@@ -33,6 +38,16 @@ const RELATIONS: readonly Relation[] = [
     holds: ({ engine }) => engine.logInlineBytes <= engine.logFileBytes,
     problem: ({ engine }) =>
       `engine.log_inline_bytes (${formatSize(engine.logInlineBytes)}) must not exceed engine.log_file_bytes (${formatSize(engine.logFileBytes)})`,
+  },
+  {
+    // Who writes must give a sign of life in time: a chunk and a root each half of the lease.
+    holds: ({ remote }) => remote.maxPutsPerHour === 0 || remote.maxPutsPerHour >= putsForLease(remote.leaseMs),
+    problem: ({ remote }) =>
+      `remote.max_puts_per_hour (${remote.maxPutsPerHour}) is less than the ${putsForLease(remote.leaseMs)} that remote.lease_ms (${remote.leaseMs} ms) needs: raise remote.lease_ms, or remote.max_puts_per_hour`,
+  },
+  {
+    holds: ({ remote }) => remote.shipIntervalMs <= remote.leaseMs / 2,
+    problem: ({ remote }) => `remote.ship_interval_ms (${remote.shipIntervalMs} ms) must not exceed half of remote.lease_ms (${remote.leaseMs} ms): a server that writes would seem to be gone`,
   },
   {
     // No flash has other ones: it is a slip, or a size of something else.

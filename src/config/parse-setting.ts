@@ -65,7 +65,7 @@ const DURATION_FACTORS: Readonly<Record<string, number>> = { '': 1, ms: 1, s: 10
 
 function toNumber(place: SettingPlace, setting: NumberSetting, raw: unknown): number {
   if (typeof raw === 'number') {
-    if (setting.type === 'milliseconds' ? Number.isFinite(raw) : Number.isSafeInteger(raw)) return raw;
+    if (setting.type === 'milliseconds' || setting.type === 'amount' ? Number.isFinite(raw) : Number.isSafeInteger(raw)) return raw;
     throw bad(place, `${raw} is not a whole number below 2^53`);
   }
   if (typeof raw !== 'string') throw bad(place, `must be ${KIND[setting.type]}, not ${describe(raw)}`);
@@ -77,8 +77,8 @@ function toNumber(place: SettingPlace, setting: NumberSetting, raw: unknown): nu
     }
   }
   const match = /^\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*$/i.exec(raw);
-  const factor = setting.type === 'count' ? 1 : DURATION_FACTORS[(match?.[2] ?? '').toLowerCase()];
-  const isPlain = setting.type !== 'count' || /^\s*\d+\s*$/.test(raw);
+  const factor = setting.type === 'milliseconds' ? DURATION_FACTORS[(match?.[2] ?? '').toLowerCase()] : 1;
+  const isPlain = setting.type === 'milliseconds' || (setting.type === 'count' ? /^\s*\d+\s*$/ : /^\s*[\d.]+\s*$/).test(raw);
   if (match === null || factor === undefined || !isPlain) throw bad(place, `"${raw}" is not ${KIND[setting.type]}: ${describeRange(setting)}`);
   return Number(match[1]) * factor;
 }
@@ -87,6 +87,7 @@ const KIND: Readonly<Record<NumberSetting['type'], string>> = {
   size: 'a size such as 64M',
   count: 'a whole number',
   milliseconds: 'a time such as 500ms, 2s or 1min',
+  amount: 'a number such as 0.023',
 };
 
 /** A value as people write it: `64 MiB`, `500 ms`, `2 s`, `4`; exact. */

@@ -3,7 +3,7 @@
  * own; the documented `config/default.toml`, the flags, the environment variables and the help are made from this table.
  */
 import { assert } from '../base/assert.ts';
-import { CHUNK_COMPRESSIONS, type EngineSettings, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type RemoteSettings, type RetrySettings, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
+import { CHUNK_COMPRESSIONS, type EngineSettings, FLUSH_TARGETS, LOG_COMPRESSIONS, LOG_IO_MODES, type ExportTable, type RemoteSettings, type RetrySettings, type ServerSettings, type Settings, TLS_MODES } from '../base/settings-types.ts';
 import { GIB, KIB, MIB, TIB } from '../base/units.ts';
 
 /** Settings of the program around the engine and the server. */
@@ -43,9 +43,9 @@ export interface ProgramSettings extends Settings {
   readonly exports: ExportTable;
 }
 
-/** A number within a range. `size`: bytes. `milliseconds`: may have a fraction. `count`: whole. */
+/** A number within a range. `size`: bytes. `milliseconds`, `amount`: may have a fraction. `count`: whole. */
 export interface NumberSetting {
-  readonly type: 'size' | 'count' | 'milliseconds';
+  readonly type: 'size' | 'count' | 'milliseconds' | 'amount';
   readonly default: number;
   readonly min: number;
   readonly max: number;
@@ -92,6 +92,10 @@ function size([defaultValue, min, max]: Numbers, description: string, step = 1):
 
 function count([defaultValue, min, max]: Numbers, description: string): NumberSetting {
   return { type: 'count', default: defaultValue, min, max, step: 1, description };
+}
+
+function amount([defaultValue, min, max]: Numbers, description: string): NumberSetting {
+  return { type: 'amount', default: defaultValue, min, max, step: 0, description };
 }
 
 function milliseconds([defaultValue, min, max]: Numbers, description: string): NumberSetting {
@@ -143,6 +147,16 @@ const REMOTE: Table<RemoteProgramSettings> = {
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
   retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
+  flushTarget: { type: 'choice', default: 'local', values: FLUSH_TARGETS, description: 'What FLUSH and FUA wait for in volumes that have a bucket: the disk here (local), or the bucket as well (remote).' },
+  maxUnshippedBytes: size([0, 0, 1024 * TIB], 'Chunks of one volume that may wait here for their bucket: from three quarters of it on writers are slowed, at it they wait; 0: as much as the disk takes.'),
+  ownerCheckMs: milliseconds([5 * SECOND, 100, HOUR], 'While there are writes it is made sure this often that no other host has taken the volume over: one small request.'),
+  maxPutsPerHour: count([0, 0, 1_000_000_000], 'Objects of one volume that are put in an hour, on the average; what somebody waits for, and what there is no space for here, goes at once and counts. 0: no limit.'),
+  shipIntervalMs: milliseconds([0, 0, 24 * HOUR], 'What is less than 4 MiB waits so long for more of it before it is shipped; 0: half of remote.lease_ms, so that the lease stays fresh while there are writes.'),
+  orphanGraceMs: milliseconds([24 * HOUR, 60 * SECOND, 365 * 24 * HOUR], 'Objects of the bucket that nothing refers to, and old roots, are removed when they are this old.'),
+  pricePuts: amount([0.005, 0, 1e9], 'For the estimate of basalt show, in your currency: 1000 requests that write or list. The defaults are those of S3 Standard in us-east-1, in dollars...'),
+  priceGets: amount([0.0004, 0, 1e9], '...1000 requests that read...'),
+  priceStored: amount([0.023, 0, 1e9], '...a GiB stored for a month...'),
+  priceReceived: amount([0.09, 0, 1e9], '...a GiB read from the store; 0 within its own network.'),
   attempts: count([5, 1, 100], 'Tries of one request to the bucket; reads of what is there alone are tried until their time is over.'),
   delayMs: milliseconds([100, 1, HOUR], 'Longest delay before the second try; it doubles with each...'),
   throttledDelayMs: milliseconds([SECOND, 1, HOUR], '...from this one where the store asks for fewer requests...'),
@@ -236,6 +250,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
   };
   const { defaultExport, tls, tlsCertificates, tlsPskFile, tlsVerifyPeer, socketMode, socketOwner, ...serverNumbers } = SERVER;
   const { logCompress, chunkCompress, logIo, ...engineNumbers } = ENGINE;
+  const { flushTarget, ...remoteNumbers } = REMOTE;
   const { listen, tokenFile, ...controlNumbers } = CONTROL;
   return {
     engine: {
@@ -244,7 +259,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
       chunkCompress: choiceAt('engine.chunk_compress', chunkCompress),
       logIo: choiceAt('engine.log_io', logIo),
     },
-    remote: numbersOf('remote', REMOTE, numberAt),
+    remote: { ...numbersOf('remote', remoteNumbers, numberAt), flushTarget: choiceAt('remote.flush_target', flushTarget) },
     server: {
       ...numbersOf('server', serverNumbers, numberAt),
       defaultExport: textAt('server.default_export', defaultExport),

@@ -20,6 +20,7 @@ type Row<T> = readonly [name: string, type: MetricType, help: string, value: (so
 
 const seconds = (milliseconds: number): number => milliseconds / 1000;
 const flag = (isSet: boolean): number => (isSet ? 1 : 0);
+const WRITERS = { free: 0, slowed: 0.5, paused: 1 } as const;
 
 /** Of each volume that is open. */
 const VOLUME_ROWS: readonly Row<VolumeStatus>[] = [
@@ -61,6 +62,9 @@ const VOLUME_ROWS: readonly Row<VolumeStatus>[] = [
   ['basalt_bucket_unshipped_age_seconds', 'gauge', 'How long the oldest of them has waited.', ({ shipping }) => (shipping === null ? null : seconds(shipping.ageMs))],
   ['basalt_bucket_in_trouble', 'gauge', '1 when nothing could be shipped lately.', ({ shipping }) => (shipping === null ? null : flag(shipping.trouble !== null))],
   ['basalt_bucket_cached_bytes', 'gauge', 'Bytes here that are in the bucket as well.', ({ shipping }) => shipping?.cachedBytes ?? null],
+  ['basalt_bucket_writers_paused', 'gauge', '1 when writers wait for the bucket, 0.5 when they are slowed.', ({ shipping }) => (shipping === null ? null : WRITERS[shipping.writers])],
+  ['basalt_bucket_stored_bytes', 'gauge', 'Objects of the volume in the bucket.', ({ shipping }) => shipping?.bucketBytes ?? null],
+  ['basalt_bucket_orphans', 'gauge', 'Objects in the bucket that nothing refers to, and old roots, that are not removed yet.', ({ shipping }) => shipping?.orphans ?? null],
   ['basalt_bucket_sent_bytes_total', 'counter', 'Bytes of bodies sent to the bucket.', ({ bucketRequests }) => bucketRequests?.sentBytes ?? null],
   ['basalt_bucket_received_bytes_total', 'counter', 'Bytes of bodies received from the bucket.', ({ bucketRequests }) => bucketRequests?.receivedBytes ?? null],
   ['basalt_bucket_retries_total', 'counter', 'Requests to the bucket that were a second or later try.', ({ bucketRequests }) => bucketRequests?.retries ?? null],

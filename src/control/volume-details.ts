@@ -26,7 +26,9 @@ function hasMembers(checks: Readonly<Record<string, Check>>): Check {
 
 const isLabelTable: Check = (value) => typeof value === 'object' && value !== null && Object.values(value).every(isText);
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
-const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText) });
+const isBucketRequests = hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber });
+const isBill = hasMembers({ storage: isNumber, requests: orNull(isNumber), transfer: orNull(isNumber) });
+const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText), writers: oneOf(['free', 'slowed', 'paused']), bucketBytes: isNumber, orphans: isNumber, bill: isBill });
 const isStatus = hasMembers({
   atRisk: hasMembers({ unsynced: isRisk, unchunked: isRisk }),
   wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),
@@ -36,7 +38,7 @@ const isStatus = hasMembers({
   logCompressing: orNull(isFlag),
   readOnly: orNull(isText),
   shipping: orNull(isShippingStatus),
-  bucketRequests: orNull(hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber })),
+  bucketRequests: orNull(isBucketRequests),
 });
 const isDetails = hasMembers({
   name: isText,

@@ -41,6 +41,8 @@ export interface ObjectStore {
   settle(): Promise<void>;
   /** Bytes that are kept for objects to come. */
   readonly spareBytes: number;
+  /** Makes an object that is rotten anew from another copy of it; false if there is none that is sound. A store with one copy has no such method. */
+  heal?(key: string): Promise<boolean>;
   /** Gives back what is kept for objects to come, but for `keepBytes` (0): the disk is full, or the volume is closed. */
   releaseSpace(keepBytes?: number): Promise<void>;
 }

@@ -19,15 +19,12 @@ import {
   type RemoteTransport,
   type RequestCounters,
 } from './remote-store.ts';
+import { hasSameBytes } from './same-bytes.ts';
 import { retry, type Attempt, type RetryWorld } from './retry.ts';
 
 function joinParts(parts: readonly Uint8Array[]): Uint8Array {
   const only = parts[0];
   return parts.length === 1 && only !== undefined ? only : Buffer.concat(parts);
-}
-
-function isEqual(left: Uint8Array, right: Uint8Array): boolean {
-  return Buffer.compare(left, right) === 0;
 }
 
 export class RetryingStore implements RemoteStore {
@@ -82,13 +79,15 @@ export class RetryingStore implements RemoteStore {
   /** Whether what stands at `key` is `body`. */
   async #whoseIsIt(key: string, body: Uint8Array, signal: AbortSignal): Promise<PutOutcome> {
     try {
-      return isEqual(await this.#transport.getWhole(key, body.length, signal), body) ? 'created' : 'exists';
+      const isOurs = await hasSameBytes(() => this.#transport.getWhole(key, body.length, signal), body);
+      if (isOurs !== null) return isOurs ? 'created' : 'exists';
     } catch (error) {
       if (!(error instanceof RemoteError)) throw error;
       if (error.failure === 'damaged') return 'exists'; // longer than ours
       if (error.failure !== 'not-found') throw error;
       throw remoteError(RULES.transient, this.#request('creating', key), 'conflict', 'another write of it is under way, or it was just removed');
     }
+    throw remoteError(RULES.wrongAnswer, this.#request('creating', key), 'unsteady', 'what stands there is read differently each time');
   }
 
   getRange(key: string, target: Uint8Array, offsetBytes: number, options: CallOptions = {}): Promise<void> {

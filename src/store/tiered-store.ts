@@ -6,10 +6,12 @@
  * says what counts (`volume/shipper.ts`).
  */
 import { assert } from '../base/assert.ts';
+import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
+import { LocalCopy } from './local-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
 
@@ -25,35 +27,58 @@ export interface TierOptions {
   readonly cacheBytes: number;
   readonly fetchBytes: number;
   readonly readAheadBytes: number;
+  /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
+  readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
+  /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
+  readonly onRotten: (key: string, isHealed: boolean) => void;
 }
 
 /** An object on its way here, and how long it has become. */
 class TieredStagedObject implements StagedObject {
   readonly key: string;
   readonly inner: StagedObject;
+  /** It can be checked by itself. */
+  readonly #hasChecksums: boolean;
+  readonly #makeRoom: () => Promise<void>;
   byteCount = 0;
+  /** Of all bytes. */
+  checksum = 0;
 
-  constructor(key: string, inner: StagedObject) {
+  constructor({ key, inner, hasChecksums, makeRoom }: { readonly key: string; readonly inner: StagedObject; readonly hasChecksums: boolean; readonly makeRoom: () => Promise<void> }) {
     this.key = key;
     this.inner = inner;
+    this.#hasChecksums = hasChecksums;
+    this.#makeRoom = makeRoom;
   }
 
   async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.inner.append(parts);
+    await this.#orMakeRoom(() => this.inner.append(parts));
     this.#count(parts);
   }
 
   async appendUncached(parts: readonly Uint8Array[]): Promise<void> {
-    await this.inner.appendUncached(parts);
+    await this.#orMakeRoom(() => this.inner.appendUncached(parts));
     this.#count(parts);
   }
 
+  async #orMakeRoom(attempt: () => Promise<void>): Promise<void> {
+    try {
+      await attempt();
+    } catch (error) {
+      if (toVolumeError(error, 'storing').code === 'no-space') await this.#makeRoom();
+      throw error;
+    }
+  }
+
   #count(parts: readonly Uint8Array[]): void {
-    for (const part of parts) this.byteCount += part.length;
+    for (const part of parts) {
+      this.byteCount += part.length;
+      if (!this.#hasChecksums) this.checksum = checksum(part, this.checksum);
+    }
   }
 
   seal(): Promise<void> {
-    return this.inner.seal();
+    return this.#orMakeRoom(() => this.inner.seal());
   }
 
   abandon(): Promise<void> {
@@ -61,6 +86,8 @@ class TieredStagedObject implements StagedObject {
   }
 }
 
+/** On a full disk so much of what the bucket has goes at a time. */
+const ROOM_BYTES = 64 * 1024 * 1024;
 /** Most of one request; a larger range is fetched by several, side by side. */
 const REQUEST_BYTES = 1024 * 1024;
 
@@ -72,6 +99,9 @@ export class TieredStore implements ObjectStore {
   readonly #shipped = new Map<string, number>();
   /** Those that are here and not in the bucket, in no order. */
   readonly #unshipped = new Map<string, number>();
+  /** Checksums of objects that were written since the store was opened, and that are not checked by themselves. */
+  readonly #checksums = new Map<string, number>();
+  readonly #healing = new Map<string, Promise<boolean>>();
   /** What may be evicted, by its bytes here, least recently opened first. */
   readonly #cached = new Map<string, number>();
   readonly #far = new Map<string, FarFile>();
@@ -81,14 +111,24 @@ export class TieredStore implements ObjectStore {
   /** Objects of the bucket that were removed here. */
   readonly #doomed = new Set<string>();
   #cachedBytes = 0;
+  #unshippedBytes = 0;
   #evicting: Promise<void> | null = null;
+  /** The last search for room on a full disk found some: whoever met that tries again. */
+  #hasMadeRoom = false;
+  #makingRoom: Promise<void> | null = null;
+  /** Told of an object that is shipped for its own sake, and was removed before that. */
+  onDropped: (key: string) => void = () => undefined;
   /** Told when something was published. */
   onPublished: () => void = () => undefined;
   /** Whether an object that is in the bucket, too, may go from here. */
   mayEvict: (key: string) => boolean = () => false;
   /** One is about to go: whoever has it open should let go of it. */
   onEvict: (key: string) => void = () => undefined;
+  /** The disk is full, and nothing may go. */
+  onNoRoom: () => void = () => undefined;
   evictions = 0;
+  /** Something here is damaged, and it is not known what: of what the bucket has nothing is read here before it was made anew. */
+  isDistrusted = false;
 
   constructor(options: TierOptions) {
     this.#options = options;
@@ -113,6 +153,17 @@ export class TieredStore implements ObjectStore {
   /** Objects that the bucket does not have, and their bytes. */
   get unshipped(): ReadonlyMap<string, number> {
     return this.#unshipped;
+  }
+
+  /** Of all objects of the volume that are in the bucket. */
+  get shippedBytes(): number {
+    let bytes = 0;
+    for (const sizeBytes of this.#shipped.values()) bytes += sizeBytes;
+    return bytes;
+  }
+
+  get unshippedBytes(): number {
+    return this.#unshippedBytes;
   }
 
   isShipped(key: string): boolean {
@@ -152,7 +203,19 @@ export class TieredStore implements ObjectStore {
   }
 
   async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
-    return new TieredStagedObject(key, await this.#local.stage(key, sizeBytes));
+    const makeRoom = (): Promise<void> => this.makeRoom();
+    const inner = await this.#whileRoom(() => this.#local.stage(key, sizeBytes));
+    return new TieredStagedObject({ key, inner, makeRoom, hasChecksums: key.startsWith(this.#options.shippedFolder) });
+  }
+
+  /** A full disk: what the bucket has goes from here, so that the next try may find room. */
+  async #whileRoom<T>(attempt: () => Promise<T>): Promise<T> {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (toVolumeError(error, 'storing').code === 'no-space') await this.makeRoom();
+      throw error;
+    }
   }
 
   async publish(objects: readonly StagedObject[]): Promise<void> {
@@ -160,18 +223,39 @@ export class TieredStore implements ObjectStore {
       assert(object instanceof TieredStagedObject, 'an object of another store is published');
       return object;
     });
-    await this.#local.publish(staged.map(({ inner }) => inner));
-    for (const { key, byteCount } of staged) this.#added(key, byteCount);
+    await this.#whileRoom(() => this.#local.publish(staged.map(({ inner }) => inner)));
+    for (const object of staged) {
+      this.#added(object.key, object.byteCount);
+      if (!object.key.startsWith(this.#options.shippedFolder)) this.#checksums.set(object.key, object.checksum);
+    }
     this.onPublished();
   }
 
   /** Only chunks are shipped for their own sake; checkpoints go with a root. */
   #added(key: string, sizeBytes: number): void {
-    if (key.startsWith(this.#options.shippedFolder)) this.#unshipped.set(key, sizeBytes);
+    if (!key.startsWith(this.#options.shippedFolder)) return;
+    this.#unshipped.set(key, sizeBytes);
+    this.#unshippedBytes += sizeBytes;
   }
 
-  /** The bytes of an object that is here; null: it was removed. Errors: as of `open`. */
-  async readHere(key: string): Promise<Uint8Array | null> {
+  /** False: it was not among them. */
+  #leavesUnshipped(key: string): boolean {
+    this.#unshippedBytes -= this.#unshipped.get(key) ?? 0;
+    return this.#unshipped.delete(key);
+  }
+
+  /** The bytes of an object that is here, checked; null: it was removed. Errors: as of `open`; `corrupt`, which says `rotten` in its context. */
+  async readSound(key: string): Promise<Uint8Array | null> {
+    const bytes = await this.#readHere(key);
+    if (bytes === null) return null;
+    const expected = this.#checksums.get(key);
+    const found = expected === undefined ? 0 : checksum(bytes);
+    const problem = expected === undefined || found === expected ? await this.#options.problemOf(key, bytes) : `${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`;
+    if (problem !== null) throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
+    return bytes;
+  }
+
+  async #readHere(key: string): Promise<Uint8Array | null> {
     let object: StoredObject;
     try {
       object = await this.#local.open(key);
@@ -190,7 +274,7 @@ export class TieredStore implements ObjectStore {
 
   /** The bucket has an object of so many bytes that is, or was, here. */
   async shipped(key: string, sizeBytes: number): Promise<void> {
-    const isCached = this.#unshipped.delete(key);
+    const isCached = this.#leavesUnshipped(key);
     this.#shipped.set(key, sizeBytes);
     if (isCached) this.#count(key, sizeBytes);
     if (this.#leaving.delete(key)) await this.remove(key, sizeBytes);
@@ -227,7 +311,13 @@ export class TieredStore implements ObjectStore {
     try {
       const object = await this.#local.open(key);
       this.#use(key);
-      return object;
+      const other = {
+        sizeBytes: () => this.#shipped.get(key),
+        heal: () => this.heal(key),
+        openHere: () => this.#local.open(key),
+        readThere: (target: Uint8Array, offsetBytes: number) => this.#options.remote.getRange(key, target, offsetBytes),
+      };
+      return new LocalCopy(object, other, !this.isDistrusted);
     } catch (error) {
       const sizeBytes = this.#shipped.get(key);
       if (!(error instanceof VolumeError) || error.code !== 'not-found' || sizeBytes === undefined) throw error;
@@ -235,6 +325,54 @@ export class TieredStore implements ObjectStore {
       this.#far.set(key, made);
       return made.open();
     }
+  }
+
+  /**
+   * Makes the copy here of an object anew from the bucket's. False: that is not there, not sound or cannot be checked, or there is no room for it. Errors:
+   * those of the bucket.
+   */
+  heal(key: string): Promise<boolean> {
+    const running = this.#healing.get(key) ?? this.#heal(key).finally(() => this.#healing.delete(key));
+    this.#healing.set(key, running);
+    return running;
+  }
+
+  async #heal(key: string): Promise<boolean> {
+    const { remote, shippedFolder, problemOf, onRotten } = this.#options;
+    const sizeBytes = this.#shipped.get(key);
+    if (sizeBytes === undefined) return false;
+    let isHealed = false;
+    if (key.startsWith(shippedFolder)) {
+      const bytes = new Uint8Array(sizeBytes);
+      await remote.getRange(key, bytes, 0);
+      isHealed = (await problemOf(key, bytes)) === null && (await this.#replace(key, bytes));
+    }
+    onRotten(key, isHealed);
+    return isHealed;
+  }
+
+  /** False: there is no room, or it went meanwhile. */
+  async #replace(key: string, bytes: Uint8Array): Promise<boolean> {
+    const { files, directory } = this.#options;
+    const slash = key.indexOf('/');
+    const path = `${directory}/${key.slice(0, slash)}/${FAR_PREFIX}heal-${key.slice(slash + 1)}`;
+    try {
+      const file = await files.open(path, 'create');
+      try {
+        await file.write([bytes], 0);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      if (this.#cached.has(key)) {
+        await files.rename(path, `${directory}/${key}`);
+        return true;
+      }
+    } catch (error) {
+      toVolumeError(error, `writing ${path}`); // a broken assertion is thrown on; else what is read comes from the bucket
+    }
+    await files.remove(path).catch(() => undefined); // the next opening removes it
+    return false;
   }
 
   async list(folder: string): Promise<string[]> {
@@ -245,11 +383,12 @@ export class TieredStore implements ObjectStore {
   }
 
   async remove(key: string, sizeBytes = 0): Promise<void> {
-    this.#unshipped.delete(key);
+    if (this.#leavesUnshipped(key)) this.onDropped(key);
     if (this.#pinned.has(key) && !this.#shipped.has(key)) {
       this.#leaving.set(key, sizeBytes);
       return;
     }
+    this.#checksums.delete(key);
     if (this.#shipped.delete(key)) this.#doomed.add(key);
     this.#uncount(key);
     await this.#removeHere(key, sizeBytes);
@@ -309,18 +448,45 @@ export class TieredStore implements ObjectStore {
     assert(this.#cachedBytes >= 0, 'less than nothing is cached');
   }
 
+  /** Whether something may go from here for want of room: now, when it was shipped, or behind the next checkpoint. */
+  get mayMakeRoom(): boolean {
+    return this.#unshipped.size > 0 || this.#cached.size > 0 || this.#hasMadeRoom;
+  }
+
+  /** The disk is full: lets some of what the bucket has go from here. */
+  makeRoom(): Promise<void> {
+    this.#makingRoom ??= this.#makeRoom().finally(() => {
+      this.#makingRoom = null;
+    });
+    return this.#makingRoom;
+  }
+
+  async #makeRoom(): Promise<void> {
+    await this.#evicting;
+    const before = this.evictions;
+    this.#startEvicting(Math.max(0, this.#cachedBytes - ROOM_BYTES));
+    await this.#evicting;
+    this.#hasMadeRoom = this.evictions > before;
+    // Their files may have become spare ones.
+    await this.#local.releaseSpace();
+    if (!this.#hasMadeRoom) this.onNoRoom();
+  }
+
   #evictSoon(): void {
-    if (this.#cachedBytes <= this.#options.cacheBytes || this.#evicting !== null) return;
-    this.#evicting = this.#evict()
+    if (this.#cachedBytes > this.#options.cacheBytes && this.#evicting === null) this.#startEvicting(this.#options.cacheBytes);
+  }
+
+  #startEvicting(keepBytes: number): void {
+    this.#evicting = this.#evict(keepBytes)
       .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
       .finally(() => {
         this.#evicting = null;
       });
   }
 
-  async #evict(): Promise<void> {
+  async #evict(keepBytes: number): Promise<void> {
     for (const [key, bytes] of this.#cached) {
-      if (this.#cachedBytes <= this.#options.cacheBytes) return;
+      if (this.#cachedBytes <= keepBytes) return;
       assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
       if (!this.mayEvict(key)) continue;
       this.onEvict(key);

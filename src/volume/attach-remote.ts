@@ -7,9 +7,11 @@ import { type Manifest, NO_CHECKPOINT } from '../format/manifest.ts';
 import type { DirectoryStore } from '../store/directory-store.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
 import { TieredStore } from '../store/tiered-store.ts';
+import type { Orphan } from './orphans.ts';
 import { readRemoteChain } from './remote-chain.ts';
 import { Ownership, type RemoteState, fencedError, readRemoteState } from './remote-state.ts';
 import { type RemoteConfig, type RemoteOpener, readRemoteConfig } from './remote-config.ts';
+import { problemOf } from './verify-object.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { OBJECT_FOLDERS } from './volume-files.ts';
 
@@ -40,6 +42,7 @@ export interface AttachedRemote {
   readonly ownership: Ownership;
   /** Of the newest root; that of an empty volume if there is none. */
   readonly base: Manifest;
+  readonly orphans: readonly Orphan[];
 }
 
 /** Claims the bucket of a volume. Null: it has none. Errors: `fenced` (another host has it), `corrupt`, `unsupported`, and those of the store. */
@@ -54,9 +57,12 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
     if (state.claim !== null && Buffer.from(state.claim.writer).toString('hex') !== config.writer) throw fencedError(state.claim);
     const ownership = await claim(options, access, config, remote, state);
     const store = makeStore(options, access, remote);
-    await store.attach(OBJECT_FOLDERS, state.objects, await awayOf(options, remote, state));
+    const here = await keysHere(options.local);
+    const isAway = await awayOf(options, remote, state, here);
+    await store.attach(OBJECT_FOLDERS, state.objects, isAway);
+    const orphans = orphansOf(state, (key) => !here.has(key) && !isAway(key));
     const base = state.root?.manifest ?? { ...manifest, checkpoint: NO_CHECKPOINT };
-    return { access, config, remote, store, ownership, base };
+    return { access, config, remote, store, ownership, base, orphans };
   } catch (error) {
     remote.close();
     throw toVolumeError(error, `claiming ${config.url}`);
@@ -75,22 +81,44 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
   });
 }
 
-function makeStore({ env, directory, local }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
+function makeStore({ env, directory, local, manifest, name }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
   const { cacheBytes, fetchBytes, readAheadBytes } = settings;
-  return new TieredStore({ local, files: env.files, directory, remote, shippedFolder: `${CHUNK_FOLDER}/`, cacheBytes, fetchBytes, readAheadBytes });
+  return new TieredStore({
+    local,
+    files: env.files,
+    directory,
+    remote,
+    shippedFolder: `${CHUNK_FOLDER}/`,
+    cacheBytes,
+    fetchBytes,
+    readAheadBytes,
+    problemOf: (key, bytes) => problemOf({ clock: env.clock, manifest }, key, bytes),
+    onRotten: (key, isHealed) => env.logger.log('warn', isHealed ? 'rotten-object-healed' : 'rotten-object-read-in-bucket', { volume: name, file: key }),
+  });
+}
+
+async function keysHere(local: DirectoryStore): Promise<ReadonlySet<string>> {
+  return new Set((await local.list(CHUNK_FOLDER)).map((name) => `${CHUNK_FOLDER}/${name}`));
+}
+
+/** What of a bucket will be referred to by nothing, once our roots have taken the place of those that are there. */
+function orphansOf({ objects, strangers, roots, putMs }: RemoteState, isUnused: (key: string) => boolean): Orphan[] {
+  // The store's time now is not less.
+  const nowMs = Math.max(0, ...putMs.values());
+  const keys = [...roots, ...strangers, ...[...objects.keys()].filter(isUnused)];
+  return keys.map((key) => ({ key, ageMs: nowMs - (putMs.get(key) ?? nowMs) }));
 }
 
 /**
  * Whether an object of the bucket that is not here is the volume's. Up to our checkpoint that says which are. Behind it they are those of a chain that goes on from there,
  * as a volume has it that was made of its bucket; else they are of a writer that had lost its epoch.
  */
-async function awayOf({ local, manifest }: AttachOptions, remote: RemoteStore, { objects }: RemoteState): Promise<(key: string) => boolean> {
-  const here = new Set((await local.list(CHUNK_FOLDER)).map((name) => `${CHUNK_FOLDER}/${name}`));
+async function awayOf({ local, manifest }: AttachOptions, remote: RemoteStore, { objects }: RemoteState, here: ReadonlySet<string>): Promise<(key: string) => boolean> {
   const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
   const away = [...objects.keys()].filter((key) => isBehind(key) && !here.has(key));
   if (away.length === 0) return (key) => !isBehind(key);
-  const readHeader = async (key: string, target: Uint8Array): Promise<void> => {
-    if (!here.has(key)) return remote.getRange(key, target, 0);
+  const readHeader = async (key: string, target: Uint8Array, isAgain: boolean): Promise<void> => {
+    if (!here.has(key) || (isAgain && objects.has(key))) return remote.getRange(key, target, 0);
     const object = await local.open(key);
     try {
       await object.read(target, 0);
@@ -110,6 +138,7 @@ function chunkNumberOf(key: string): number | null {
 export async function detachRemote(core: VolumeCore, { remote, store, ownership }: AttachedRemote): Promise<void> {
   const { shipper, env, name } = core;
   await shipper?.stop();
+  core.pressure?.stop();
   const isDone = shipper?.isDone === true && core.failure === null;
   if (isDone) await ownership.release().catch((error: unknown) => env.logger.log('warn', 'lease-not-released', { volume: name, error }));
   else env.logger.log('warn', 'not-all-shipped', { volume: name, ...shipper?.status() });

@@ -117,7 +117,7 @@ export class Flusher {
       while (this.#core.chunkedLsn < target) {
         if (this.#core.failure !== null) throw this.#core.failure;
         const trouble = this.#core.storeStall ?? this.#core.logIfOpen?.trouble ?? null;
-        if (trouble !== null) throw trouble;
+        if (trouble !== null && !this.#core.waitsForBucket(trouble)) throw trouble;
         this.poke();
         await this.#core.progress.wait();
       }

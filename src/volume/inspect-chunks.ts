@@ -5,7 +5,7 @@ import { CHUNK_FOLDER, type ChunkReaderOptions, chunkKey, parseChunkName, readCh
 import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
-import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import type { ObjectOpener, ObjectStore, StoredObject } from '../store/object-store.ts';
 import { listFound } from './found-objects.ts';
 import { type Fault, type Findings, type OnProgress, faultOf, isDamage } from './inspect-findings.ts';
 
@@ -63,7 +63,7 @@ const READ_BYTES = 1024 * 1024;
 const PACED_READ_BYTES = 256 * 1024;
 
 export interface ChunkInspection {
-  readonly store: ObjectStore;
+  readonly store: ObjectOpener;
   readonly manifest: Manifest;
   /** Whether blocks are read, too; or of which chunks: those with records of that LSN or later ones. */
   readonly deep: boolean | { readonly fromLsn: number };
@@ -78,7 +78,7 @@ export function chunkExpectations({ volumeId, blockSizeBytes, spanBytes }: Manif
 }
 
 /** Every chunk there is, by number, in order. */
-export async function inspectChunks(inspection: ChunkInspection & { readonly findings: Findings; readonly onProgress: OnProgress }): Promise<Map<number, InspectedChunk>> {
+export async function inspectChunks(inspection: ChunkInspection & { readonly store: ObjectStore; readonly findings: Findings; readonly onProgress: OnProgress }): Promise<Map<number, InspectedChunk>> {
   const { store, findings, onProgress } = inspection;
   const found: { chunk: number; epoch: number }[] = [];
   for (const name of await listFound(store, CHUNK_FOLDER)) {

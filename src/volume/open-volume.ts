@@ -17,7 +17,7 @@ import { type AttachedRemote, type RemoteAccess, attachRemote } from './attach-r
 import { type CheckpointState, Checkpointer } from './checkpointer.ts';
 import { Compactor } from './compactor.ts';
 import { Flusher } from './flusher.ts';
-import { loadStored, logOptions } from './load-stored.ts';
+import { type StoredVolume, loadStored, logOptions } from './load-stored.ts';
 import { LogWriting } from './log-way.ts';
 import { replayLog } from './replay-log.ts';
 import { shipFrom } from './ship-from.ts';
@@ -107,7 +107,8 @@ class Opening {
     const made = (core: VolumeCore): void => {
       this.#core = core;
     };
-    const { core, state, chunks, oldCheckpoints } = await loadStored({ ...this.#options, name: this.#name }, store, manifest, made, found.epoch);
+    const load = (): Promise<StoredVolume> => loadStored({ ...this.#options, name: this.#name }, store, manifest, made, found.epoch);
+    const { core, state, chunks, oldCheckpoints } = await load().catch((error: unknown) => this.#loadAgain(error, load));
     const { writes, flusher, checkpointer, compactor } = this.#makeParts(core, state, chunks.largestChunk + 1);
     await this.#openLog(manifest);
     const recovery = await replayLog({ core, onProgress: this.#options.onProgress ?? (() => undefined), writes, flusher, log: { ...(await logOptions(core, this.#logFiles)), lastEpoch: found.epoch }, found: () => this.#takeEpoch(manifest) });
@@ -122,7 +123,7 @@ class Opening {
     const mark = await this.#openMark(manifest);
     const log = this.#makeLog(core, flusher, recovery, logWriting, mark);
     core.log = log;
-    if (this.#remote !== null) await shipFrom(core, this.#remote, checkpointer);
+    if (this.#remote !== null) await shipFrom(core, this.#remote, { flusher, checkpointer });
     flusher.poke();
     checkpointer.start();
     compactor.start();
@@ -141,6 +142,19 @@ class Opening {
       await this.#closeLogFiles();
     };
     return new Volume({ core, writes, flusher, checkpointer, compactor, log, logWriting, lock: this.#lock, closeFiles, remote: this.#remote, recoveredLsn: recovery.lastLsn });
+  }
+
+  /** What is rotten here of a volume with a bucket may be sound there. */
+  async #loadAgain(error: unknown, load: () => Promise<StoredVolume>): Promise<StoredVolume> {
+    const tiers = this.#remote?.store;
+    if (tiers === undefined || !(error instanceof VolumeError) || error.code !== 'corrupt') throw error;
+    this.#env.logger.log('warn', 'opened-from-bucket', { volume: this.#name, error });
+    await this.#core?.reader.close();
+    this.#core = null;
+    tiers.isDistrusted = true;
+    const loaded = await load();
+    tiers.isDistrusted = false;
+    return loaded;
   }
 
   /** The first change of any file; the new epoch is durable before anything is written under it. */
@@ -245,7 +259,8 @@ class Opening {
         written: () => flusher.poke(),
         durable: (lsn) => mark?.durable(lsn),
         room: () => core.room.wake(),
-        stalled: () => void core.releaseSpace(),
+        waitsForSpace: (error) => core.waitsForBucket(error),
+        stalled: () => void Promise.all([core.releaseSpace(), this.#remote?.store.makeRoom()]),
         failed: (error) => core.fail(error),
       },
     });

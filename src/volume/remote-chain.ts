@@ -28,11 +28,17 @@ interface FoundSet {
 
 const READS_AT_ONCE = 16;
 
-/** Errors: `corrupt` for a chunk whose header is damaged, and those of `readHeader`, which fills `target` with an object's first bytes. */
+/** A bit that flips on the way does not flip again and again. */
+const HEADER_READS_MAX = 3;
+
+/**
+ * Errors: `corrupt` for a chunk whose header is damaged, and those of `readHeader`, which fills `target` with an object's first bytes; `isAgain`: those that
+ * it gave last are damaged.
+ */
 export async function readRemoteChain(
   { volumeId, blockSizeBytes, checkpoint }: Pick<Manifest, 'volumeId' | 'blockSizeBytes' | 'checkpoint'>,
   keys: Iterable<string>,
-  readHeader: (key: string, target: Uint8Array) => Promise<void>,
+  readHeader: (key: string, target: Uint8Array, isAgain: boolean) => Promise<void>,
   onProgress: OnProgress,
 ): Promise<RemoteChain> {
   const newer: { readonly chunk: number; readonly epoch: number }[] = [];
@@ -45,8 +51,15 @@ export async function readRemoteChain(
   await forEachLimited(newer, READS_AT_ONCE, async ({ chunk, epoch }) => {
     const key = chunkKey(epoch, chunk);
     const header = new Uint8Array(CHUNK_HEADER_BYTES);
-    await readHeader(key, header);
-    add(sets, decodeChunkHeader(header, { volumeId, blockSizeBytes, chunkNumber: chunk }, key));
+    for (let attempt = 1; ; attempt += 1) {
+      await readHeader(key, header, attempt > 1);
+      try {
+        add(sets, decodeChunkHeader(header, { volumeId, blockSizeBytes, chunkNumber: chunk }, key));
+        break;
+      } catch (error) {
+        if (attempt === HEADER_READS_MAX) throw error;
+      }
+    }
     done += 1;
     onProgress({ task: 'headers of chunks', done, total: newer.length });
   });

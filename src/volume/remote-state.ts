@@ -24,6 +24,10 @@ export interface RemoteState {
   readonly objects: ReadonlyMap<string, number>;
   /** Those that do not: of writers that had lost their epoch. */
   readonly strangers: readonly string[];
+  /** Keys of all roots. */
+  readonly roots: readonly string[];
+  /** When each root, chunk and checkpoint was put, by the store's clock. */
+  readonly putMs: ReadonlyMap<string, number>;
   /** When an object of the newest claim's epoch was last put, by the store's clock. */
   readonly lastSignMs: number;
   /** Largest number of any chunk that is there, counting or not. */
@@ -35,13 +39,13 @@ export async function readRemoteState(remote: RemoteStore, volumeId: Uint8Array 
   const claims = await listAll(remote, `${EPOCH_FOLDER}/`);
   const epoch = claims.reduce((newest, { key }) => Math.max(newest, parseClaimKey(key) ?? 0), 0);
   const claim = epoch === 0 ? null : await readRecord(remote, claimKey(epoch), CLAIM_BYTES, decodeClaim);
-  const root = await readNewestRoot(remote);
+  const { root, roots } = await readNewestRoot(remote);
   for (const [found, name] of [[claim?.volumeId, 'claim'], [root?.manifest.volumeId, 'root']] as const) {
     if (found === undefined || volumeId === null || Buffer.compare(found, volumeId) === 0) continue;
     const { bucket, prefix } = remote.place;
     throw new VolumeError('corrupt', `s3://${bucket}/${prefix} holds another volume: its ${name} is of volume ${hexOf(found)}, ours is ${hexOf(volumeId)}. Nothing was changed; choose another prefix`);
   }
-  return { claim, isReleased: claims.some(({ key }) => key === releaseKey(epoch)), root, ...(await readObjects(remote, root, epoch, claims)) };
+  return { claim, isReleased: claims.some(({ key }) => key === releaseKey(epoch)), root, roots: roots.map(({ key }) => key), ...(await readObjects(remote, root, epoch, claims, roots)) };
 }
 
 async function listAll(remote: RemoteStore, prefix: string): Promise<RemoteObject[]> {
@@ -65,13 +69,14 @@ async function readRecord<T>(remote: RemoteStore, key: string, byteCount: number
   }
 }
 
-async function readNewestRoot(remote: RemoteStore): Promise<RemoteRoot | null> {
-  const keys = (await listAll(remote, `${ROOT_FOLDER}/`)).flatMap(({ key }) => {
+async function readNewestRoot(remote: RemoteStore): Promise<{ readonly root: RemoteRoot | null; readonly roots: readonly RemoteObject[] }> {
+  const roots = await listAll(remote, `${ROOT_FOLDER}/`);
+  const keys = roots.flatMap(({ key }) => {
     const parsed = parseRootKey(key);
     return parsed === null ? [] : [{ key, ...parsed }];
   });
   const newest = keys.toSorted((a, b) => a.epoch - b.epoch || a.checkpoint - b.checkpoint).at(-1);
-  return newest === undefined ? null : readRecord(remote, newest.key, ROOT_BYTES, decodeRoot);
+  return { root: newest === undefined ? null : await readRecord(remote, newest.key, ROOT_BYTES, decodeRoot), roots };
 }
 
 /** Whether a chunk counts beside a root: those of later epochs do, as they were shipped behind it. */
@@ -79,13 +84,15 @@ export function countsBeside(root: RemoteRoot | null, chunk: number, epoch: numb
   return root === null || epoch >= root.manifest.epoch || chunk <= root.fenceChunk;
 }
 
-async function readObjects(remote: RemoteStore, root: RemoteRoot | null, epoch: number, claims: readonly RemoteObject[]): Promise<Pick<RemoteState, 'objects' | 'strangers' | 'lastSignMs' | 'largestChunk'>> {
+async function readObjects(remote: RemoteStore, root: RemoteRoot | null, epoch: number, claims: readonly RemoteObject[], roots: readonly RemoteObject[]): Promise<Pick<RemoteState, 'objects' | 'strangers' | 'putMs' | 'lastSignMs' | 'largestChunk'>> {
+  const putMs = new Map(roots.map(({ key, modifiedMs }) => [key, modifiedMs]));
   const objects = new Map<string, number>();
   const strangers: string[] = [];
   let lastSignMs = claims.find(({ key }) => key === claimKey(epoch))?.modifiedMs ?? 0;
   for (const { key, sizeBytes, modifiedMs } of await listAll(remote, `${CHECKPOINT_FOLDER}/`)) {
     const parsed = parseCheckpointName(key.slice(CHECKPOINT_FOLDER.length + 1));
     if (parsed === null) continue;
+    putMs.set(key, modifiedMs);
     objects.set(key, sizeBytes);
     if (parsed.epoch === epoch) lastSignMs = Math.max(lastSignMs, modifiedMs);
   }
@@ -93,6 +100,7 @@ async function readObjects(remote: RemoteStore, root: RemoteRoot | null, epoch: 
   for (const { key, sizeBytes, modifiedMs } of await listAll(remote, `${CHUNK_FOLDER}/`)) {
     const parsed = parseChunkName(key.slice(CHUNK_FOLDER.length + 1));
     if (parsed === null) continue;
+    putMs.set(key, modifiedMs);
     if (parsed.epoch === epoch) lastSignMs = Math.max(lastSignMs, modifiedMs);
     // A later writer gave the number away again, so it had not seen the other one: that came too late.
     const other = chunks.get(parsed.chunk);
@@ -104,7 +112,7 @@ async function readObjects(remote: RemoteStore, root: RemoteRoot | null, epoch: 
     }
   }
   for (const { key, sizeBytes } of chunks.values()) objects.set(key, sizeBytes);
-  return { objects, strangers, lastSignMs, largestChunk: Math.max(0, ...chunks.keys()) };
+  return { objects, strangers, putMs, lastSignMs, largestChunk: Math.max(0, ...chunks.keys()) };
 }
 
 /** The right to write a volume, until somebody else claims it. */

@@ -5,7 +5,7 @@
  */
 import { checksum } from '../base/checksum.ts';
 import { deferred } from '../base/async.ts';
-import { VolumeError } from '../base/errors.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Clock } from '../env/env.ts';
 import type { ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -140,7 +140,8 @@ export async function scrub(target: ScrubTarget, { bytesPerSecond, onProgress, s
     if (target.isGone(chunk, epoch)) continue;
     found.counts.chunks += 1;
     found.counts.blocks += inspected.blockCount;
-    const places = [...(await target.judge(inspected)), ...(await structures.compare(inspected, tables))];
+    const healed = await healedPlaces(target, inspected);
+    const places = [...(healed ?? (await target.judge(inspected))), ...(await structures.compare(inspected, tables))];
     found.add(places);
     note(inspected.sizeBytes, places);
   }
@@ -149,6 +150,21 @@ export async function scrub(target: ScrubTarget, { bytesPerSecond, onProgress, s
   addStructures(await structures.end(reading), before);
   const { counts, rotten } = found;
   return { volume: name, isClean: counts.rottenCount === 0, ...counts, bytes: pacer.bytes, rotten, elapsedMs: Math.round(clock.nowMs() - startMs) };
+}
+
+/** What was rotten in a chunk that another copy has made whole; null: nothing was, or it is as it was. */
+async function healedPlaces({ name, store, isGone }: ScrubTarget, inspected: InspectedChunk): Promise<RottenPlace[] | null> {
+  const { fault, badBlocks, key, chunk, epoch, blockCount } = inspected;
+  if ((fault === null && badBlocks.length === 0) || store.heal === undefined || isGone(chunk, epoch)) return null;
+  try {
+    if (!(await store.heal(key))) return null;
+  } catch (error) {
+    // That the other copy cannot be had now is no reason to be silent of this one.
+    toVolumeError(error, `healing a chunk of volume ${name}`);
+    return null;
+  }
+  if (fault !== null) return [{ ...placeOf(inspected, { ...fault, blockNumber: null }), inUse: null, rewritten: Math.max(1, blockCount) }];
+  return badBlocks.map((bad) => ({ ...placeOf(inspected, bad), inUse: null, rewritten: 1 }));
 }
 
 /** Where a chunk as a whole, or one of its blocks, is rotten. */

@@ -11,11 +11,17 @@ import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { parseChunkName } from '../chunk/chunk-reader.ts';
+import type { RemoteSettings } from '../base/settings-types.ts';
 import type { Env, Timer } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { encodeRoot, rootKey } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
+import { hasSameBytes } from '../store/same-bytes.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
+import { type Orphan, OrphanSweep } from './orphans.ts';
+import { OwnerWatch } from './owner-watch.ts';
+import { PutBudget } from './put-budget.ts';
+import { estimateBill } from './remote-bill.ts';
 import type { Ownership } from './remote-state.ts';
 import type { ShippingStatus } from './volume-info.ts';
 
@@ -25,16 +31,25 @@ export interface ShipperOptions {
   readonly store: TieredStore;
   readonly remote: RemoteStore;
   readonly ownership: Ownership;
-  /** Objects on their way at a time. */
-  readonly concurrency: number;
-  /** Pause before what failed is tried again. */
-  readonly retryMs: number;
   /** Chunks of earlier epochs count up to this number. */
   readonly fenceChunk: number;
+  /** Up to this chunk some may be missing in the bucket that no root tells of yet. */
+  readonly gapChunk: number;
   /** Of the newest root in the bucket; what it has under our epoch is put first of all. */
   readonly base: Manifest;
   /** The volume was lost to another host: it takes no more writes. */
   readonly fenced: (error: VolumeError) => void;
+  /** Something was shipped. */
+  readonly progressed: () => void;
+  readonly settings: RemoteSettings;
+  /** Of the bucket, as it was when it was claimed. */
+  readonly orphans: readonly Orphan[];
+  /** What is less than this waits for more. */
+  readonly partialBytes: number;
+  /** Writers wait for what is not shipped. */
+  readonly isPressed: () => boolean;
+  /** An object is rotten here, and not in the bucket. True: something is being done about it. */
+  readonly rotten: (key: string) => boolean;
 }
 
 /** What a root refers to. */
@@ -43,6 +58,11 @@ export interface RootObjects {
   /** Keys of the chunks that live in its checkpoint, and of the checkpoint objects in use; of one on its way, those that have to be shipped. */
   readonly keys: ReadonlySet<string>;
 }
+
+/** While there are writes something is put at least so many times a lease. */
+const LEASE_PART = 2;
+/** So often those who wait for the budget look whether somebody waits for them. */
+const BUDGET_LOOK_MS = 1000;
 
 interface Waiter {
   readonly isDone: () => boolean;
@@ -54,6 +74,11 @@ export class Shipper {
   readonly #options: ShipperOptions;
   #root: Manifest;
   #isFirstRootPut = false;
+  /** Something was put since the ownership was found to be ours. */
+  #isUnchecked = false;
+  #puts = 0;
+  /** Last chunk that was removed before it was shipped: up to it the bucket has all once a root covers it. */
+  #gapChunk: number;
   /** The newest checkpoint, if no root of it was put yet. */
   #wantedRoot: RootObjects | null = null;
   #rootUnderWay: RootObjects | null = null;
@@ -67,11 +92,28 @@ export class Shipper {
   #oldestMs: number | null = null;
   #isStopped = false;
   readonly #waiters = new Set<Waiter>();
+  readonly #watch: OwnerWatch;
+  readonly #budget: PutBudget;
+  readonly #sweep: OrphanSweep;
+  readonly #startMs: number;
+  /** Since when there is something to do. */
+  #workSinceMs: number | null = null;
+  #holdTimer: Timer | null = null;
 
   constructor(options: ShipperOptions) {
     this.#options = options;
     this.#root = options.base;
+    this.#gapChunk = options.gapChunk;
     options.store.onPublished = () => this.#published();
+    options.store.onDropped = (key) => {
+      this.#gapChunk = Math.max(this.#gapChunk, chunkOf(key) ?? 0);
+      options.progressed();
+    };
+    this.#budget = new PutBudget(options.env.clock, options.settings.maxPutsPerHour);
+    this.#startMs = options.env.clock.nowMs();
+    const { store } = options;
+    this.#sweep = new OrphanSweep({ clock: options.env.clock, graceMs: options.settings.orphanGraceMs, orphans: options.orphans, isInUse: (key) => store.isShipped(key) || store.unshipped.has(key) });
+    this.#watch = new OwnerWatch({ clock: options.env.clock, intervalMs: options.settings.ownerCheckMs, check: () => this.#look() });
     this.#published();
   }
 
@@ -80,17 +122,40 @@ export class Shipper {
   }
 
   status(): ShippingStatus {
-    const { store, env } = this.#options;
-    const sizes = [...store.unshipped.values()];
+    const { store, env, remote, settings } = this.#options;
+    const bucketBytes = store.shippedBytes;
     return {
-      unshippedBytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
-      unshippedObjects: sizes.length,
+      unshippedBytes: store.unshippedBytes,
+      unshippedObjects: store.unshipped.size,
       ageMs: this.#oldestMs === null ? 0 : env.clock.nowMs() - this.#oldestMs,
       cachedBytes: store.cachedBytes,
       rootChunk: this.#root.checkpoint.lastChunk,
       rootLsn: this.#root.checkpoint.lastLsn,
       trouble: this.#trouble?.message ?? null,
+      writers: 'free',
+      bucketBytes,
+      orphans: this.#sweep.count,
+      bill: estimateBill(settings, remote.counters, bucketBytes, env.clock.nowMs() - this.#startMs),
     };
+  }
+
+  /** A write was accepted: whether it counts is to be looked at in time. */
+  wrote(): void {
+    this.#watch.wrote();
+  }
+
+  /** Whether space will be found on a full disk: something may go, now or once it was shipped. */
+  get mayMakeRoom(): boolean {
+    return !this.#isStopped && this.#options.store.mayMakeRoom;
+  }
+
+  async #look(): Promise<void> {
+    try {
+      await this.#check();
+    } catch (cause) {
+      const error = toVolumeError(cause, `looking whose volume ${this.#options.volume} is`);
+      if (error.code === 'fenced') this.#lost(error);
+    }
   }
 
   /** A checkpoint is durable here: the next root is of it. To be called before what it does not need is removed. */
@@ -120,9 +185,11 @@ export class Shipper {
   poke(): void {
     if (this.#running !== null || this.#isStopped || this.#timer !== null) return;
     if (!this.#hasWork) {
+      this.#workSinceMs = null;
       this.#settleWaiters();
       return;
     }
+    if (this.#isHeldBack()) return;
     this.#running = this.#run()
       .then(
         () => this.#ended(null),
@@ -130,17 +197,69 @@ export class Shipper {
       );
   }
 
-  get #hasWork(): boolean {
-    return !this.#isFirstRootPut || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
+  /** Little waits for more of it, so that there are fewer objects; somebody who waits for it does not. */
+  #isHeldBack(): boolean {
+    const { env, store, settings, partialBytes } = this.#options;
+    this.#holdTimer?.cancel();
+    this.#holdTimer = null;
+    const nowMs = env.clock.nowMs();
+    this.#workSinceMs ??= nowMs;
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= partialBytes) return false;
+    const waitMs = this.#workSinceMs + (settings.shipIntervalMs > 0 ? settings.shipIntervalMs : settings.leaseMs / LEASE_PART) - nowMs;
+    if (waitMs <= 0) return false;
+    this.#holdTimer = env.clock.setTimer(waitMs, () => this.poke());
+    return true;
   }
 
-  /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`. What can be tried again is. */
+  get #whyStopped(): VolumeError {
+    return this.#options.ownership.lostTo ?? new VolumeError('closed', `volume ${this.#options.volume} ships no more`);
+  }
+
+  get #isHurried(): boolean {
+    return this.#waiters.size > 0 || this.#options.isPressed();
+  }
+
+  /** Waits until a put is within the budget, unless somebody waits for it. Error: `closed`. */
+  async #awaitBudget(): Promise<void> {
+    for (let waitMs = this.#budget.waitMs; waitMs > 0 && !this.#isHurried; waitMs = this.#budget.waitMs) {
+      if (this.#isStopped) throw this.#whyStopped;
+      await this.#options.env.clock.sleep(Math.min(waitMs, BUDGET_LOOK_MS));
+    }
+    this.#budget.take();
+  }
+
+  get #hasWork(): boolean {
+    return !this.#isFirstRootPut || this.#isUnchecked || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
+  }
+
+  /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`, `corrupt` (something is rotten here, and cannot go). What can be tried again is. */
   drain(): Promise<void> {
-    if (this.#isStopped) return Promise.reject(new VolumeError('closed', `volume ${this.#options.volume} ships no more`));
+    if (this.#isStopped) return Promise.reject(this.#whyStopped);
     return new Promise((resolve, reject) => {
       this.#waiters.add({ isDone: () => !this.#hasWork, resolve, reject });
       this.#tryNow();
     });
+  }
+
+  /** Resolves when the bucket has all chunks up to `chunk`: what of them is needed to make the volume of it. Errors: as `drain`. */
+  chunksShipped(chunk: number): Promise<void> {
+    if (this.#isStopped) return Promise.reject(this.#whyStopped);
+    return new Promise((resolve, reject) => {
+      this.#waiters.add({ isDone: () => this.#hasShipped(chunk), resolve, reject });
+      if (this.#running === null) this.#settleWaiters();
+      this.#tryNow();
+    });
+  }
+
+  /** Chunks are in the bucket in an unbroken chain behind a root, and counted when it was looked last. */
+  #hasShipped(chunk: number): boolean {
+    if (!this.#isFirstRootPut || this.#isUnchecked) return false;
+    const { lastChunk } = this.#root.checkpoint;
+    if (lastChunk >= chunk) return true;
+    // A chain goes on from the root: nothing may be missing of it.
+    if (this.#gapChunk > lastChunk) return false;
+    for (const key of this.#options.store.unshipped.keys()) if ((chunkOf(key) ?? 0) <= chunk) return false;
+    return true;
   }
 
   #tryNow(): void {
@@ -152,34 +271,58 @@ export class Shipper {
   /** Begins nothing new; resolves when nothing is under way. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#timer?.cancel();
-    this.#timer = null;
+    this.#watch.stop();
+    this.#cancelTimers();
     await this.#running;
-    for (const waiter of this.#waiters) waiter.reject(new VolumeError('closed', `volume ${this.#options.volume} is closed; not all of it is shipped`));
-    this.#waiters.clear();
+    this.#rejectWaiters(new VolumeError('closed', `volume ${this.#options.volume} is closed; not all of it is shipped`));
   }
 
   #ended(error: VolumeError | null): void {
     this.#running = null;
-    const { env, volume, retryMs } = this.#options;
+    const { env, volume, settings } = this.#options;
     if (error === null) {
       if (this.#trouble !== null) env.logger.log('info', 'shipping-goes-on', { volume });
+      this.#workSinceMs = null;
       this.#trouble = null;
       if (this.#options.store.unshipped.size === 0) this.#oldestMs = null;
+      this.#settleWaiters();
       this.poke();
       return;
     }
-    if (this.#trouble?.code !== error.code) env.logger.log('warn', 'shipping-stopped', { volume, error });
-    this.#trouble = error;
+    const isRotten = error.context.rotten === true && !this.#options.rotten(String(error.context.key));
+    const trouble = isRotten ? withScrubAdvice(error, volume) : error;
+    if (this.#trouble?.message !== trouble.message && (this.#trouble?.code !== trouble.code || isRotten)) env.logger.log('warn', 'shipping-stopped', { volume, error: trouble });
+    this.#trouble = trouble;
+    // It does not go by itself.
+    if (isRotten) this.#rejectWaiters(trouble);
     if (error.code === 'fenced') {
-      this.#isStopped = true;
-      this.#options.fenced(error);
-      for (const waiter of this.#waiters) waiter.reject(error);
-      this.#waiters.clear();
+      this.#lost(error);
       return;
     }
     if (this.#isStopped) return;
-    this.#timer = env.clock.setTimer(retryMs, () => this.#tryNow());
+    this.#timer = env.clock.setTimer(settings.retryMs, () => this.#tryNow());
+  }
+
+  /** Another host has the volume. */
+  #lost(error: VolumeError): void {
+    this.#trouble = error;
+    this.#isStopped = true;
+    this.#watch.stop();
+    this.#cancelTimers();
+    this.#options.fenced(error);
+    this.#rejectWaiters(error);
+  }
+
+  #cancelTimers(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#holdTimer?.cancel();
+    this.#holdTimer = null;
+  }
+
+  #rejectWaiters(error: VolumeError): void {
+    for (const waiter of this.#waiters) waiter.reject(error);
+    this.#waiters.clear();
   }
 
   #settleWaiters(): void {
@@ -191,15 +334,14 @@ export class Shipper {
   }
 
   async #run(): Promise<void> {
-    const { ownership } = this.#options;
     // Before anything else of this epoch: it says which objects of earlier ones count.
     if (!this.#isFirstRootPut) await this.#putRoot(this.#options.base);
-    await ownership.check();
+    await this.#check();
     const wanted = this.#wantedRoot;
     if (wanted === null) {
       await this.#shipAll([...this.#options.store.unshipped.keys()]);
       this.#sent.clear();
-      await ownership.check();
+      await this.#check();
       return;
     }
     this.#wantedRoot = null;
@@ -217,11 +359,17 @@ export class Shipper {
 
   /** Chunks in order, checkpoints behind them. Returns those that are not here any more. */
   async #shipAll(keys: readonly string[]): Promise<readonly string[]> {
-    const { concurrency } = this.#options;
+    const { shipConcurrency } = this.#options.settings;
     const ordered = keys.toSorted((a, b) => (chunkOf(a) ?? Number.MAX_SAFE_INTEGER) - (chunkOf(b) ?? Number.MAX_SAFE_INTEGER));
     const missing: string[] = [];
-    await forEachLimited(ordered, concurrency, async (key) => {
-      if (!(await this.#ship(key))) missing.push(key);
+    // What is rotten here lets nothing behind it go: that would not count, and would be there for nothing.
+    let sound: Promise<unknown> = Promise.resolve();
+    await forEachLimited(ordered, shipConcurrency, async (key) => {
+      const reading = sound.then(() => this.#options.store.readSound(key));
+      sound = reading;
+      const bytes = await reading;
+      if (bytes === null) missing.push(key);
+      else await this.#ship(key, bytes);
     });
     return missing;
   }
@@ -243,36 +391,72 @@ export class Shipper {
     const root = { manifest: { ...manifest, epoch }, fenceChunk, timeMs: Math.max(0, Math.floor(env.clock.wallMs())) };
     const key = rootKey(epoch, manifest.checkpoint.number);
     // An earlier try of ours may have put it, with another time.
-    if ((await remote.head(key)) === null) await remote.putIfAbsent(key, [encodeRoot(root)]);
-    await ownership.check();
+    this.#put();
+    if ((await remote.head(key)) === null) {
+      await this.#awaitBudget();
+      await remote.putIfAbsent(key, [encodeRoot(root)]);
+    }
+    await this.#check();
     this.#isFirstRootPut = true;
+    this.#sweep.rootPut(key);
     this.#root = root.manifest;
+  }
+
+  /** An object is about to be put. */
+  #put(): void {
+    this.#puts += 1;
+    this.#isUnchecked = true;
+  }
+
+  /** A put that was given up, in an outage say, may have had its effect later. Errors: those of the bucket. */
+  async #isThere(key: string, bytes: Uint8Array): Promise<boolean> {
+    const { remote } = this.#options;
+    if ((await remote.head(key)) !== bytes.length) return false;
+    // Where it is not clear, it is looked at again with the next try.
+    const isSame = await hasSameBytes(() => remote.getWhole(key, bytes.length), bytes);
+    if (isSame === null) throw new VolumeError('unavailable', `${key} of volume ${this.#options.volume} is in the bucket already, and is read differently each time; it is tried again`);
+    return isSame;
+  }
+
+  /** What was put before this call counts. */
+  async #check(): Promise<void> {
+    const looked = this.#watch.looks();
+    const puts = this.#puts;
+    await this.#options.ownership.check();
+    looked();
+    if (puts === this.#puts) this.#isUnchecked = false;
   }
 
   /** What cannot be removed now is tried again behind the next root. */
   async #removeDoomed(): Promise<void> {
     const { older, newer } = this.#doomed;
     this.#doomed = { older: newer, newer: [] };
-    if (older.length === 0) return;
+    const orphans = this.#sweep.due();
+    if (older.length + orphans.length === 0) return;
     try {
-      await this.#options.remote.remove(older);
+      await this.#options.remote.remove([...older, ...orphans]);
+      this.#sweep.forget(orphans);
     } catch (error) {
       this.#doomed.older.push(...older);
-      this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length, error: toVolumeError(error, 'removing objects') });
+      this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length + orphans.length, error: toVolumeError(error, 'removing objects') });
     }
   }
 
-  /** False: it is not here any more, and nobody needs it there. */
-  async #ship(key: string): Promise<boolean> {
+  async #ship(key: string, bytes: Uint8Array): Promise<void> {
     const { store, remote, volume } = this.#options;
-    const bytes = await store.readHere(key);
-    if (bytes === null) return false;
+    await this.#awaitBudget();
+    this.#put();
     const outcome = await remote.putIfAbsent(key, [bytes]);
-    if (outcome === 'exists') throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
+    if (outcome === 'exists' && !(await this.#isThere(key, bytes))) throw new VolumeError('corrupt', `${key} of volume ${volume} is in the bucket already, with other bytes; nothing was overwritten`, { context: { key } });
     this.#sent.add(key);
     await store.shipped(key, bytes.length);
-    return true;
+    this.#options.progressed();
   }
+}
+
+function withScrubAdvice(error: VolumeError, volume: string): VolumeError {
+  const message = `${error.message}, and what came after it waits. basalt scrub ${volume} writes anew what memory still has of it; what is overwritten or trimmed is not needed any more`;
+  return new VolumeError(error.code, message, { cause: error, context: error.context });
 }
 
 function chunkOf(key: string): number | null {

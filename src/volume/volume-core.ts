@@ -19,6 +19,7 @@ import type { LogWriter } from '../wal/log-writer.ts';
 import type { Shipper } from './shipper.ts';
 import { withRestartAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver, VolumeStats } from './volume-info.ts';
+import type { WritePressure } from './write-pressure.ts';
 
 /** A cached slab is filled up again when no more than this part of it is current. */
 const SPARSE_PART = 4;
@@ -111,6 +112,8 @@ export class VolumeCore implements SlabOwner {
   storeStall: VolumeError | null = null;
   /** Ships what is stored, if the volume has a bucket. */
   shipper: Shipper | null = null;
+  /** Holds writers back while the bucket is too far behind, if the volume has one. */
+  pressure: WritePressure | null = null;
   /** Nothing may be put into memory any more. */
   closed = false;
   #log: LogWriter | null = null;
@@ -190,6 +193,11 @@ export class VolumeCore implements SlabOwner {
     } catch (error) {
       this.env.logger.log('warn', 'space-not-released', { volume: this.name, error: toVolumeError(error, 'removing spare chunk files') });
     }
+  }
+
+  /** Whether trouble with the disk here is one that passes when more was shipped: writers wait then, and none fails. */
+  waitsForBucket(trouble: VolumeError): boolean {
+    return trouble.code === 'no-space' && this.shipper?.mayMakeRoom === true;
   }
 
   locationOf(slab: Slab, slot: number): number {

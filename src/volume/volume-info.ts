@@ -1,6 +1,7 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
 import type { Durability } from '../base/durability.ts';
 import type { ChunkCompression, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { RequestCounters } from '../store/remote-store.ts';
 
 export interface CreateOptions {
   /** A multiple of the block size, at most 2^53-1. */
@@ -134,20 +135,14 @@ export interface VolumeStatus {
   /** How far its bucket is behind; null: it has none, or was opened for reading alone. */
   readonly shipping: ShippingStatus | null;
   /** Requests to its bucket since it was opened; null: it has none, or was opened for reading alone. */
-  readonly bucketRequests: BucketRequests | null;
+  readonly bucketRequests: Readonly<RequestCounters> | null;
 }
 
-/** Requests that were sent to a bucket, each try of them, and the bytes of bodies. */
-export interface BucketRequests {
-  readonly puts: number;
-  readonly gets: number;
-  readonly lists: number;
-  readonly deletes: number;
-  readonly sentBytes: number;
-  readonly receivedBytes: number;
-  /** Of those, second or later tries, and those that were answered with `slow down`. */
-  readonly retries: number;
-  readonly throttled: number;
+/** What a bucket costs in a month, by the prices of the settings. Null: the volume was opened just now. */
+export interface RemoteBill {
+  readonly storage: number;
+  readonly requests: number | null;
+  readonly transfer: number | null;
 }
 
 export interface ShippingStatus {
@@ -163,6 +158,14 @@ export interface ShippingStatus {
   readonly rootLsn: number;
   /** Why nothing was shipped lately; null: all is well. */
   readonly trouble: string | null;
+  /** Whether writers wait for the bucket: because too much is not shipped, or because the disk here is full. */
+  readonly writers: 'free' | 'slowed' | 'paused';
+  /** Objects of the volume in the bucket. */
+  readonly bucketBytes: number;
+  /** Objects there that nothing refers to, and old roots, that are not removed yet. */
+  readonly orphans: number;
+  /** By the month. */
+  readonly bill: RemoteBill;
 }
 
 /** How far a tool is. */

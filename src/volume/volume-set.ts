@@ -7,11 +7,11 @@ import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, FileLock, Timer } from '../env/env.ts';
-import { hexOf } from '../format/bytes.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
 import type { RemoteAccess } from './attach-remote.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
+import { manifestFacts } from './manifest-facts.ts';
 import { wantedLogWay } from './log-way.ts';
 import { removeVolume, renameVolume } from './move-volume.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
@@ -22,7 +22,7 @@ import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
 import { refuseLoss } from './resize.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
-import { takeOverVolume } from './take-over.ts';
+import { type TakenOver, finishTakeovers, takeVolumeOver } from './take-over.ts';
 import { checkVolumeName, nameProblem } from './volume-name.ts';
 import { type Labels, PropertyStore } from './volume-properties.ts';
 import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
@@ -60,6 +60,7 @@ export class VolumeSet implements DeviceDirectory {
   readonly #damage = new Map<string, string>();
   /** Volumes that a scrub goes through. */
   readonly #scrubbed = new Set<string>();
+  #tidying: Promise<void> | null = null;
   #closed = false;
 
   constructor(options: VolumeSetOptions) {
@@ -102,15 +103,24 @@ export class VolumeSet implements DeviceDirectory {
    * Takes a volume back that another host has: what is here of it is moved aside, to `keptAs`, and the volume made of its bucket. Errors: as `openRemote`; `in-use`, `unsupported`
    * (it has no bucket), `not-found`.
    */
-  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
+  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
     const done = await this.#whileClosed(name, () => this.#takeOver(name, options));
     if (done === null) throw new VolumeError('in-use', `volume ${name} is open; stop the server that has it, and try again`);
     return done;
   }
 
-  async #takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
+  async #takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
     await this.#existing(name);
-    return takeOverVolume({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
+    return takeVolumeOver({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
+  }
+
+  /** Before the directory is looked at for the first time: what a process that died in the middle of a takeover has left is finished. */
+  #tidyUp(): Promise<void> {
+    this.#tidying ??= finishTakeovers(this.#env, this.#directory).catch((error: unknown) => {
+      // Whoever asks for a volume is told what is wrong with the directory.
+      this.#env.logger.log('debug', 'directory-not-looked-at', { directory: this.#directory, error: toVolumeError(error, `listing ${this.#directory}`) });
+    });
+    return this.#tidying;
   }
 
   /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
@@ -133,6 +143,7 @@ export class VolumeSet implements DeviceDirectory {
   /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */
   async describe(name: string): Promise<VolumeInfo> {
     checkVolumeName(name);
+    await this.#tidyUp();
     return this.#describe(name).catch((error: unknown) => {
       throw toVolumeError(error, `looking at volume ${name}`);
     });
@@ -144,19 +155,8 @@ export class VolumeSet implements DeviceDirectory {
     const damage = await this.#damageOf(name, directory);
     return {
       name,
-      id: hexOf(manifest.volumeId),
-      sizeBytes: manifest.sizeBytes,
-      blockSizeBytes: manifest.blockSizeBytes,
-      durability: manifest.durability,
-      epoch: manifest.epoch,
-      createdMs: manifest.createdMs,
-      checkpointNumber: manifest.checkpoint.number,
-      checkpointChunk: manifest.checkpoint.lastChunk,
-      checkpointLsn: manifest.checkpoint.lastLsn,
-      logFileBytes: manifest.logFileBytes,
-      logFileCount: manifest.logFileCount,
+      ...manifestFacts(manifest),
       logWay: wantedLogWay(this.#settings.logIo, manifest.measuredLogWay, manifest.durability),
-      measuredLogWay: manifest.measuredLogWay,
       logCompress: this.#settings.logCompress,
       chunkCompress: this.#settings.chunkCompress,
       storedBytes: await this.#env.files.usedBytes(directory),
@@ -185,6 +185,7 @@ export class VolumeSet implements DeviceDirectory {
   /** The directory of a volume that is there. */
   async #existing(name: string): Promise<string> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
     return directory;
   }
@@ -223,6 +224,7 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   async #names(): Promise<string[]> {
+    await this.#tidyUp();
     let entries: string[];
     try {
       entries = await this.#env.files.list(this.#directory);
@@ -275,6 +277,7 @@ export class VolumeSet implements DeviceDirectory {
    */
   async setDurability(name: string, durability: Durability): Promise<void> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     const isDone = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
     if (isDone === true) return;
     const volume = await this.acquireVolume(name);
@@ -397,6 +400,7 @@ export class VolumeSet implements DeviceDirectory {
   /** `acquire`, for who needs more than a BlockDevice. */
   async acquireVolume(name: string): Promise<OpenedVolume> {
     const directory = this.#pathOf(name);
+    await this.#tidyUp();
     await this.#closeIfSpaceMayBeBack(name);
     while (this.#busy.has(name)) await this.#busy.get(name);
     if (this.#closed) throw new VolumeError('closed', 'the server is shutting down');

@@ -14,10 +14,11 @@ import type { Flusher } from './flusher.ts';
 import { ExtentWalk } from './extent-walk.ts';
 import type { LogWriting } from './log-way.ts';
 import { ReadPath } from './read-path.ts';
+import { RemoteFlush } from './remote-flush.ts';
 import { type StoredRange, resizeVolume, storedIn } from './resize.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
+import type { ScrubReport, ShippingStatus, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
 import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
 
 /** Zeroes that keep their space take memory for each leaf: 100 MiB for a range of this size. An extended header can ask for any. */
@@ -53,6 +54,8 @@ export class Volume implements BlockDevice {
   readonly #reads: ReadPath;
   readonly #walk: ExtentWalk;
   readonly #stopListening: (() => void)[];
+  /** Null: flushes are for the disk here. */
+  readonly #remoteFlush: RemoteFlush | null;
   #durability: Durability;
   #submitQueued = false;
   #closing: Promise<void> | null = null;
@@ -68,6 +71,7 @@ export class Volume implements BlockDevice {
     this.blockSizeBytes = parts.core.blockSizeBytes;
     this.recoveredLsn = parts.recoveredLsn;
     this.#durability = parts.core.manifest.durability;
+    this.#remoteFlush = parts.remote?.access.settings.flushTarget === 'remote' ? RemoteFlush.of(parts.core, parts.flusher) : null;
     const { arena, room } = parts.core;
     this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.makeRoom())];
   }
@@ -114,7 +118,15 @@ export class Volume implements BlockDevice {
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#core.shipper?.status() ?? null, bucketRequests: remote === null ? null : { ...remote.remote.counters } };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#shipping(), bucketRequests: remote === null ? null : { ...remote.remote.counters } };
+  }
+
+  #shipping(): ShippingStatus | null {
+    const { shipper, pressure, storeStall } = this.#core;
+    if (shipper === null) return null;
+    const stall = storeStall ?? this.#log.trouble;
+    const isPaused = stall !== null && this.#core.waitsForBucket(stall);
+    return { ...shipper.status(), writers: isPaused ? 'paused' : (pressure?.state ?? 'free') };
   }
 
   /**
@@ -190,7 +202,7 @@ export class Volume implements BlockDevice {
   #checkWritable(): void {
     this.#checkOpen();
     const trouble = this.#core.failure ?? this.#log.trouble;
-    if (trouble !== null) throw trouble;
+    if (trouble !== null && !this.#core.waitsForBucket(trouble)) throw trouble;
   }
 
   readNow(offsetBytes: number, lengthBytes: number, target: Uint8Array, targetStart: number): boolean {
@@ -253,9 +265,11 @@ export class Volume implements BlockDevice {
 
   /** Whether `slots` blocks and records for `blocks` fit; if not, what is dirty is hurried, and a full disk is an error. */
   #hasRoom(slots: number, blocks: number): boolean {
+    // What takes no space goes on.
+    if (slots > 0 && this.#core.pressure?.admits() === false) return false;
     if (this.#writes.hasRoom(slots) && this.#log.hasRoom(blocks)) return true;
     const stall = this.#core.storeStall;
-    if (stall !== null) throw stall;
+    if (stall !== null && !this.#core.waitsForBucket(stall)) throw stall;
     this.#writes.checkMemory(slots);
     this.#core.arena.requestRoom();
     // A volume whose disk is full lends its memory within the call.
@@ -264,7 +278,9 @@ export class Volume implements BlockDevice {
 
   /** Settles a request whose last record is `lsn` when the durability mode allows it. */
   #acknowledge(lsn: number, fua: boolean, completion: Completion): void {
+    this.#core.shipper?.wrote();
     if (this.#durability === 'async' || lsn === 0) completion.settle(null);
+    else if (fua && this.#remoteFlush !== null) this.#remoteFlush.add(completion);
     else if (fua || this.#durability === 'strict') this.#log.whenDurable(lsn, completion);
     else this.#log.whenWritten(lsn, completion);
   }
@@ -382,6 +398,7 @@ export class Volume implements BlockDevice {
     // Reads go on after a failure, but nothing can be promised any more.
     if (this.#core.failure !== null) throw this.#core.failure;
     if (this.#durability === 'async') completion.settle(null);
+    else if (this.#remoteFlush !== null) this.#remoteFlush.add(completion);
     // What was answered is with the kernel, so it is no newer than `writtenLsn`; the log knows what async mode answered before.
     else this.#log.flush(completion);
   }
@@ -413,7 +430,8 @@ export class Volume implements BlockDevice {
 
   async whenAdmitting(): Promise<void> {
     this.#checkWritable();
-    if (this.#core.storeStall !== null) throw this.#core.storeStall;
+    const stall = this.#core.storeStall;
+    if (stall !== null && !this.#core.waitsForBucket(stall)) throw stall;
     await this.#core.room.wait();
     this.#checkWritable();
   }

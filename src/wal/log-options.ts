@@ -15,6 +15,8 @@ export interface LogEvents {
   room(): void;
   /** The disk is full: records wait for space. */
   stalled(): void;
+  /** Asked when the disk is full: true: space will be found, so those who wait are not told. */
+  waitsForSpace?(error: VolumeError): boolean;
   /** The log can take nothing more, for good. */
   failed(error: VolumeError): void;
 }

@@ -359,8 +359,10 @@ export class LogWriter {
     // The records keep their places: they are written again, at the same offsets, when there is space. Who waits is told now.
     this.#stall = error;
     this.#stalledBatch = batch;
-    this.#written.failAll(error);
-    this.#durable.failAll(error);
+    if (this.#options.events.waitsForSpace?.(error) !== true) {
+      this.#written.failAll(error);
+      this.#durable.failAll(error);
+    }
     this.#options.events.stalled();
     this.#options.clock.setTimer(this.#options.settings.retryMs, () => this.#retry());
   }

@@ -44,12 +44,17 @@ export function applyMutant(mutant: Mutant): string {
   return copy;
 }
 
+/** The program of the worlds in which a mutant is looked for, and its flags. */
+function worldsOf({ taste }: Mutant, copy: string, jobs: number, isFocused: boolean): string[] {
+  if (taste === 'remote') return [join(copy, 'test/sim/remote-main.js')];
+  return [join(copy, 'test/sim/main.js'), '--jobs', String(jobs), ...(isFocused ? ['--taste', taste] : [])];
+}
+
 export function findMutant(mutant: Mutant, { seeds, jobs, isFocused }: SearchOptions): Search {
   const copy = applyMutant(mutant);
-  const taste = isFocused ? ['--taste', mutant.taste] : [];
-  const run = spawnSync(process.execPath, [join(copy, 'test/sim/main.js'), '--seeds', String(seeds), '--jobs', String(jobs), ...taste], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  const run = spawnSync(process.execPath, [...worldsOf(mutant, copy, jobs, isFocused), '--seeds', String(seeds)], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
   rmSync(copy, { recursive: true, force: true });
-  const found = /^seed (\d+)\b.*$/m.exec(run.stdout);
+  const found = /^(?:remote )?seed (\d+)\b.*$/m.exec(run.stdout);
   if (run.status === 0) return { failure: null, seed: 0 };
   if (found === null) throw new Error(`mutant "${mutant.name}": the simulator ended with ${run.status ?? run.signal}:\n${run.stdout}\n${run.stderr}`);
   const lines = run.stdout.slice(found.index).split('\n');

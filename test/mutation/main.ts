@@ -2,10 +2,11 @@
 import { availableParallelism } from 'node:os';
 import { compileSimulator, findMutant } from './find-mutant.ts';
 import { MUTANTS } from './mutants.ts';
+import { REMOTE_MUTANTS } from './remote-mutants.ts';
 
 const SEEDS = 500;
 
-const wanted = MUTANTS.filter(({ name }) => name.includes(process.argv.slice(2).join(' ')));
+const wanted = [...MUTANTS, ...REMOTE_MUTANTS].filter(({ name }) => name.includes(process.argv.slice(2).join(' ')));
 if (wanted.length === 0) throw new Error(`no mutant has ${process.argv.slice(2).join(' ')} in its name`);
 
 compileSimulator();

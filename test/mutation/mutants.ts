@@ -17,8 +17,8 @@ export interface Mutant {
   /** The invariant of the design that it breaks. */
   readonly invariant: string;
   readonly edits: readonly Edit[];
-  /** The kind of world in which the short test looks for it; `make mutants` takes all kinds as they come. */
-  readonly taste: Taste;
+  /** The kind of world in which the short test looks for it; `make mutants` takes all kinds as they come. `remote`: hosts that share a bucket. */
+  readonly taste: Taste | 'remote';
 }
 
 export const MUTANTS: readonly Mutant[] = [

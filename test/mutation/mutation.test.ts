@@ -1,6 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { compileSimulator, findMutant } from './find-mutant.ts';
 import { MUTANTS, type Mutant } from './mutants.ts';
+import { REMOTE_MUTANTS } from './remote-mutants.ts';
 
 /** `make mutants` looks for each in worlds of all kinds; here only in those that are most likely to show it. */
 const SEEDS = 500;
@@ -8,9 +9,9 @@ const SEEDS = 500;
 describe('simulated worlds find an engine in which', () => {
   beforeAll(compileSimulator);
 
-  test.each(MUTANTS)('$name ($invariant)', (mutant) => {
+  test.each([...MUTANTS, ...REMOTE_MUTANTS])('$name ($invariant)', (mutant) => {
     const { failure } = findMutant(mutant, { seeds: SEEDS, jobs: 2, isFocused: true });
-    expect(failure).toMatch(/^seed \d+ fails at/);
+    expect(failure).toMatch(/^(?:remote )?seed \d+ fails at/);
   });
 
   const harmless: Mutant = { name: 'a comment is new', invariant: 'none', taste: 'usual', edits: [{ file: 'wal/log-ring.js', find: 'export class LogRing {', replace: 'export class LogRing { // new' }] };

@@ -6,7 +6,8 @@
  *
  * - a host that comes back on its own disk finds all that it was answered, or is told that it was fenced;
  * - a volume that is made of the bucket is the state after some prefix of its last writer's history, with all that a drain of that writer has promised before the claim;
- * - a drain that is answered is of the history that goes on: no later volume lacks it (two owners whose writes both count would break that).
+ * - a drain that is answered is of the history that goes on: no later volume lacks it (two owners whose writes both count would break that);
+ * - what rots on a disk never reaches the bucket, and is no rot of a volume whose bucket has it sound.
  */
 import { VolumeError } from '../../src/base/errors.ts';
 import type { EngineSettings, RemoteSettings, RetrySettings } from '../../src/base/settings-types.ts';
@@ -16,6 +17,8 @@ import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
 import { Arena } from '../../src/base/arena.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
+import { problemOf } from '../../src/volume/verify-object.ts';
+import { readManifest } from '../../src/volume/volume-files.ts';
 import { restoreVolume } from '../../src/volume/restore-volume.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { SimDisk } from './disk.ts';
@@ -52,6 +55,7 @@ export interface RemoteReport {
   readonly drains: number;
   readonly fenced: number;
   readonly changes: number;
+  readonly rotten: number;
 }
 
 function stampOf(id: number, block: number): Buffer {
@@ -71,6 +75,8 @@ class Host {
   /** All up to this many changes was answered. */
   answered: number;
   process: SimProcess | null = null;
+  /** Something here is rotten that the bucket does not have. */
+  isRotten = false;
   volume: Volume | null = null;
 
   constructor(name: string, history: readonly Change[]) {
@@ -99,7 +105,7 @@ export class RemoteWorld {
   /** A takeover is under way: both may be told that they own the volume, or that they do not. */
   #isChanging = false;
   #boots = 0;
-  readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0 };
+  readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0 };
 
   constructor(seed: number, onEvent: ((line: string) => void) | null = null) {
     this.#seed = seed;
@@ -118,7 +124,7 @@ export class RemoteWorld {
     const some = (): number => random.pick([0, 0, 0.02, 0.1]);
     this.#faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
     this.#settings = this.#drawSettings(random);
-    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]) };
+    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
     this.#owner = new Host('host-1', []);
   }
 
@@ -181,6 +187,7 @@ export class RemoteWorld {
     }
     this.#bucket.faults = NO_FAULTS;
     await this.#takeOver();
+    await this.#checkBucket(this.#owner);
     await this.#owner.volume?.close();
   }
 
@@ -190,6 +197,10 @@ export class RemoteWorld {
     const process = new SimProcess({ name, scheduler: this.#scheduler, trace: this.#trace, random: this.#random.derive(name) });
     host.process = process;
     host.volume = null;
+    return this.#envOf(host, process);
+  }
+
+  #envOf(host: Host, process: SimProcess): SimEnv {
     return new SimEnv({ process, disk: host.disk, locks: host.locks, profile: PROFILE, faults: NO_FILE_FAULTS, tasks: realEngine.tasks });
   }
 
@@ -204,13 +215,14 @@ export class RemoteWorld {
   /** Opens a host's volume as it stands on its disk; the bucket may be out of reach for a while. */
   async #reopen(host: Host): Promise<void> {
     const env = this.#boot(host);
+    const patience = new Patience();
     for (;;) {
       try {
         const arena = new Arena({ arenaBytes: this.#settings.arenaBytes, dirtyBytes: this.#settings.dirtyBytes, slabBytes: SLAB_BYTES });
         host.volume = await openVolume({ env, directory: '/data/v', settings: this.#settings, arena, remotes: this.#access(env, host) });
         return;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        patience.take(error);
         await env.clock.sleep(100);
       }
     }
@@ -269,9 +281,11 @@ export class RemoteWorld {
     if (volume === null) return;
     const scope = host.history.slice();
     try {
-      await volume.drain();
+      // A flush that is for the bucket promises what a drain does.
+      await (this.#remoteSettings.flushTarget === 'remote' && this.#random.chance(0.7) ? volume.flush() : volume.drain());
     } catch (error) {
       if (error instanceof VolumeError && error.code === 'fenced' && (host !== this.#owner || this.#isChanging)) return;
+      if (error instanceof VolumeError && error.code === 'corrupt' && host.isRotten) return;
       throw error;
     }
     this.#counts.drains += 1;
@@ -287,13 +301,15 @@ export class RemoteWorld {
   }
 
   async #disturb(): Promise<void> {
-    const what = this.#random.pick(['restart', 'power', 'take over', 'take over alive', 'lose the disk', 'go on', 'old ones write'] as const);
+    const what = this.#random.pick(['restart', 'power', 'take over', 'take over alive', 'lose the disk', 'go on', 'old ones write', 'rot'] as const);
     this.#trace.event('disturbance', what);
     const host = this.#owner;
     switch (what) {
       case 'restart':
       case 'power':
         host.process?.die();
+        // What is neither sound here nor in the bucket is damage: that is what the worlds of `make sim` are about.
+        if (host.isRotten) return this.#takeOver();
         if (what === 'power') host.disk.cutPower(drawPowerCut(this.#random.derive(`power ${this.#nextId}`), host.disk.unsyncedSequences()));
         this.#counts.restarts += 1;
         await this.#comeBack(host, what === 'power');
@@ -310,7 +326,42 @@ export class RemoteWorld {
       case 'old ones write':
         for (const old of this.#old) await this.#goOn(old);
         return;
+      case 'rot':
+        this.#rot(host);
+        return;
       case 'go on':
+    }
+  }
+
+  /** A byte of an object changes on a host's disk. */
+  #rot(host: Host): void {
+    const random = this.#random.derive(`rot ${this.#nextId}`);
+    const folder = random.pick(['chunks', 'chunks', 'checkpoints']);
+    const names = [...host.disk.findDirectory(`/data/v/${folder}`).entries.keys()].filter((name) => !name.startsWith('.'));
+    if (names.length === 0) return;
+    // What waits to be shipped is the worst to rot.
+    const waiting = names.filter((each) => !this.#bucket.objects.has(`${folder}/${each}`));
+    const name = random.pick((waiting.length > 0 && random.chance(0.5) ? waiting : names).toSorted());
+    const isThere = this.#bucket.objects.has(`${folder}/${name}`);
+    // Nothing goes behind it any more, and writers would wait for that.
+    if (!isThere && this.#remoteSettings.maxUnshippedBytes > 0) return;
+    const node = host.disk.findFile(`/data/v/${folder}/${name}`);
+    const at = random.below(node.sizeBytes);
+    const byte = new Uint8Array(1);
+    node.read(byte, at);
+    host.disk.write(node, Uint8Array.of((byte[0] ?? 0) ^ (1 << random.below(8))), at);
+    this.#counts.rotten += 1;
+    if (!isThere) host.isRotten = true;
+  }
+
+  /** Nothing that was put there is damaged. */
+  async #checkBucket(host: Host): Promise<void> {
+    if (host.process === null) return;
+    const env = this.#envOf(host, host.process);
+    const manifest = await readManifest(env.files, '/data/v');
+    for (const [key, { bytes }] of this.#bucket.objects) {
+      const problem = await problemOf({ clock: env.clock, manifest }, key, bytes);
+      if (problem !== null) throw new SimulationFailure(`the bucket was given ${problem}`);
     }
   }
 
@@ -345,12 +396,13 @@ export class RemoteWorld {
     this.#isChanging = true;
     const host = new Host(`host-${this.#counts.takeovers + 1}`, []);
     const env = this.#boot(host);
+    const patience = new Patience();
     for (;;) {
       try {
         await restoreVolume({ env, directory: '/data/v', settings: this.#settings, access: this.#access(env, host), config: CONFIG, isForced: true, onProgress: () => undefined });
         break;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        patience.take(error);
         await env.clock.sleep(100);
       }
     }
@@ -370,12 +422,13 @@ export class RemoteWorld {
 
   async #readAll(host: Host): Promise<Buffer> {
     const target = Buffer.alloc(BLOCKS * BLOCK_BYTES);
+    const patience = new Patience();
     for (;;) {
       try {
         await host.volume?.read(0, target);
         return target;
       } catch (error) {
-        if (!isPassing(error)) throw error;
+        patience.take(error);
         await host.process?.sleep(100);
       }
     }
@@ -429,7 +482,18 @@ function stateOf(history: readonly Change[]): number[] {
   return state;
 }
 
-/** Trouble that goes: the bucket cannot be reached, or bits flip on the way. What is damaged for good would be tried for ever, and end the world. */
+/** For who tries again: bits flip on the way, but not for ever. */
+class Patience {
+  #damaged = 0;
+
+  take(error: unknown): void {
+    if (!isPassing(error)) throw error;
+    if (error instanceof VolumeError && error.code === 'corrupt') this.#damaged += 1;
+    if (this.#damaged > 40) throw new SimulationFailure(`it stays damaged: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+/** Trouble that goes: the bucket cannot be reached, or bits flip on the way. */
 function isPassing(error: unknown): boolean {
   return error instanceof VolumeError && (error.code === 'unavailable' || error.code === 'corrupt');
 }

@@ -4,6 +4,7 @@ import { MIB } from '../../src/base/units.ts';
 import { Volume } from '../../src/volume/volume.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { BLOCK_BYTES, SLAB_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
+import { schedulerClock } from '../sim/remote-bucket.ts';
 import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
 
 const SLOTS = SLAB_BYTES / BLOCK_BYTES;
@@ -113,6 +114,75 @@ describe('a volume with a bucket', () => {
     });
   });
 
+  test('that was taken over learns it while it writes, without shipping anything', async () => {
+    const world = new RemoteMachine();
+    await world.run(async () => {
+      await world.create('/first');
+      const first = await world.open('/first');
+      await fill(first, 1);
+      await first.drain();
+      await world.restore('/second');
+      // A block now and then: nothing of it becomes a chunk.
+      const sinceMs = world.machine.env.clock.nowMs();
+      let answered = 0;
+      const write = async (): Promise<void> => {
+        for (let index = 0; index < 100; index += 1) {
+          await first.write(index * BLOCK_BYTES, pattern(index), false);
+          answered += 1;
+          await world.machine.process.sleep(300);
+        }
+      };
+      await expect(write()).rejects.toMatchObject({ code: 'fenced' });
+      expect(world.machine.env.clock.nowMs() - sinceMs).toBeLessThanOrEqual(REMOTE.ownerCheckMs + 1000);
+      expect(answered).toBeGreaterThan(0);
+      expect(first.stats().chunksWritten).toBe(1);
+      await expect(first.flush()).rejects.toMatchObject({ code: 'fenced' });
+      await first.close().catch(() => undefined);
+    });
+  });
+
+  test('whose put had its effect after it was given up, in an outage, goes on', async () => {
+    const world = new RemoteMachine();
+    await world.run(async () => {
+      await world.create('/first');
+      const volume = await world.open('/first');
+      await fill(volume, 1);
+      await volume.drain();
+      await fill(volume, 2, 30);
+      const before = world.requests;
+      const drained = volume.drain();
+      while (world.requests === before) await world.machine.process.sleep(0.1);
+      // The look whose it is comes through; of all that follows only the effect.
+      world.bucket.faults = { ...world.bucket.faults, lostAnswer: 1 };
+      while (volume.status().shipping?.trouble === null) await world.machine.process.sleep(100);
+      world.bucket.faults = { ...world.bucket.faults, lostAnswer: 0 };
+      await drained;
+      await volume.close();
+    });
+  });
+
+  test('asks no more often than it should whose it is', async () => {
+    const world = new RemoteMachine();
+    await world.run(async () => {
+      await world.create('/first');
+      const volume = await world.open('/first');
+      await volume.drain();
+      const before = world.requests;
+      for (let index = 0; index < 600; index += 1) {
+        await volume.write(0, pattern(index), false);
+        await world.machine.process.sleep(100);
+      }
+      expect(world.requests - before).toBeGreaterThanOrEqual(11);
+      expect(world.requests - before).toBeLessThanOrEqual(20);
+      // A last look, and what was not a slab yet.
+      await world.machine.process.sleep(60_000);
+      const then = world.requests;
+      await world.machine.process.sleep(600_000);
+      expect(world.requests).toBe(then);
+      await volume.close();
+    });
+  });
+
   test('asks the bucket for nothing while nothing happens', async () => {
     const world = new RemoteMachine();
     await world.run(async () => {
@@ -193,6 +263,44 @@ describe('in a set of volumes', () => {
       await expect(again.acquire('v')).rejects.toMatchObject({ code: 'fenced' });
       const { keptAs } = await again.takeOver('v', { isForced: false, onProgress: () => undefined });
       expect(await world.machine.env.files.list('/one')).toEqual(expect.arrayContaining(['v', keptAs]));
+      const volume = await again.acquireVolume('v');
+      const target = Buffer.alloc(SLAB_BYTES);
+      await volume.read(0, target);
+      expect(target.equals(pattern(20, SLOTS))).toBe(true);
+      again.release(volume);
+      await again.close();
+    });
+  });
+
+  test.each([['before the first rename', 1], ['between the two renames', 2]] as const)('a takeover that died %s is finished by whoever looks next', async (_when, renames) => {
+    const world = new RemoteMachine(settings);
+    await world.run(async () => {
+      for (const directory of ['/one', '/two']) await world.machine.env.files.makeDirectory(directory);
+      const volumes = setOf(world, '/one');
+      await volumes.create('v', CREATE, BUCKET);
+      await writeTo(volumes, 'v', 1);
+      await volumes.drain('v');
+      const other = setOf(world, '/two');
+      await other.openRemote('v', BUCKET, { isForced: true, onProgress: () => undefined });
+      await writeTo(other, 'v', 20);
+      await other.drain('v');
+      await other.close();
+      await volumes.close().catch(() => undefined);
+      let left: number = renames;
+      world.machine.fault = (call) => {
+        if (call.kind !== 'rename' || !/^\/one\/(?:v|\.taking-over-v) to /.test(call.path)) return null;
+        left -= 1;
+        return left === 0 ? { kind: 'crash', when: 'before' } : null;
+      };
+      void setOf(world, '/one').takeOver('v', { isForced: false, onProgress: () => undefined });
+      await schedulerClock(world.machine.scheduler).sleep(10_000);
+      expect(left, 'it died').toBe(0);
+      world.machine.fault = () => null;
+      world.machine.restart();
+      expect(world.machine.names('/one')).toContain('.taking-over-v');
+      const again = setOf(world, '/one');
+      expect((await again.describeAll()).map(({ name }) => name)).toEqual(['v', 'v.before-e1']);
+      expect(world.machine.names('/one')).not.toContain('.taking-over-v');
       const volume = await again.acquireVolume('v');
       const target = Buffer.alloc(SLAB_BYTES);
       await volume.read(0, target);

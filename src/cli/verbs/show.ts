@@ -2,7 +2,7 @@
 import type { Argv, Options } from 'yargs';
 import { formatSize } from '../../base/units.ts';
 import type { VolumeDetails } from '../../control/routes.ts';
-import type { DataAtRisk, VolumeStatus } from '../../volume/volume-info.ts';
+import type { DataAtRisk, ShippingStatus, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
 import { describeLife, type DiskLife, estimateLife } from '../disk-life.ts';
 import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, type SettingsArguments } from '../flags.ts';
@@ -32,16 +32,30 @@ function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes }: VolumeS
   return `${formatSize(liveBytes)} in ${formatSize(storedChunkBytes)} of chunks${ratio}`;
 }
 
-/** How far the bucket is behind. */
-function describeShipping(shipping: VolumeStatus['shipping']): [string, string][] {
-  if (shipping === null) return [];
-  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble } = shipping;
-  const behind = unshippedObjects === 0 ? 'nothing' : `${formatSize(unshippedBytes)} in ${unshippedObjects} chunks, oldest ${(ageMs / 1000).toFixed(1)} s`;
-  const lines: [string, string][] = [['not shipped', `${behind}; the bucket has all up to LSN ${rootLsn}, ${formatSize(cachedBytes)} of it are here, too`]];
-  return trouble === null ? lines : [...lines, ['not shipping', trouble]];
+const amount = (value: number): string => (value > 0 && value < 0.01 ? 'under 0.01' : value.toFixed(2));
+
+/** `0.52 a month: 0.46 for space, 0.06 for requests` */
+function describeBill({ bill: { storage, requests, transfer } }: ShippingStatus): string {
+  if (requests === null || transfer === null) return `${amount(storage)} a month for space, by the prices of the settings`;
+  return `about ${amount(storage + requests + transfer)} a month: ${amount(storage)} for space; as since it was opened, ${amount(requests)} for requests, ${amount(transfer)} for reading, by the prices of the settings`;
 }
 
-function describeLive({ atRisk, wear, stats, failure, readOnly, shipping }: VolumeStatus): [string, string][] {
+/** How far the bucket is behind. */
+function describeShipping({ shipping, bucketRequests }: VolumeStatus): [string, string][] {
+  if (shipping === null || bucketRequests === null) return [];
+  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, bucketBytes, orphans } = shipping;
+  const behind = unshippedObjects === 0 ? 'nothing' : `${formatSize(unshippedBytes)} in ${unshippedObjects} chunks, oldest ${(ageMs / 1000).toFixed(1)} s`;
+  const lines: [string, string][] = [['not shipped', `${behind}; the bucket has all up to LSN ${rootLsn}, ${formatSize(cachedBytes)} of it are here, too`]];
+  const { puts, gets, lists, deletes, sentBytes, receivedBytes } = bucketRequests;
+  lines.push(['requests', `${puts} puts (${formatSize(sentBytes)}), ${gets} gets (${formatSize(receivedBytes)}), ${lists} lists, ${deletes} removals since it was opened`]);
+  lines.push(['bucket', `${formatSize(bucketBytes)}; ${describeBill(shipping)}${orphans === 0 ? '' : `; ${orphans} objects that nothing refers to go by and by`}`]);
+  if (trouble !== null) lines.push(['not shipping', trouble]);
+  if (writers !== 'free') lines.push(['writers', writers === 'slowed' ? 'slowed: near remote.max_unshipped_bytes' : 'paused until more is in the bucket: too much is not shipped, or the disk here is full']);
+  return lines;
+}
+
+function describeLive(status: VolumeStatus): [string, string][] {
+  const { atRisk, wear, stats, failure, readOnly } = status;
   const scrubbed = describeScrubs(stats);
   if (readOnly !== null) return [...scrubbed, ['read-only', readOnly]];
   return [
@@ -49,7 +63,7 @@ function describeLive({ atRisk, wear, stats, failure, readOnly, shipping }: Volu
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
     ['live in chunks', describeSpace(stats)],
-    ...describeShipping(shipping),
+    ...describeShipping(status),
     ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
   ];
