@@ -358,6 +358,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     dirtyBytes: slabBytes * dirtySlabs,
     indexBytes: random.pick([64 * KIB, 16 * MIB]),
     chunkTableBytes: random.pick([16 * KIB, MIB]),
+    frameCacheBytes: random.derive('frame cache').pick([0, 64 * KIB, MIB]),
     openChunkFiles: random.between(1, 8),
     logFileBytes: random.pick([64 * KIB, 128 * KIB, 256 * KIB]) * Math.max(1, blockSizeBytes / (16 * KIB)),
     logFileCount: random.between(3, 5),

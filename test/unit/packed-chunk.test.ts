@@ -65,8 +65,8 @@ function objectOf(built: BuiltChunk, blocks: readonly Uint8Array[]): OneObject {
   return new OneObject(Buffer.concat([built.header, ...(built.packed === null ? blocks : [built.packed]), built.tail]));
 }
 
-function readerOf(object: OneObject, blockSizeBytes = BLOCK_BYTES): ChunkReader {
-  return new ChunkReader({ store: object, volumeId: VOLUME_ID, blockSizeBytes, volumeBlocks: 1000, maxOpen: 4, maxTableBytes: MIB });
+function readerOf(object: OneObject, blockSizeBytes = BLOCK_BYTES, maxFrameBytes = 0): ChunkReader {
+  return new ChunkReader({ store: object, volumeId: VOLUME_ID, blockSizeBytes, volumeBlocks: 1000, maxOpen: 4, maxTableBytes: MIB, maxFrameBytes });
 }
 
 async function readAlone(reader: ChunkReader, slot: number, blockSizeBytes = BLOCK_BYTES): Promise<Uint8Array> {

@@ -1,0 +1,104 @@
+import { describe, expect, test } from 'vitest';
+import { checksum } from '../../src/base/checksum.ts';
+import { KIB, MIB } from '../../src/base/units.ts';
+import { buildChunk } from '../../src/chunk/build-chunk.ts';
+import { ChunkReader } from '../../src/chunk/chunk-reader.ts';
+import { PACKED_FRAME_BYTES } from '../../src/chunk/pack-blocks.ts';
+import { CHUNK_HEADER_BYTES } from '../../src/format/chunk-layout.ts';
+import type { StoredObject } from '../../src/store/object-store.ts';
+import { text } from '../support/text.ts';
+
+const BLOCK_BYTES = 4 * KIB;
+const PER_FRAME = PACKED_FRAME_BYTES / BLOCK_BYTES;
+const FRAMES = 6;
+const BLOCKS = FRAMES * PER_FRAME;
+const CHUNK = { number: 1, epoch: 1 };
+const identity = { volumeId: new Uint8Array(16), blockSizeBytes: BLOCK_BYTES, epoch: 1, chunkNumber: 1, firstLsn: 1, lastLsn: 6, previousChunk: 0, part: 1, parts: 1 };
+const blocks = Array.from({ length: BLOCKS }, (_, index) => Buffer.alloc(BLOCK_BYTES, `block ${index} of them, `));
+
+/** A chunk of six compressed frames that counts the reads of its frames; these take some turns. */
+class FramedChunk {
+  readonly bytes: Buffer;
+  readonly reader: ChunkReader;
+  reads = 0;
+
+  constructor(maxFrameBytes: number) {
+    const memory = new Uint8Array(new SharedArrayBuffer(BLOCKS * BLOCK_BYTES));
+    blocks.forEach((block, index) => memory.set(block, index * BLOCK_BYTES));
+    const source = { blockNumbers: Float64Array.from(blocks.keys()), checksums: Uint32Array.from(blocks, (block) => checksum(block)), bytes: memory };
+    const { header, packed, tail } = buildChunk({ identity, sources: [source], picks: Uint32Array.from(blocks.keys()), ranges: [], compress: true });
+    this.bytes = Buffer.concat([header, packed ?? new Uint8Array(0), tail]);
+    const end = header.length + (packed?.length ?? 0);
+    const object: StoredObject = {
+      sizeBytes: this.bytes.length,
+      read: async (target, offsetBytes) => {
+        await new Promise(setImmediate);
+        if (offsetBytes >= CHUNK_HEADER_BYTES && offsetBytes < end) this.reads += 1;
+        target.set(this.bytes.subarray(offsetBytes, offsetBytes + target.length));
+      },
+      close: () => Promise.resolve(),
+    };
+    const store = { open: () => Promise.resolve(object) };
+    this.reader = new ChunkReader({ store, volumeId: identity.volumeId, blockSizeBytes: BLOCK_BYTES, volumeBlocks: BLOCKS, maxOpen: 4, maxTableBytes: MIB, maxFrameBytes });
+  }
+
+  async read(block: number, count = 1): Promise<void> {
+    const target = new Uint8Array(count * BLOCK_BYTES);
+    await this.reader.readBlocks(CHUNK, block, count, block, target, 0);
+    expect(Buffer.compare(target, Buffer.concat(blocks.slice(block, block + count)))).toBe(0);
+  }
+
+  /** How often the object is read for blocks, one after the other. */
+  async readsOf(...wanted: readonly number[]): Promise<number> {
+    const before = this.reads;
+    for (const block of wanted) await this.read(block);
+    return this.reads - before;
+  }
+}
+
+describe('small reads of compressed frames', () => {
+  test('in sequence read each frame twice: for its first block, and then whole', async () => {
+    const chunk = new FramedChunk(MIB);
+    expect(await chunk.readsOf(...blocks.keys())).toBe(2 * FRAMES);
+  });
+
+  test('read a frame each time where nothing is kept', async () => {
+    const chunk = new FramedChunk(0);
+    expect(await chunk.readsOf(0, 1, 2, 1)).toBe(4);
+    const short = new FramedChunk(PACKED_FRAME_BYTES - 1);
+    expect(await short.readsOf(0, 1, 2, 1)).toBe(4);
+  });
+
+  test('that are all under way at once share one reading of the whole frame', async () => {
+    const chunk = new FramedChunk(MIB);
+    await Promise.all(Array.from({ length: PER_FRAME }, (_, index) => chunk.read(index)));
+    expect(chunk.reads).toBe(2);
+  });
+
+  test('keep no more than their limit, the frames that were asked for last', async () => {
+    const chunk = new FramedChunk(2 * PACKED_FRAME_BYTES);
+    const [first, second, third] = [0, PER_FRAME, 2 * PER_FRAME];
+    expect(await chunk.readsOf(first, first, second, second)).toBe(4);
+    expect(await chunk.readsOf(first, second, first)).toBe(0);
+    expect(await chunk.readsOf(third)).toBe(1);
+    expect(await chunk.readsOf(first), 'it was asked for after the second').toBe(0);
+    expect(await chunk.readsOf(second, second), 'it made room').toBe(2);
+  });
+
+  test('of whole frames keep none, and need none', async () => {
+    const chunk = new FramedChunk(MIB);
+    for (let round = 0; round < 3; round += 1) await chunk.read(PER_FRAME, PER_FRAME);
+    await chunk.read(0, BLOCKS);
+    expect(chunk.reads).toBe(4);
+  });
+
+  test('of a damaged frame fail, each naming its block, until it is sound again', async () => {
+    const chunk = new FramedChunk(MIB);
+    const at = CHUNK_HEADER_BYTES + 5;
+    chunk.bytes[at] ^= 1;
+    const reads = [0, 1, 2, 3].map((block) => expect(chunk.read(block)).rejects.toMatchObject({ code: 'corrupt', message: text(new RegExp(`block ${block}: compressed frame: checksum`, 'u')) }));
+    await Promise.all(reads);
+    chunk.bytes[at] ^= 1;
+    expect(await chunk.readsOf(0, 1, 2)).toBeLessThanOrEqual(2);
+  });
+});
