@@ -1,7 +1,8 @@
 /** What the verbs need from the world; `main.ts` gives the real one, tests their own. */
+import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
-import type { EngineSettings } from '../base/settings-types.ts';
+import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
 import type { LogLevel } from '../env/env.ts';
@@ -9,7 +10,7 @@ import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
 import type { NewRemote } from '../volume/remote-volumes.ts';
 import type { Restored } from '../volume/restore-volume.ts';
-import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { CreateOptions, ListedVolume, OnProgress, Probe, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import type { RepairOptions, RepairReport } from '../volume/repair.ts';
 
 /** Standard output, standard error and the person in front of them. */
@@ -36,9 +37,10 @@ export interface VolumeManager {
   drain(name: string): Promise<VolumeStatus>;
   describe(name: string): Promise<VolumeInfo>;
   describeAll(): Promise<ListedVolume[]>;
-  probe(name: string): Promise<string | null>;
+  probe(name: string): Promise<Probe | null>;
   remove(name: string): Promise<void>;
   setDurability(name: string, durability: Durability): Promise<void>;
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   close(): Promise<void>;
 }
 
@@ -48,6 +50,7 @@ export interface RunningServer {
   volumes(): Promise<readonly ListedDetails[]>;
   setDurability(name: string, durability: Durability): Promise<void>;
   drain(name: string, onProgress: OnProgress): Promise<ShippingStatus | null>;
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   /** At `bytesPerSecond`; null: as the server's settings say. */
   scrub(name: string, bytesPerSecond: number | null, onProgress: OnProgress): Promise<ScrubReport>;
 }

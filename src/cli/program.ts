@@ -5,6 +5,7 @@ import { JSON_FLAG, settingFlagNames } from './flags.ts';
 import { printError } from './output.ts';
 import { usageError, type Usage } from './usage.ts';
 import { addCheck, checkFlags } from './verbs/check.ts';
+import { addCompression, compressionFlags } from './verbs/compression.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
 import { addDrain, drainFlags } from './verbs/drain.ts';
@@ -28,6 +29,7 @@ function buildUsage(): Usage {
       list: Object.keys(listFlags),
       show: Object.keys(showFlags),
       durability: Object.keys(durabilityFlags),
+      compression: Object.keys(compressionFlags),
       drain: Object.keys(drainFlags),
       'open-remote': Object.keys(openRemoteFlags),
       takeover: Object.keys(takeoverFlags),
@@ -39,7 +41,7 @@ function buildUsage(): Usage {
       pki: Object.keys(pkiFlags),
       settings: [...Object.keys(settingsFlags), ...ofSettings],
     },
-    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
+    argumentsOfVerb: { serve: '', create: 'NAME SIZE', list: '', show: 'NAME', durability: 'NAME MODE', compression: 'NAME METHOD', drain: 'NAME', 'open-remote': 'URL NAME', takeover: 'NAME', check: 'NAME', explain: 'NAME OFFSET', scrub: 'NAME', repair: 'NAME', delete: 'NAME', pki: 'DIRECTORY', settings: '' },
   };
 }
 
@@ -51,7 +53,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false, 'camel-case-expansion': false, 'greedy-arrays': false })
     .strict()
-    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
+    .demandCommand(1, 'a verb is missing: serve, create, list, show, durability, compression, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings (basalt --help says more)')
     .option('json', JSON_FLAG)
     .version(version)
     .help()
@@ -64,6 +66,7 @@ function buildProgram(words: readonly string[], context: CliContext, version: st
   addList(program, context);
   addShow(program, context);
   addDurability(program, context);
+  addCompression(program, context);
   addDrain(program, context);
   addOpenRemote(program, context);
   addTakeover(program, context);

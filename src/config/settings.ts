@@ -108,7 +108,7 @@ const ENGINE: Table<EngineSettings> = {
   eraseBlockBytes: size([4 * MIB, 0, GIB], 'Erase block of the flash: log files of a new volume are rounded up to whole ones; a power of two, 0: not rounded. See /sys/block/mmcblk0/device/preferred_erase_size.'),
   logFileCount: count([8, 3, 64], 'Log files in the ring of a new volume.'),
   logCompress: { type: 'choice', default: 'auto', values: LOG_COMPRESSIONS, description: 'Compress the log, where that saves a tenth or more: auto does while its syncs are slow, as on a card. Not read by versions before this setting.' },
-  chunkCompress: { type: 'choice', default: 'off', values: CHUNK_COMPRESSIONS, description: 'Compress the blocks of chunks, where that saves a tenth or more: for a slow or small disk. What was written before stays as it is. Not read by versions before this setting.' },
+  chunkCompress: { type: 'choice', default: 'off', values: CHUNK_COMPRESSIONS, description: 'Compress the blocks of chunks, where that saves a tenth or more: for a slow or small disk. A volume may say otherwise (basalt compression). What was written before stays as it is. Not read by versions before this setting.' },
   logIo: { type: 'choice', default: 'auto', values: LOG_IO_MODES, description: 'How the log is written: buffered, writes and syncs; direct, in mode strict one write past the page cache (O_DIRECT); mmap, small writes through a mapping; auto, buffered or direct, as measured when the volume was made.' },
   logInlineBytes: size([192 * KIB, 0, 64 * MIB], 'Largest log write done on the main thread; a larger one goes to the thread pool.'),
   logInlineLatencyMs: milliseconds([2, 0, 1000], 'A log write on the main thread slower than this sends the next ones to the thread pool for a while.'),

@@ -1,8 +1,9 @@
 /** Checks what a server says of volumes: another version of it may say something else. */
+import { VOLUME_COMPRESSIONS } from '../base/compression.ts';
 import { isDurability } from '../base/durability.ts';
 import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
 import type { Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
-import type { ListedDetails, VolumeDetails } from './routes.ts';
+import type { CompressionAnswer, ListedDetails, VolumeDetails } from './routes.ts';
 
 type Check = (value: unknown) => boolean;
 
@@ -34,8 +35,10 @@ const isStatus = hasMembers({
   readOnly: orNull(isText),
   shipping: orNull(isShippingStatus),
 });
+const isSpace = hasMembers({ liveBytes: isNumber, liveStoredBytes: isNumber, storedChunkBytes: isNumber, compressionRatio: orNull(isNumber) });
+const compressionChecks = { name: isText, compression: oneOf(VOLUME_COMPRESSIONS), chunkCompress: oneOf(CHUNK_COMPRESSIONS) };
 const isDetails = hasMembers({
-  name: isText,
+  ...compressionChecks,
   id: isText,
   sizeBytes: isNumber,
   blockSizeBytes: isNumber,
@@ -50,13 +53,19 @@ const isDetails = hasMembers({
   logWay: isLogWay,
   measuredLogWay: orNull(isLogWay),
   logCompress: oneOf(LOG_COMPRESSIONS),
-  chunkCompress: oneOf(CHUNK_COMPRESSIONS),
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),
   damageLookedFor: isFlag,
   live: orNull(isStatus),
+  space: orNull(isSpace),
 });
+
+const isCompression = hasMembers(compressionChecks);
+
+export function isCompressionAnswer(value: unknown): value is CompressionAnswer {
+  return isCompression(value);
+}
 
 const isUnreadable = hasMembers({ name: isText, damage: isText });
 

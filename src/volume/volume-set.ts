@@ -3,20 +3,23 @@
  * ask, closes it when nobody has used it for a while. All of them share one arena.
  */
 import { Arena } from '../base/arena.ts';
+import { type VolumeCompression, chunkCompressionOf } from '../base/compression.ts';
 import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { EngineSettings } from '../base/settings-types.ts';
+import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
 import type { Env, FileLock, Timer } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
+import { changeCompressionOffline } from './change-compression.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
 import type { RemoteAccess } from './attach-remote.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
+import type { LoadOptions } from './load-stored.ts';
 import { wantedLogWay } from './log-way.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
-import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
-import { damageOf } from './probe-volume.ts';
+import { probeVolume } from './probe-volume.ts';
+import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, Probe, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
@@ -188,7 +191,8 @@ export class VolumeSet implements DeviceDirectory {
       logWay: wantedLogWay(this.#settings.logIo, manifest.measuredLogWay, manifest.durability),
       measuredLogWay: manifest.measuredLogWay,
       logCompress: this.#settings.logCompress,
-      chunkCompress: this.#settings.chunkCompress,
+      compression: manifest.compression,
+      chunkCompress: chunkCompressionOf(manifest.compression, this.#settings.chunkCompress),
       storedBytes: await this.#env.files.usedBytes(directory),
       open: await this.#isOpen(name, directory),
       damage,
@@ -203,13 +207,13 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   /**
-   * Looks whether a volume that is not open could be opened for writing, as far as its opening would: all but the blocks in its chunks.
-   * Null: it could, or somebody has it open. Changes nothing. Errors: `not-found`, `io-error`.
+   * Looks whether a volume that is not open could be opened for writing, as far as its opening would, all but the blocks in its chunks; and what
+   * these take. Null: somebody has it open. Changes nothing. Errors: `not-found`, `io-error`.
    */
-  async probe(name: string): Promise<string | null> {
+  async probe(name: string): Promise<Probe | null> {
     const directory = this.#pathOf(name);
     if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
-    return this.#whileClosed(name, () => damageOf({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
+    return this.#whileClosed(name, () => probeVolume({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
   }
 
   async #notFound(name: string): Promise<VolumeError> {
@@ -287,19 +291,35 @@ export class VolumeSet implements DeviceDirectory {
    * before is durable. Errors: `not-found`, `in-use` (another process has it open), `corrupt`, `failed`, `no-space`, `io-error`.
    */
   async setDurability(name: string, durability: Durability): Promise<void> {
+    await this.#change(name, 'durability', {
+      closed: (options) => changeDurabilityOffline(options, durability),
+      open: (volume) => volume.setDurability(durability),
+    });
+  }
+
+  /** Changes whether new chunks of a volume are compressed, in the same way; returns what becomes of them now. Errors: as for `setDurability`. */
+  async setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    await this.#change(name, 'compression', {
+      closed: (options) => changeCompressionOffline(options, compression),
+      open: (volume) => volume.setCompression(compression),
+    });
+    return chunkCompressionOf(compression, this.#settings.chunkCompress);
+  }
+
+  async #change(name: string, what: string, by: { readonly closed: (options: LoadOptions) => Promise<void>; readonly open: (volume: OpenedVolume) => Promise<void> }): Promise<void> {
     const directory = this.#pathOf(name);
-    const isDone = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
+    const isDone = await this.#whileClosed(name, () => this.#changeClosed(name, directory, what, by.closed));
     if (isDone === true) return;
     const volume = await this.acquireVolume(name);
     try {
-      await volume.setDurability(durability);
+      await by.open(volume);
     } finally {
       this.release(volume);
     }
   }
 
   /** False: it has to be opened for that. */
-  async #setOffline(name: string, directory: string, durability: Durability): Promise<boolean> {
+  async #changeClosed(name: string, directory: string, what: string, change: (options: LoadOptions) => Promise<void>): Promise<boolean> {
     let lock: FileLock | null = null;
     try {
       if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
@@ -307,10 +327,10 @@ export class VolumeSet implements DeviceDirectory {
       if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
       // A new manifest is a new epoch, of which its bucket has to know.
       if ((await readRemoteConfig(this.#env.files, directory)) !== null) return false;
-      await changeDurabilityOffline({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, durability);
+      await change({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena });
       return true;
     } catch (error) {
-      throw toVolumeError(error, `changing the durability of volume ${name}`);
+      throw toVolumeError(error, `changing the ${what} of volume ${name}`);
     } finally {
       await lock?.release();
     }

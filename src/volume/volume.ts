@@ -1,5 +1,6 @@
 /** An open volume: admission of requests, and what they wait for. The work is done by the parts (see `volume-core.ts`). */
 import { deferred } from '../base/async.ts';
+import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ExtentList } from '../base/extent-list.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
@@ -7,6 +8,7 @@ import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { Admission, BlockDevice, Completion, ReadLoan, ZeroOptions } from './block-device.ts';
 import { type AttachedRemote, detachRemote } from './attach-remote.ts';
+import { changeCompression } from './change-compression.ts';
 import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
@@ -75,6 +77,10 @@ export class Volume implements BlockDevice {
     return this.#durability;
   }
 
+  get compression(): VolumeCompression {
+    return this.#core.manifest.compression;
+  }
+
   /** LSN of the newest accepted record. */
   get lastLsn(): number {
     return this.#log.lastLsn;
@@ -127,6 +133,17 @@ export class Volume implements BlockDevice {
       },
     });
     core.env.logger.log('info', 'durability-changed', { volume: this.name, durability });
+  }
+
+  /**
+   * Changes whether new chunks are compressed. On return it stands in the manifest and holds for every chunk that is begun from now on; older ones
+   * follow as compaction rewrites them. Errors: as `changeCompression`, `closed`, `failed`.
+   */
+  async setCompression(compression: VolumeCompression): Promise<void> {
+    const { core, flusher, compactor } = this.#parts;
+    await changeCompression({ core, flusher, check: () => this.#checkWritable() }, compression);
+    compactor.formChanged();
+    core.env.logger.log('info', 'compression-changed', { volume: this.name, compression, chunkCompress: core.chunkCompress });
   }
 
   /** Reads all that is stored once; see `scrubOpen`. */

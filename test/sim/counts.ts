@@ -15,6 +15,7 @@ export const COUNTS = [
   'refusedForFaults',
   'failedVolumes', // took no more writes until they were opened again
   'chunks',
+  'compressionChanges', // of a volume in use
   'packedVolumes', // had chunks that are smaller than their blocks, when a life ended
   'checkpoints',
   'logBytes',
@@ -49,6 +50,7 @@ export function noCounts(): WorldCounts {
     refusedForFaults: 0,
     failedVolumes: 0,
     chunks: 0,
+    compressionChanges: 0,
     packedVolumes: 0,
     checkpoints: 0,
     logBytes: 0,

@@ -1,9 +1,11 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { type VolumeCompression, chunkCompressionOf } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
+import type { ChunkCompression } from '../../src/base/settings-types.ts';
 import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import { runCli } from '../../src/cli/program.ts';
-import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
+import type { ChunkSpace, CreateOptions, ListedVolume, Probe, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 
 export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
 
@@ -11,6 +13,8 @@ export class FakeVolumes implements VolumeManager {
   readonly infos = new Map<string, VolumeInfo>();
   readonly damaged = new Set<string>();
   readonly unreadable: UnreadableVolume[] = [];
+  /** What is found in each of them. */
+  space: ChunkSpace | null = null;
   closed = 0;
 
   create(name: string, options: CreateOptions): Promise<VolumeInfo> {
@@ -29,7 +33,8 @@ export class FakeVolumes implements VolumeManager {
       logWay: 'buffered',
       measuredLogWay: null,
       logCompress: 'auto',
-      chunkCompress: 'off',
+      compression: options.compression ?? 'default',
+      chunkCompress: chunkCompressionOf(options.compression ?? 'default', 'off'),
       storedBytes: 4096,
       open: false,
       damage: null,
@@ -49,9 +54,9 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve([...this.infos.values(), ...this.unreadable].toSorted((first, second) => (first.name < second.name ? -1 : 1)));
   }
 
-  /** As `damage` of the info has it. */
-  probe(name: string): Promise<string | null> {
-    return Promise.resolve(this.infos.get(name)?.damage ?? null);
+  /** As `damage` of the info has it, and `space`. */
+  probe(name: string): Promise<Probe | null> {
+    return Promise.resolve({ damage: this.infos.get(name)?.damage ?? null, space: this.space });
   }
 
   remove(name: string): Promise<void> {
@@ -71,6 +76,14 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve();
   }
 
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    const info = this.infos.get(name);
+    if (info === undefined) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
+    const chunkCompress = chunkCompressionOf(compression, 'off');
+    this.infos.set(name, { ...info, compression, chunkCompress });
+    return Promise.resolve(chunkCompress);
+  }
+
   close(): Promise<void> {
     this.closed += 1;
     return Promise.resolve();
@@ -78,7 +91,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

@@ -4,7 +4,7 @@ import { formatTable } from '../../src/cli/output.ts';
 import { shellWord } from '../../src/cli/verbs/create.ts';
 import { FakeCli } from '../support/cli-double.ts';
 
-const VERBS = ['serve', 'create', 'list', 'show', 'durability', 'check', 'explain', 'repair', 'delete', 'pki', 'settings'];
+const VERBS = ['serve', 'create', 'list', 'show', 'durability', 'compression', 'check', 'explain', 'repair', 'delete', 'pki', 'settings'];
 
 let cli: FakeCli;
 beforeEach(() => {
@@ -36,7 +36,7 @@ describe('wrong usage exits 2 and names the nearest right thing', () => {
   test.each([
     [['craete', 'demo', '1G'], 'no verb "craete"; did you mean create?'],
     [['lst', '--json=false'], 'no verb "lst"; did you mean list?'],
-    [[], 'a verb is missing: serve, create, list, show, durability, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings'],
+    [[], 'a verb is missing: serve, create, list, show, durability, compression, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings'],
     [['list', '--dta', 'x'], 'list: no flag --dta; did you mean --data?'],
     [['create', 'demo', '1G', '--durabilty=strict'], 'create: no flag --durabilty; did you mean --durability?'],
     [['serve', '--engine.arena-byte', '64M'], 'serve: no flag --engine.arena-byte; did you mean --engine.arena-bytes?'],

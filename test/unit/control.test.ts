@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { deferred } from '../../src/base/async.ts';
+import type { VolumeCompression } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
+import type { ChunkCompression } from '../../src/base/settings-types.ts';
 import { buildSettings } from '../../src/config/settings.ts';
 import { ControlClient } from '../../src/control/control-client.ts';
 import { ControlServer } from '../../src/control/control-server.ts';
@@ -60,7 +62,7 @@ async function until(condition: () => boolean): Promise<void> {
 
 /** Volumes that are only names; the one called `open` is open. */
 class Volumes extends FakeVolumes implements ControlledVolumes {
-  readonly changes: [string, Durability][] = [];
+  readonly changes: [string, Durability | VolumeCompression][] = [];
   /** Thrown by the next calls. */
   trouble: VolumeError | null = null;
   /** What a look at a volume waits for. */
@@ -104,6 +106,12 @@ class Volumes extends FakeVolumes implements ControlledVolumes {
   override async setDurability(name: string, durability: Durability): Promise<void> {
     await super.setDurability(name, durability);
     this.changes.push([name, durability]);
+  }
+
+  override async setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    const chunkCompress = await super.setCompression(name, compression);
+    this.changes.push([name, compression]);
+    return chunkCompress;
   }
 }
 
@@ -184,6 +192,8 @@ describe('the API', () => {
     ['GET', '/v1/volumes/open', '/v1/volumes/{name}', null],
     ['GET', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', null],
     ['PUT', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', '{"durability":"strict"}'],
+    ['GET', '/v1/volumes/a/compression', '/v1/volumes/{name}/compression', null],
+    ['PUT', '/v1/volumes/a/compression', '/v1/volumes/{name}/compression', '{"compression":"lz4"}'],
   ])('answers %s %s as it says', async (method, path, route, body) => {
     await start();
     const answer = await ask(method, path, body);
@@ -453,7 +463,9 @@ describe('the client', () => {
     volumes.unreadable.push({ name: 'z', damage: 'its manifest is damaged' });
     expect(await client?.volumes()).toMatchObject([{ name: 'a', live: null }, { name: 'größe & Co' }, { name: 'open', live: STATUS }, { name: 'z', damage: 'its manifest is damaged' }]);
     await client?.setDurability('größe & Co', 'async');
-    expect(volumes.changes).toEqual([['größe & Co', 'async']]);
+    expect(await client?.setCompression('größe & Co', 'lz4')).toBe('lz4');
+    expect(volumes.changes).toEqual([['größe & Co', 'async'], ['größe & Co', 'lz4']]);
+    await expect(client?.setCompression('none', 'lz4')).rejects.toMatchObject({ code: 'not-found' });
     await expect(client?.volume('none')).rejects.toMatchObject({ code: 'not-found', message: 'no volume none' });
   });
 

@@ -2,7 +2,7 @@
 import type { Argv, Options } from 'yargs';
 import { formatSize } from '../../base/units.ts';
 import type { VolumeDetails } from '../../control/routes.ts';
-import type { DataAtRisk, VolumeStatus } from '../../volume/volume-info.ts';
+import type { ChunkSpace, DataAtRisk, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
 import { DATA_FLAG, JSON_FLAG, readSettings } from '../flags.ts';
 import { formatJson, formatTable } from '../output.ts';
@@ -26,8 +26,8 @@ function describeScrubs({ scrubs, scrubbedBytes, rottenFound, rottenRewritten }:
 }
 
 /** What lives in chunks, what it takes there, and what all chunks take. */
-function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes }: VolumeStatus['stats']): string {
-  const ratio = liveStoredBytes < liveBytes ? `, compressed ${(liveBytes / liveStoredBytes).toFixed(2)} : 1` : '';
+function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes, compressionRatio }: ChunkSpace): string {
+  const ratio = compressionRatio !== null && liveStoredBytes < liveBytes ? `, compressed ${compressionRatio.toFixed(2)} : 1` : '';
   return `${formatSize(liveBytes)} in ${formatSize(storedChunkBytes)} of chunks${ratio}`;
 }
 
@@ -47,7 +47,6 @@ function describeLive({ atRisk, wear, stats, failure, readOnly, shipping }: Volu
     ['not synced', describeRisk(atRisk.unsynced)],
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
-    ['live in chunks', describeSpace(stats)],
     ...describeShipping(shipping),
     ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
@@ -68,11 +67,11 @@ function describeLogWay({ logWay, measuredLogWay, live }: VolumeDetails): string
   return `${now}${measuredLogWay === null ? '' : `; measured as best when the volume was made: ${measuredLogWay}`}${refused}`;
 }
 
-/** What the settings say; of `auto`, what becomes of it now. */
-function describeCompression({ logCompress, chunkCompress, live }: VolumeDetails): string {
+/** What the settings say, of `auto` what becomes of it now, and what the volume says for itself. */
+function describeCompression({ logCompress, compression, chunkCompress, live }: VolumeDetails): string {
   const isCompressing = live?.logCompressing ?? null;
   const now = logCompress !== 'auto' || isCompressing === null ? '' : isCompressing ? ', at work now as the disk is slow' : ', not at work now';
-  return `log: ${logCompress}${now}; new chunks: ${chunkCompress}`;
+  return `log: ${logCompress}${now}; new chunks: ${compression === 'default' ? `${chunkCompress}, as the settings say` : `${compression}, as the volume says`}`;
 }
 
 export function describeVolume(info: VolumeDetails): string {
@@ -91,6 +90,7 @@ export function describeVolume(info: VolumeDetails): string {
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ['created', new Date(info.createdMs).toISOString()],
+    ...(info.space === null ? [] : [['live in chunks', describeSpace(info.space)] satisfies [string, string]]),
     ...(info.live === null ? [] : describeLive(info.live)),
     ...(info.damage === null || info.live?.readOnly === info.damage ? [] : [['damaged', info.damage] satisfies [string, string]]),
   ]);
@@ -105,7 +105,8 @@ async function lookUp(context: CliContext, directory: string, name: string): Pro
   try {
     const info = await volumes.describe(name);
     // A volume that another process has open tells its damage there.
-    return { ...info, damage: info.damage ?? (await volumes.probe(name)), damageLookedFor: info.damageLookedFor || !info.open, live: null };
+    const probe = await volumes.probe(name);
+    return { ...info, damage: info.damage ?? probe?.damage ?? null, damageLookedFor: info.damageLookedFor || !info.open, live: null, space: probe?.space ?? null };
   } finally {
     await volumes.close();
   }
@@ -119,7 +120,7 @@ export function addShow(program: Argv, context: CliContext): Argv {
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
         .options(showFlags)
-        .example('$0 show demo', 'size, mode, space taken, last checkpoint, damage; while it is served: data at risk, wear'),
+        .example('$0 show demo', 'size, mode, space taken, compression, last checkpoint, damage; while it is served: data at risk, wear'),
     async (parsed) => {
       const details = await lookUp(context, parsed.data, parsed.name);
       context.terminal.out(parsed.json ? formatJson(details) : describeVolume(details));
