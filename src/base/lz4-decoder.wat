@@ -36,7 +36,8 @@
       (local.set $from (local.get $source))
       (local.set $source (i32.add (local.get $source) (local.get $length)))
       (loop $literals
-        (v128.store align=1 (local.get $target) (v128.load align=1 (local.get $from)))
+        (i64.store align=1 (local.get $target) (i64.load align=1 (local.get $from)))
+        (i64.store offset=8 align=1 (local.get $target) (i64.load offset=8 align=1 (local.get $from)))
         (local.set $from (i32.add (local.get $from) (i32.const 16)))
         (local.set $target (i32.add (local.get $target) (i32.const 16)))
         (br_if $literals (i32.lt_u (local.get $target) (local.get $end))))
@@ -61,9 +62,11 @@
       (local.set $length (i32.add (local.get $length) (i32.const 4)))
       (if (i32.gt_u (local.get $length) (i32.sub (local.get $plainEnd) (local.get $target))) (then (return (i32.const -1))))
       (local.set $end (i32.add (local.get $target) (local.get $length)))
-      (if (i32.ge_u (local.get $offset) (i32.const 16))
+      ;; 8 bytes and 8 more: with an offset below 16 the second ones are among those that the first ones were copied to.
+      (if (i32.ge_u (local.get $offset) (i32.const 8))
         (then (loop $match
-          (v128.store align=1 (local.get $target) (v128.load align=1 (local.get $from)))
+          (i64.store align=1 (local.get $target) (i64.load align=1 (local.get $from)))
+          (i64.store offset=8 align=1 (local.get $target) (i64.load offset=8 align=1 (local.get $from)))
           (local.set $from (i32.add (local.get $from) (i32.const 16)))
           (local.set $target (i32.add (local.get $target) (i32.const 16)))
           (br_if $match (i32.lt_u (local.get $target) (local.get $end)))))

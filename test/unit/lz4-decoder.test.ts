@@ -16,8 +16,10 @@ function decodedElsewhere(stored: Uint8Array, plainBytes: number): Uint8Array {
   return decompress(framed);
 }
 
-test('the module is what its source says', async () => {
-  const assembled = (await wabt()).parseWat('lz4-decoder.wat', readFileSync(new URL('../../src/base/lz4-decoder.wat', import.meta.url), 'utf8'), { simd: true, bulk_memory: true });
+test('the module is what its source says, and needs no SIMD instructions', async () => {
+  const source = readFileSync(new URL('../../src/base/lz4-decoder.wat', import.meta.url), 'utf8');
+  expect(source).not.toMatch(/v128/u);
+  const assembled = (await wabt()).parseWat('lz4-decoder.wat', source, { bulk_memory: true });
   assembled.validate();
   expect(Buffer.compare(lz4DecoderBinary(), assembled.toBinary({}).buffer)).toBe(0);
 });
