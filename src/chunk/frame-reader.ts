@@ -3,11 +3,14 @@
  * is asked for again is unpacked whole and kept for a while. One that is asked for once, as random reads do, is unpacked as far as it is needed.
  */
 import { VolumeError } from '../base/errors.ts';
-import { type ChunkFrame, MAX_PACKED_PLAIN_BYTES } from '../format/chunk-layout.ts';
+import { KIB } from '../base/units.ts';
+import type { ChunkFrame } from '../format/chunk-layout.ts';
 import type { StoredObject } from '../store/object-store.ts';
 import { type Wanted, unpackFrame } from './stored-blocks.ts';
 
-/** Buffers kept for what is read next: new ones for each frame cost as much as unpacking it. */
+/** Length of the buffers that are kept for what is read next, which hold nearly every frame: new ones for each frame cost as much as unpacking it. */
+const SCRATCH_BYTES = 32 * KIB;
+/** No more of them, however much may be kept. */
 const SCRATCH_MAX = 32;
 
 export class FrameReader {
@@ -17,10 +20,12 @@ export class FrameReader {
   #recentBytes = 0;
   readonly #recentBytesMax: number;
   readonly #scratch: Uint8Array[] = [];
+  readonly #scratchMax: number;
 
-  /** `keptBytes`: limit of the frames that are kept. */
+  /** `keptBytes`: limit of the frames that are kept, and of the buffers that wait for what is read next. */
   constructor(keptBytes: number) {
     this.#recentBytesMax = keptBytes;
+    this.#scratchMax = Math.min(SCRATCH_MAX, Math.floor(keptBytes / SCRATCH_BYTES));
   }
 
   /** Hands over the frame's bytes up to `wanted.endBytes` or further, borrowed for the call. Errors: `corrupt`, `io-error`. */
@@ -71,12 +76,13 @@ export class FrameReader {
   }
 
   async #withStored<T>(object: StoredObject, frame: ChunkFrame, use: (stored: Uint8Array) => T): Promise<T> {
-    const scratch = this.#scratch.pop() ?? new Uint8Array(MAX_PACKED_PLAIN_BYTES);
+    const isLong = frame.storedBytes > SCRATCH_BYTES;
+    const scratch = isLong ? new Uint8Array(frame.storedBytes) : (this.#scratch.pop() ?? new Uint8Array(SCRATCH_BYTES));
     const stored = scratch.subarray(0, frame.storedBytes);
     await object.read(stored, frame.offset);
     const result = use(stored);
     // Not after an error: nobody knows whether a read that failed is over.
-    if (this.#scratch.length < SCRATCH_MAX) this.#scratch.push(scratch);
+    if (!isLong && this.#scratch.length < this.#scratchMax) this.#scratch.push(scratch);
     return result;
   }
 }

@@ -102,7 +102,7 @@ const ENGINE: Table<EngineSettings> = {
   dirtyBytes: size([160 * MIB, 16 * MIB, TIB], 'Of the arena, how much may wait to be written into chunks before writers wait.', SLAB),
   indexBytes: size([64 * MIB, MIB, TIB], 'Block-map pages of one volume kept in memory.'),
   chunkTableBytes: size([16 * MIB, MIB, 64 * GIB], 'Block tables of chunks kept in memory, one volume.'),
-  frameCacheBytes: size([MIB, 0, GIB], 'Unpacked frames of compressed chunks kept for small reads in sequence, one volume; 0 keeps none.'),
+  frameCacheBytes: size([MIB, 0, GIB], 'Unpacked frames of compressed chunks kept for small reads in sequence, one volume, and as much at most in buffers to read into; 0 keeps none.'),
   openChunkFiles: count([256, 8, 65_536], 'Chunk files kept open, one volume.'),
   logFileBytes: size([64 * MIB, MIB, 4 * GIB], 'Size of one log file; a new volume gets smaller ones if it is small.', 64 * KIB),
   eraseBlockBytes: size([4 * MIB, 0, GIB], 'Erase block of the flash: log files of a new volume are rounded up to whole ones; a power of two, 0: not rounded. See /sys/block/mmcblk0/device/preferred_erase_size.'),

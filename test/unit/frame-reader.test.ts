@@ -21,6 +21,12 @@ class FramedChunk {
   readonly bytes: Buffer;
   readonly reader: ChunkReader;
   reads = 0;
+  /** Memory that frames were read into, and that of reads under way. */
+  readonly buffers = new Set<ArrayBufferLike>();
+  readonly #busy = new Set<ArrayBufferLike>();
+  /** Reads of frames from now on fail, and go on writing when nobody waits for them any more. */
+  isFailing = false;
+  overrun: Promise<unknown> = Promise.resolve();
 
   constructor(maxFrameBytes: number) {
     const memory = new Uint8Array(new SharedArrayBuffer(BLOCKS * BLOCK_BYTES));
@@ -32,14 +38,28 @@ class FramedChunk {
     const object: StoredObject = {
       sizeBytes: this.bytes.length,
       read: async (target, offsetBytes) => {
+        const isOfFrames = offsetBytes >= CHUNK_HEADER_BYTES && offsetBytes < end;
+        if (isOfFrames) this.#begin(target);
         await new Promise(setImmediate);
-        if (offsetBytes >= CHUNK_HEADER_BYTES && offsetBytes < end) this.reads += 1;
         target.set(this.bytes.subarray(offsetBytes, offsetBytes + target.length));
+        this.#busy.delete(target.buffer);
       },
       close: () => Promise.resolve(),
     };
     const store = { open: () => Promise.resolve(object) };
     this.reader = new ChunkReader({ store, volumeId: identity.volumeId, blockSizeBytes: BLOCK_BYTES, volumeBlocks: BLOCKS, maxOpen: 4, maxTableBytes: MIB, maxFrameBytes });
+  }
+
+  #begin(target: Uint8Array): void {
+    this.reads += 1;
+    expect(this.#busy.has(target.buffer), 'another read is under way into this memory').toBe(false);
+    this.buffers.add(target.buffer);
+    if (!this.isFailing) {
+      this.#busy.add(target.buffer);
+      return;
+    }
+    this.overrun = new Promise((resolve) => setTimeout(() => resolve(target.fill(0xee)), 1));
+    throw new Error('the disk fails');
   }
 
   async read(block: number, count = 1): Promise<void> {
@@ -100,5 +120,29 @@ describe('small reads of compressed frames', () => {
     await Promise.all(reads);
     chunk.bytes[at] ^= 1;
     expect(await chunk.readsOf(0, 1, 2)).toBeLessThanOrEqual(2);
+  });
+
+  test.each([[0, 0], [PACKED_FRAME_BYTES - 1, 0], [2 * PACKED_FRAME_BYTES, 2], [MIB, FRAMES]])('use buffers again when the reads into them are over: where %i bytes may be kept %i of them', async (maxFrameBytes, keptMax) => {
+    const chunk = new FramedChunk(maxFrameBytes);
+    await chunk.reader.tables(CHUNK);
+    const burst = (): Promise<unknown> => Promise.all(Array.from({ length: FRAMES }, (_, frame) => chunk.read(frame * PER_FRAME)));
+    await burst();
+    expect(chunk.buffers.size).toBe(FRAMES);
+    await burst();
+    expect(chunk.reads).toBe(2 * FRAMES);
+    expect(2 * FRAMES - chunk.buffers.size).toBe(keptMax);
+  });
+
+  test('never use a buffer again into which a read failed', async () => {
+    const chunk = new FramedChunk(MIB);
+    await chunk.read(0);
+    chunk.buffers.clear();
+    chunk.isFailing = true;
+    for (const block of [PER_FRAME, PER_FRAME, 2 * PER_FRAME]) await expect(chunk.read(block)).rejects.toMatchObject({ code: 'io-error' });
+    const lost = new Set(chunk.buffers);
+    chunk.isFailing = false;
+    chunk.buffers.clear();
+    await Promise.all([chunk.overrun, ...Array.from(blocks.keys(), (block) => chunk.read(block))]);
+    expect([...chunk.buffers].filter((buffer) => lost.has(buffer))).toEqual([]);
   });
 });
