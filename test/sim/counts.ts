@@ -23,6 +23,7 @@ export const COUNTS = [
   'scrubs', // to their end
   'endedScrubs', // before it: by their caller, or because the volume was closed
   'rottenScrubs', // that were given rot to find, and found it
+  'rottenBlockScrubs', // those of them that met it in blocks alone
   'rescuedBlocks', // that scrubs wrote anew
   'rottenChunkReads', // by anybody but a scrub
   'rottenLogReads',
@@ -58,6 +59,7 @@ export function noCounts(): WorldCounts {
     scrubs: 0,
     endedScrubs: 0,
     rottenScrubs: 0,
+    rottenBlockScrubs: 0,
     rescuedBlocks: 0,
     rottenChunkReads: 0,
     rottenLogReads: 0,

@@ -273,7 +273,7 @@ export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs:
 
 /** Drawn apart: worlds without scrubs are what they were before there were any. */
 function drawScrubs(random: SeededRandom): Pick<WorldPlan, 'scrubChance' | 'scrubRotChance'> {
-  return { scrubChance: random.pick([0, 0, 0.1, 0.5]), scrubRotChance: random.pick([0, 0.3]) };
+  return { scrubChance: random.pick([0, 0, 0.1, 0.5]), scrubRotChance: random.pick([0, 0.3, 0.9]) };
 }
 
 function drawFaults(random: SeededRandom): FaultPlan {

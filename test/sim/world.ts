@@ -260,7 +260,7 @@ class World {
     if (random.chance(this.#plan.secondOpenerChance)) await this.#openTwice(random.pick(lives));
     if (faults === 'plan' && random.chance(this.#plan.faults.errorChance)) this.#fillOne(lives, machine, random);
     this.#dropPages(process, random);
-    const scrubs = startScrubs(lives, this.#plan.scrubChance);
+    const scrubs = startScrubs(lives, this.#plan.scrubChance, (path) => this.#disk.find(path) !== undefined);
     await Promise.all(clients.map((client) => client.run(Math.ceil(operationCount / clients.length))));
     for (const life of lives) if (random.chance(0.3)) await this.#checkAll(life, life.world.model.lastLsn, 'when all clients had ended');
     if (ending.stage === 'quiet') {
