@@ -6,7 +6,7 @@ import { FrameReader } from '../chunk/frame-reader.ts';
 import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
-import type { ObjectStore, StoredObject } from '../store/object-store.ts';
+import type { ObjectOpener, ObjectStore, StoredObject } from '../store/object-store.ts';
 import { listFound } from './found-objects.ts';
 import { type Fault, type Findings, type OnProgress, faultOf, isDamage } from './inspect-findings.ts';
 
@@ -102,7 +102,7 @@ export async function inspectChunks(inspection: ChunkInspection & { readonly fin
 }
 
 /** Looks at one chunk. Throws what is no damage. */
-export async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: number): Promise<InspectedChunk> {
+export async function inspectChunk(inspection: Omit<ChunkInspection, 'store'> & { readonly store: ObjectOpener }, chunk: number, epoch: number): Promise<InspectedChunk> {
   const { store, manifest, deep, pace } = inspection;
   const key = chunkKey(epoch, chunk);
   let object: StoredObject;

@@ -119,6 +119,12 @@ export const MUTANTS: readonly Mutant[] = [
     edits: [{ file: 'chunk/stored-blocks.js', find: 'plain.subarray(start, start + blockSizeBytes)', replace: 'plain.subarray(0, start - start + blockSizeBytes)' }],
   },
   {
+    name: 'a frame is kept in the memory that it was decoded into',
+    invariant: 'I3',
+    taste: 'uniform',
+    edits: [{ file: 'chunk/frame-reader.js', find: 'endBytes: frame.plainBytes }).slice()', replace: 'endBytes: frame.plainBytes })' }],
+  },
+  {
     name: 'a scrub does not compare checksums',
     invariant: 'I3',
     taste: 'usual',

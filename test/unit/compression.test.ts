@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { chunkCompressionOf, type VolumeCompression } from '../../src/base/compression.ts';
 import { MIB } from '../../src/base/units.ts';
+import { changeCompressionOffline } from '../../src/volume/change-compression.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import type { Volume } from '../../src/volume/volume.ts';
-import { BLOCK_BYTES, SLAB_BYTES, SimMachine, pattern, readAll, smallSettings } from '../support/engine-harness.ts';
+import { BLOCK_BYTES, SLAB_BYTES, SimMachine, pattern, readAll, smallArena, smallSettings } from '../support/engine-harness.ts';
 import { text } from '../support/text.ts';
 
 const SLOTS = SLAB_BYTES / BLOCK_BYTES;
@@ -190,6 +191,34 @@ test('a crash at any call of a change, and of the first chunks behind it, leaves
         })();
         await Promise.race([work, machine.process.death]);
         crashed = !machine.process.alive;
+        machine.fault = () => null;
+        machine.process.die();
+        machine.disk.cutPower(NOTHING_KEPT);
+        machine.restart();
+        expect(answered ? ['lz4'] : ['default', 'lz4']).toContain(await onDisk(machine));
+        const again = await machine.open('/v');
+        expect((await readAll(again)).subarray(0, blocks.length).equals(blocks), `call ${at} ${when}`).toBe(true);
+        await again.close();
+      }, smallSettings({ flushIntervalMs: 60_000 }));
+    }
+  }
+});
+
+test('a crash at any call of a change of a closed volume leaves the one or the other, and all that only its log has', async () => {
+  const blocks = half(1, SLOTS);
+  let crashed = true;
+  for (let at = 1; crashed; at += 1) {
+    expect(at).toBeLessThan(200);
+    for (const when of ['before', 'during', 'after'] as const) {
+      await withVolume(async (machine, volume) => {
+        await volume.write(0, blocks, true);
+        machine.restart();
+        const options = { env: machine.env, directory: '/v', name: 'v', settings: machine.settings, arena: smallArena(machine.settings) };
+        const first = machine.calls.length;
+        machine.fault = () => (machine.calls.length === first + at ? { kind: 'crash', when } : null);
+        const answered = await Promise.race([changeCompressionOffline(options, 'lz4').then(() => true), machine.process.death.then(() => false, () => false)]);
+        crashed = !machine.process.alive;
+        expect(crashed || answered).toBe(true);
         machine.fault = () => null;
         machine.process.die();
         machine.disk.cutPower(NOTHING_KEPT);

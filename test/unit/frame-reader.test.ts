@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { checksum } from '../../src/base/checksum.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
-import { buildChunk } from '../../src/chunk/build-chunk.ts';
+import { VolumeError } from '../../src/base/errors.ts';
+import { type BuiltChunk, buildChunk } from '../../src/chunk/build-chunk.ts';
 import { ChunkReader } from '../../src/chunk/chunk-reader.ts';
 import { PACKED_FRAME_BYTES } from '../../src/chunk/pack-blocks.ts';
-import { CHUNK_HEADER_BYTES } from '../../src/format/chunk-layout.ts';
+import { CHUNK_HEADER_BYTES, type ChunkIdentity } from '../../src/format/chunk-layout.ts';
 import type { StoredObject } from '../../src/store/object-store.ts';
 import { text } from '../support/text.ts';
 
@@ -16,11 +17,44 @@ const CHUNK = { number: 1, epoch: 1 };
 const identity = { volumeId: new Uint8Array(16), blockSizeBytes: BLOCK_BYTES, epoch: 1, chunkNumber: 1, firstLsn: 1, lastLsn: 6, previousChunk: 0, part: 1, parts: 1 };
 const blocks = Array.from({ length: BLOCKS }, (_, index) => Buffer.alloc(BLOCK_BYTES, `block ${index} of them, `));
 
+function build(chunk: ChunkIdentity, contents: readonly Buffer[]): BuiltChunk {
+  const memory = new Uint8Array(new SharedArrayBuffer(BLOCKS * BLOCK_BYTES));
+  contents.forEach((block, index) => memory.set(block, index * BLOCK_BYTES));
+  const source = { blockNumbers: Float64Array.from(contents.keys()), checksums: Uint32Array.from(contents, (block) => checksum(block)), bytes: memory };
+  return buildChunk({ identity: chunk, sources: [source], picks: Uint32Array.from(contents.keys()), ranges: [], compress: true });
+}
+
+/** Chunk 2: newer versions of the same blocks, in the same frames and places. */
+const newer = blocks.map((_, index) => Buffer.alloc(BLOCK_BYTES, `newer ${index} of them, `));
+class OtherChunk implements StoredObject {
+  readonly #bytes: Buffer;
+
+  constructor() {
+    const { header, packed, tail } = build({ ...identity, chunkNumber: 2, firstLsn: 7, lastLsn: 12, previousChunk: 1 }, newer);
+    this.#bytes = Buffer.concat([header, packed ?? new Uint8Array(0), tail]);
+  }
+
+  get sizeBytes(): number {
+    return this.#bytes.length;
+  }
+
+  read(target: Uint8Array, offsetBytes: number): Promise<void> {
+    target.set(this.#bytes.subarray(offsetBytes, offsetBytes + target.length));
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
 /** A chunk of six compressed frames that counts the reads of its frames; these take some turns. */
 class FramedChunk {
   readonly bytes: Buffer;
   readonly reader: ChunkReader;
   reads = 0;
+  /** Chunks of this number and later ones are not there. */
+  chunkEnd = 3;
   /** Memory that frames were read into, and that of reads under way. */
   readonly buffers = new Set<ArrayBufferLike>();
   readonly #busy = new Set<ArrayBufferLike>();
@@ -29,10 +63,7 @@ class FramedChunk {
   overrun: Promise<unknown> = Promise.resolve();
 
   constructor(maxFrameBytes: number) {
-    const memory = new Uint8Array(new SharedArrayBuffer(BLOCKS * BLOCK_BYTES));
-    blocks.forEach((block, index) => memory.set(block, index * BLOCK_BYTES));
-    const source = { blockNumbers: Float64Array.from(blocks.keys()), checksums: Uint32Array.from(blocks, (block) => checksum(block)), bytes: memory };
-    const { header, packed, tail } = buildChunk({ identity, sources: [source], picks: Uint32Array.from(blocks.keys()), ranges: [], compress: true });
+    const { header, packed, tail } = build(identity, blocks);
     this.bytes = Buffer.concat([header, packed ?? new Uint8Array(0), tail]);
     const end = header.length + (packed?.length ?? 0);
     const object: StoredObject = {
@@ -46,7 +77,13 @@ class FramedChunk {
       },
       close: () => Promise.resolve(),
     };
-    const store = { open: () => Promise.resolve(object) };
+    const second = new OtherChunk();
+    const open = (key: string): Promise<StoredObject> => {
+      const number = Number(key.slice('chunks/c'.length, 'chunks/c'.length + 10));
+      if (number >= this.chunkEnd) return Promise.reject(new VolumeError('not-found', `no ${key}`));
+      return Promise.resolve(number === 1 ? object : second);
+    };
+    const store = { open };
     this.reader = new ChunkReader({ store, volumeId: identity.volumeId, blockSizeBytes: BLOCK_BYTES, volumeBlocks: BLOCKS, maxOpen: 4, maxTableBytes: MIB, maxFrameBytes });
   }
 
@@ -144,5 +181,38 @@ describe('small reads of compressed frames', () => {
     chunk.buffers.clear();
     await Promise.all([chunk.overrun, ...Array.from(blocks.keys(), (block) => chunk.read(block))]);
     expect([...chunk.buffers].filter((buffer) => lost.has(buffer))).toEqual([]);
+  });
+
+  test('that are kept are those of one chunk: the same places of another one hold other blocks', async () => {
+    const { reader, chunkEnd } = new FramedChunk(MIB);
+    expect(chunkEnd).toBe(3);
+    for (const [number, contents] of [[1, blocks], [2, newer], [1, blocks]] as const) {
+      for (let round = 0; round < 3; round += 1) {
+        const target = new Uint8Array(BLOCK_BYTES);
+        await reader.readBlocks({ number, epoch: 1 }, 5, 1, 5, target, 0);
+        expect(Buffer.compare(target, contents[5]), `chunk ${number}, round ${round}`).toBe(0);
+      }
+    }
+  });
+
+  test('that are kept go with their chunk: one that is gone, or has rotted when it is opened anew, is not served out of memory', async () => {
+    const chunk = new FramedChunk(MIB);
+    expect(await chunk.readsOf(0, 1, 2)).toBe(2);
+    await chunk.reader.forget(1);
+    chunk.bytes[CHUNK_HEADER_BYTES + 5] ^= 1;
+    await expect(chunk.read(1)).rejects.toMatchObject({ code: 'corrupt', message: text(/block 1: compressed frame: checksum/u) });
+    chunk.bytes[CHUNK_HEADER_BYTES + 5] ^= 1;
+    expect(await chunk.readsOf(0, 1), 'the one that failed was the first').toBe(1);
+    await chunk.reader.forget(1);
+    chunk.chunkEnd = 1;
+    await expect(chunk.read(0)).rejects.toMatchObject({ code: 'not-found' });
+  });
+
+  test('that are read whole when their chunk is forgotten end as if it were not', async () => {
+    const chunk = new FramedChunk(MIB);
+    await chunk.read(0);
+    const reads = [chunk.read(1), chunk.read(2)];
+    await new Promise((resolve) => queueMicrotask(() => resolve(chunk.reader.forget(1))));
+    await Promise.all([...reads, chunk.read(3)]);
   });
 });
