@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card byte-flip interop-s3 s3-demo newer-clients vm-boot crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card bench-s3 byte-flip interop-s3 s3-demo crash-s3 takeover-s3 outage-s3 newer-clients vm-boot vm-attach crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,11 +29,11 @@ build: dist/.built ## compile src to dist
 run: dist/.built ## serve a 1 GiB volume `demo` on 127.0.0.1:10809 (DATA=, VOLUME=, SIZE=, LISTEN= change that)
 	@mkdir -p '$(DATA)'
 	@$(BASALT) show '$(VOLUME)' --data '$(DATA)' >/dev/null 2>&1 || $(BASALT) create '$(VOLUME)' '$(SIZE)' --data '$(DATA)' >/dev/null
-	@listen='$(LISTEN)'; host=$${listen%:*}; port=$${listen##*:}; uri="nbd://$$listen/$(VOLUME)"; \
+	@listen='$(LISTEN)'; uri="nbd://$$listen/$(VOLUME)"; \
 	printf '%s\n' \
 	  "volume $(VOLUME) in $(DATA), to be served on $$listen; from another terminal:" \
-	  "  attach:   sudo modprobe nbd && sudo nbd-client -N $(VOLUME) $$host $$port /dev/nbd0 -b 4096" \
-	  "  detach:   sudo nbd-client -d /dev/nbd0" \
+	  "  attach:   sudo $(BASALT) attach $$uri" \
+	  "  detach:   sudo $(BASALT) detach $$uri" \
 	  "  look:     nbdinfo $$uri" \
 	  "  copy:     qemu-img convert -p -n -f raw -O raw IMAGE $$uri" \
 	  "  try:      qemu-io -f raw -c 'write -P 90 0 64k' -c flush -c 'read -P 90 0 64k' $$uri" \
@@ -83,6 +83,9 @@ bench-micro: tools ## time the parts of the data path one by one (ARGS="codec ar
 bench-open: dist/.built tools ## time the opening of 25 million stored blocks, of 100,000 log records after a kill -9, and nbdinfo's map of a million extents (ARGS=--help)
 	@node build/tools/bench/opening/main.js $(ARGS)
 
+bench-s3: dist/.built tools ## volumes with a bucket on a Ceph gateway against the bare SDK, s3backer and one without a bucket; and the requests they make (ARGS=--help)
+	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/bench/s3/main.js $(ARGS)
+
 bench-slow-card: dist/.built tools ## milliseconds a block on an SD card of 20 MB/s and 5 ms a flush; needs root
 	@node build/tools/bench/slow-card.js $(ARGS)
 
@@ -94,11 +97,23 @@ newer-clients: dist/.built ## extended headers spoken by libnbd and QEMU of a la
 	@NEWER_CLIENTS='$(CURDIR)/build/newer-clients' CONFORMANCE_QEMU_NBD='$(CURDIR)/build/newer-clients/tools/qemu-nbd' \
 	  npx vitest run test/interop/newer-clients.test.ts test/interop/conformance.test.ts
 
+crash-s3: dist/.built tools ## kill -9 the server of a volume with a bucket, and the S3 server, RUNS times (20): what its disk has, what its bucket has
+	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/test/s3/campaign/kill-main.js --runs $(or $(RUNS),20) $(ARGS)
+
+takeover-s3: dist/.built tools ## two hosts take a volume with a bucket from each other under load, RUNS times (100): what each promised, and that one writes
+	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/test/s3/campaign/takeover-main.js --runs $(or $(RUNS),100) $(ARGS)
+
+outage-s3: dist/.built tools ## the S3 server of a volume is gone for MINUTES (10) under load: no request fails, and the bucket catches up
+	@AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true node build/tools/test/s3/campaign/outage-main.js --seconds $$(( $(or $(MINUTES),10) * 60 )) $(ARGS)
+
 interop-s3: | deps ## the S3 store against Ceph RGW 20, RGW 18 (creates only) and OpenStack Swift (no conditional write); needs apt the first time
 	@for kind in ceph20 ceph18 swift; do S3_KIND=$$kind npx vitest run test/s3/s3-store.test.ts || exit; done
 
 vm-boot: dist/.built ## boot a Debian kernel in QEMU from a volume, twice, and check what it wrote (test/vm/boot.sh says what that needs)
 	@test/vm/boot.sh
+
+vm-attach: dist/.built ## attach volumes to a real kernel in a virtual machine, and restart the server under a mounted file system (test/vm/attach.sh says what that needs)
+	@test/vm/attach.sh
 
 byte-flip: tools ## change every byte of every file of a small volume, one at a time: never a wrong read (`make test`: a sample; ARGS=--help)
 	@node build/tools/test/damage/main.js $(ARGS)

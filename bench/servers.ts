@@ -24,6 +24,17 @@ export interface ServerOptions {
   readonly pkiDirectory?: string;
   /** basalt only: false if the directory has its volume already. */
   readonly isNew?: boolean;
+  /** basalt only: more flags of `create`. */
+  readonly createFlags?: readonly string[];
+}
+
+/** Any other server on a unix socket. */
+export interface ServerCommand<Name extends string> {
+  readonly name: Name;
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly socketPath: string;
+  readonly uri: string;
 }
 
 export const EXPORT_NAME = 'bench';
@@ -31,8 +42,8 @@ const READY_TIMEOUT_MS = 15_000;
 const STOP_TIMEOUT_MS = 60_000;
 
 /** A running server. Exactly one `stop` ends it. */
-export class RunningServer {
-  readonly name: ServerName;
+export class RunningServer<Name extends string = ServerName> {
+  readonly name: Name;
   readonly pid: number;
   readonly uri: string;
   readonly #child: ChildProcess;
@@ -40,7 +51,7 @@ export class RunningServer {
   #complaint = '';
   #ended = false;
 
-  private constructor(name: ServerName, child: ChildProcess, pid: number, uri: string) {
+  private constructor(name: Name, child: ChildProcess, pid: number, uri: string) {
     this.name = name;
     this.pid = pid;
     this.uri = uri;
@@ -59,10 +70,15 @@ export class RunningServer {
     await mkdir(options.directory, { recursive: true });
     const socketPath = join(options.directory, 'nbd.sock');
     const [command, args] = await commandOf(options, socketPath);
+    return RunningServer.startCommand({ name: options.name, command, args, socketPath, uri: uriOf(options, socketPath) });
+  }
+
+  /** As `start`, of a command that is known. */
+  static async startCommand<Name extends string>({ name, command, args, socketPath, uri }: ServerCommand<Name>): Promise<RunningServer<Name>> {
     const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
     await new Promise<void>((resolve, reject) => child.once('spawn', resolve).once('error', reject));
     if (child.pid === undefined) throw new Error(`${command} has no process id`);
-    const server = new RunningServer(options.name, child, child.pid, uriOf(options, socketPath));
+    const server = new RunningServer(name, child, child.pid, uri);
     try {
       await server.#ready(socketPath);
     } catch (error) {
@@ -131,7 +147,7 @@ async function basaltCommand(options: ServerOptions, socketPath: string): Promis
   await mkdir(data, { recursive: true });
   // A new volume's log takes its size from the settings.
   const consent = options.mode === 'async' ? ['--accept-data-loss'] : [];
-  const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, ...consent, '--data', data, ...(options.serveOptions ?? [])];
+  const create = ['create', EXPORT_NAME, String(options.sizeBytes), '--durability', options.mode, ...consent, '--data', data, ...(options.createFlags ?? []), ...(options.serveOptions ?? [])];
   if (options.isNew !== false) await execute(process.execPath, [options.basaltEntry, ...create]);
   const tls = options.pkiDirectory === undefined ? [] : ['--set', 'server.tls=forced', '--set', `server.tls_certificates=${options.pkiDirectory}`];
   const serve = ['serve', '--data', data, '--socket', socketPath, '--log-level', 'warn', ...tls, ...(options.serveOptions ?? [])];

@@ -1,16 +1,15 @@
 /**
  * `make bench-slow-card`: basalt on a file system on an SD card, which is nbdkit with slow-card.c (20 MB/s of writes, 5 ms a flush) under
- * nbdfuse, a loop device and ext4, with the settings of config/sd-card.toml. Needs root, nbdkit with its cc plugin, nbdkit's header, gcc, nbdfuse, fio.
+ * nbdfuse, a loop device and ext4, with the settings of config/jetson-sd.toml. Needs root, nbdkit with its cc plugin, nbdkit's header, gcc, nbdfuse, fio.
  */
-import { spawn, type ChildProcess } from 'node:child_process';
-import { access, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { DURABILITY_MODES, type Durability } from '../src/base/durability.ts';
 import { KIB, MIB } from '../src/base/units.ts';
 import { NbdClient } from '../test/support/nbd-client.ts';
+import { Card } from './card.ts';
 import { type Amount, type FioResult, execute, runFio } from './fio.ts';
 import type { Job } from './jobs.ts';
 import { RunningServer } from './servers.ts';
@@ -45,7 +44,6 @@ const { values } = parseArgs({
 });
 
 const BLOCK_BYTES = 4096;
-const CARD_BYTES = 3072 * MIB;
 const VOLUME_BYTES = 512 * MIB;
 const HOT_BYTES = 8 * MIB;
 const WIDE_BYTES = VOLUME_BYTES / 2;
@@ -53,89 +51,6 @@ const SEQUENTIAL_BYTES = 128 * MIB;
 const SYNCED_SECONDS = 6;
 /** That fio runs before it counts. */
 const RAMP_SECONDS = 0.3;
-const STEP_TIMEOUT_MS = 10_000;
-
-/** What a card has been given so far. */
-interface CardCounts {
-  readonly bytes: number;
-  readonly flushes: number;
-}
-
-/** A mounted card; `remove` takes it apart, whatever of it is there. */
-class Card {
-  readonly mountPath: string;
-  readonly #directory: string;
-  readonly #children: ChildProcess[] = [];
-  #loop: string | null = null;
-  #mounted = false;
-
-  constructor(directory: string) {
-    this.#directory = directory;
-    this.mountPath = join(directory, 'card');
-  }
-
-  async insert(): Promise<void> {
-    const socket = join(this.#directory, 'card.sock');
-    const fuse = join(this.#directory, 'fuse');
-    await mkdir(fuse);
-    await mkdir(this.mountPath);
-    const card = ['cc', resolve('bench/slow-card.c'), `image=${join(this.#directory, 'card.img')}`, `fast=${this.#fastPath}`, `size=${CARD_BYTES}`, `rate=${values.rate}`, `flush-us=${values['flush-us']}`];
-    await this.#run('nbdkit', ['--foreground', '--exit-with-parent', '--unix', socket, ...card], socket);
-    await this.#run('nbdfuse', [fuse, '--unix', socket], join(fuse, 'nbd'));
-    this.#loop = (await execute('losetup', ['--find', '--show', '--direct-io=on', join(fuse, 'nbd')])).trim();
-    // The journal and the tables are made now, not behind the measurement's back.
-    await execute('mkfs.ext4', ['-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', this.#loop]);
-    await execute('mount', [this.#loop, this.mountPath]);
-    this.#mounted = true;
-  }
-
-  /** Starts a program that stays; resolves when `sign` is there. */
-  async #run(program: string, args: readonly string[], sign: string): Promise<void> {
-    const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-    let complaint = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint = (complaint + text).slice(-2000)));
-    child.on('error', (error) => (complaint += error.message));
-    this.#children.push(child);
-    const deadline = performance.now() + STEP_TIMEOUT_MS;
-    while (!(await isThere(sign))) {
-      if (child.exitCode !== null || performance.now() > deadline) throw new Error(`${program} did not start: ${complaint}`);
-      await delay(50);
-    }
-  }
-
-  get #fastPath(): string {
-    return join(this.#directory, 'card-is-fast');
-  }
-
-  /** Runs `prepare` while the card takes no time. */
-  async whileFast(prepare: () => Promise<void>): Promise<void> {
-    await writeFile(this.#fastPath, '');
-    await prepare();
-    await rm(this.#fastPath);
-  }
-
-  /** By Linux's count of the loop device: fields 7 (sectors written) and 16 (flushes) of its `stat`. */
-  async counts(): Promise<CardCounts> {
-    const fields = (await readFile(`/sys/block/${basename(this.#loop ?? '')}/stat`, 'utf8')).trim().split(/\s+/);
-    return { bytes: Number(fields[6]) * 512, flushes: Number(fields[15]) };
-  }
-
-  async remove(): Promise<void> {
-    if (this.#mounted) await execute('umount', [this.mountPath]);
-    if (this.#loop !== null) await execute('losetup', ['--detach', this.#loop]);
-    if (this.#children.length > 1) await execute('umount', [join(this.#directory, 'fuse')]);
-    for (const child of this.#children) child.kill('SIGTERM');
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false; // not yet
-  }
-}
 
 /** What a block took, and what it gave the card to do. */
 interface Figure {
@@ -226,7 +141,7 @@ class Bench {
   }
 
   async #withServer<T>(work: (uri: string) => Promise<T>, isNew = false): Promise<T> {
-    const settings = ['--config', resolve('config/sd-card.toml'), ...values.set.flatMap((setting) => ['--set', setting])];
+    const settings = ['--config', resolve('config/jetson-sd.toml'), ...values.set.flatMap((setting) => ['--set', setting])];
     const server = await RunningServer.start({ name: 'basalt', directory: this.#data, sizeBytes: VOLUME_BYTES, mode: this.#mode, basaltEntry: resolve('dist/cli/basalt.cjs'), serveOptions: settings, isNew });
     try {
       return await work(server.uri);
@@ -254,7 +169,7 @@ async function main(): Promise<void> {
   const modes = DURABILITY_MODES.filter((mode) => values.mode.includes(mode));
   if (modes.length === 0) throw new Error(`--mode ${values.mode.join(' ')}: no such mode; there are ${DURABILITY_MODES.join(', ')}`);
   const directory = await mkdtemp(join(tmpdir(), 'basalt-card-'));
-  const card = new Card(directory);
+  const card = new Card(directory, { sizeBytes: 3072 * MIB, rateBytes: values.rate, flushUs: values['flush-us'] });
   try {
     await card.insert();
     const alone = ((BLOCK_BYTES * 1000) / Number(values.rate)).toFixed(3);

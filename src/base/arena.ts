@@ -141,6 +141,14 @@ export interface ArenaStats {
   readonly evictions: number;
 }
 
+/** What an arena is used for now, in bytes. */
+export interface ArenaUse {
+  readonly arenaBytes: number;
+  readonly dirtyBytes: number;
+  readonly cachedBytes: number;
+  readonly lentBytes: number;
+}
+
 export class Arena {
   readonly slabBytes: number;
   readonly maxSlabs: number;
@@ -334,6 +342,11 @@ export class Arena {
 
   stats(): ArenaStats {
     return { slabBytes: this.slabBytes, slabs: this.slabs.length, dirtySlabs: this.#dirty + this.#stuck, cleanSlabs: this.#clean, pinnedSlabs: this.#pinned, evictions: this.#evictions };
+  }
+
+  use(): ArenaUse {
+    const { slabBytes, maxSlabs } = this;
+    return { arenaBytes: maxSlabs * slabBytes, dirtyBytes: (this.#dirty + this.#stuck) * slabBytes, cachedBytes: this.#clean * slabBytes, lentBytes: this.#pinned * slabBytes };
   }
 
   #announceRoom(): void {

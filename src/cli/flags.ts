@@ -2,8 +2,10 @@
 import type { Argv, Options } from 'yargs';
 import { parseSize } from '../base/units.ts';
 import { VolumeError } from '../base/errors.ts';
+import { nearest } from '../config/nearest.ts';
 import { flagName, loadSettings, type FlagSource, type LoadedSettings } from '../config/load-settings.ts';
 import { SETTINGS } from '../config/settings.ts';
+import type { LogLevel } from '../env/env.ts';
 import { UsageError, type CliContext } from './context.ts';
 
 /** For `coerce`: a flag of one value is given once (yargs hands a repeated one over as a list). */
@@ -36,6 +38,17 @@ export const DATA_FLAG = {
   coerce: once('data'),
   describe: 'directory of the volumes',
 } as const satisfies Options;
+
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
+
+function logLevelOf(value: string | readonly string[]): LogLevel {
+  const text = once('log-level')(value);
+  const level = LOG_LEVELS.find((candidate) => candidate === text);
+  if (level !== undefined) return level;
+  throw new UsageError(`log-level "${text}" is none of ${LOG_LEVELS.join(', ')}; did you mean ${nearest(text, LOG_LEVELS)}?`, { flag: 'log-level' });
+}
+
+export const LOG_LEVEL_FLAG = { type: 'string', requiresArg: true, choices: LOG_LEVELS, default: 'info', coerce: logLevelOf, describe: 'least level of the JSON lines on standard error' } as const satisfies Options;
 
 /** Where settings come from: a file, and single ones. */
 export const SETTINGS_FLAGS = {

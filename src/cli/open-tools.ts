@@ -6,7 +6,7 @@ import { type ToolOptions, checkVolume } from '../volume/check.ts';
 import { explainBlock } from '../volume/explain.ts';
 import { repairVolume } from '../volume/repair.ts';
 import { scrubClosed } from '../volume/scrub-closed.ts';
-import { checkVolumeName } from '../volume/volume-set.ts';
+import { checkVolumeName } from '../volume/volume-name.ts';
 import { holdsVolume, manifestPath } from '../volume/volume-files.ts';
 import type { OpenVolumesOptions, Terminal, VolumeTools } from './context.ts';
 

@@ -3,8 +3,11 @@ import { resolve } from 'node:path';
 import { VolumeError } from '../base/errors.ts';
 import { workerEntry } from '../chunk/worker-entry.ts';
 import { ControlServer } from '../control/control-server.ts';
+import { EventFeed, tellingLogger } from '../control/events.ts';
 import type { ControlTargets, ServerInfo } from '../control/routes.ts';
+import type { ProcessUse } from '../control/stats.ts';
 import { ControlSocket } from '../control/socket-file.ts';
+import { ControlToken } from '../control/token.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import type { Env, Logger } from '../env/env.ts';
 import { parseSocketPath, parseTcpAddress, type ListenAddress, type ListenerInfo } from '../server/listener.ts';
@@ -47,14 +50,23 @@ async function end({ server, control, volumes, env }: Running, { graceMs, drain 
  * file system without sockets, say) keeps nobody from serving: it is said, and there is none.
  */
 async function startControl(plan: ServePlan, env: Env, targets: ControlTargets): Promise<ControlServer | null> {
+  const { listen, tokenFile } = plan.settings.control;
+  const tcp = listen === '' ? null : { ...controlAddress(listen), token: await ControlToken.read(tokenFile) };
   try {
     const socket = await ControlSocket.claim(env.files, plan.directory);
-    return await ControlServer.start({ socket, targets, settings: plan.settings.control, logger: env.logger });
+    return await ControlServer.start({ socket, targets, settings: plan.settings.control, logger: env.logger, tcp });
   } catch (error) {
-    if (!(error instanceof VolumeError) || error.code === 'in-use') throw error;
+    // Who asked for TCP wants it, or nothing.
+    if (tcp !== null || !(error instanceof VolumeError) || error.code === 'in-use') throw error;
     env.logger.log('warn', 'no-control-socket', { directory: plan.directory, error });
     return null;
   }
+}
+
+function controlAddress(text: string): { readonly host: string; readonly port: number } {
+  const address = parseTcpAddress(text);
+  if (address.kind === 'tcp') return address;
+  throw new VolumeError('invalid-argument', `control.listen = "${text}" is no HOST:PORT`);
 }
 
 /** Reads certificates and keys; a certificate that clients will not take is served all the same: this machine's clock may be wrong. */
@@ -104,10 +116,11 @@ export async function runServer(plan: ServePlan, terminal: Terminal): Promise<nu
 async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   const addresses = addressesOf(plan);
   let openings: OpeningProgress | null = null;
-  const logger = createJsonLogger(plan.logLevel, (line) => {
+  const events = new EventFeed();
+  const logger = tellingLogger(createJsonLogger(plan.logLevel, (line) => {
     openings?.clear();
     terminal.error(line);
-  });
+  }), events, (write) => createJsonLogger('info', write));
   endOnBug(logger);
   const env = createNodeEnv({ logger, workerEntry: workerEntry(), workerThreads: plan.settings.process.workerThreads });
   if (!(await env.files.exists(plan.directory))) {
@@ -120,7 +133,8 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();
   const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount, halfOpen: server.halfOpenCount, clients: { ...server.counts } });
-  const control = await startControl(plan, env, { volumes, server: info });
+  const targets: ControlTargets = { volumes, server: info, traffic: server.traffic, memory: () => ({ ...volumes.memory(), ...server.memory() }), process: processUse, nowMs: () => env.clock.nowMs(), events };
+  const control = await startControl(plan, env, targets);
   const running = { server, control, volumes, env };
   const endReloads = reloadOnHangup(credentials, env);
   const stop = listenForStop((signal) => logger.log('warn', 'stopped-at-once', { signal }));
@@ -149,6 +163,11 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   }
   logger.log('info', 'stopped', {});
   return EXIT.ok;
+}
+
+function processUse(): ProcessUse {
+  const { user, system } = process.cpuUsage();
+  return { residentBytes: process.memoryUsage.rss(), userCpuMs: user / 1000, systemCpuMs: system / 1000 };
 }
 
 /** A broken assumption ends the process, said as one line of the log; the log of the volumes is replayed at the next start. */

@@ -11,6 +11,7 @@ export function createTerminal(): Terminal {
   });
   return {
     isInteractive: process.stdin.isTTY && process.stderr.isTTY,
+    size: () => (process.stdout.isTTY ? { columns: process.stdout.columns, rows: process.stdout.rows } : null),
     out: (text) => void process.stdout.write(text),
     error: (text) => void process.stderr.write(text),
     async ask(question) {

@@ -62,6 +62,10 @@ const RELATIONS: readonly Relation[] = [
     problem: ({ server }) => `server.tls = "${server.tls}" needs server.tls_certificates or server.tls_psk_file`,
   },
   {
+    holds: ({ control }) => control.listen === '' || control.tokenFile !== '',
+    problem: ({ control }) => `control.listen = "${control.listen}" needs control.token_file: nobody comes in over TCP without a token`,
+  },
+  {
     // Somebody who has made certificates believes that they are used.
     holds: ({ server }) => server.tls !== 'off' || (server.tlsCertificates === '' && server.tlsPskFile === '' && !server.tlsVerifyPeer),
     problem: () => 'server.tls_certificates, server.tls_psk_file and server.tls_verify_peer do nothing while server.tls is "off": set it to "selective" or "forced"',

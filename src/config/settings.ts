@@ -12,6 +12,8 @@ export interface ProcessSettings {
   readonly workerThreads: number;
   /** How long a stopping server waits for requests in flight before it closes their connections. */
   readonly stopGraceMs: number;
+  /** What may be written to the disk in its life; 0: not known. For people only: nothing is decided by it. */
+  readonly diskEnduranceBytes: number;
 }
 
 /** Of volumes that have a bucket: what the engine takes, and how the store is spoken to. */
@@ -20,8 +22,12 @@ export interface RemoteProgramSettings extends RemoteSettings, RetrySettings {
   readonly socketsMax: number;
 }
 
-/** Limits of the control socket. */
+/** The control API: its limits, and where it listens beside its socket. */
 export interface ControlSettings {
+  /** `HOST:PORT`; empty: on the socket alone. */
+  readonly listen: string;
+  /** File of the token that who comes over TCP must show. */
+  readonly tokenFile: string;
   readonly maxConnections: number;
   readonly maxBodyBytes: number;
   /** A request must arrive within this time; an idle connection is closed after it. */
@@ -138,7 +144,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
   retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
-  attempts: count([5, 1, 100], 'Tries of one request to the bucket.'),
+  attempts: count([5, 1, 100], 'Tries of one request to the bucket; reads of what is there alone are tried until their time is over.'),
   delayMs: milliseconds([100, 1, HOUR], 'Longest delay before the second try; it doubles with each...'),
   throttledDelayMs: milliseconds([SECOND, 1, HOUR], '...from this one where the store asks for fewer requests...'),
   delayMsMax: milliseconds([10 * SECOND, 1, HOUR], '...up to this at most.'),
@@ -174,6 +180,8 @@ const SERVER: Table<ServerSettings> = {
 };
 
 const CONTROL: Table<ControlSettings> = {
+  listen: { type: 'text', default: '', maxBytes: 256, description: 'HOST:PORT where the control API listens, too, without TLS, for who shows the token: for Prometheus, say. Empty: on its unix socket alone.' },
+  tokenFile: { type: 'text', default: '', maxBytes: 4096, description: 'File of that token: one word of 22 characters or more, that its owner alone may read.' },
   maxConnections: count([16, 1, 4096], 'Connections to the control socket, and its requests in work; one more is refused.'),
   maxBodyBytes: size([64 * KIB, KIB, 16 * MIB], 'Longest body of a control request.'),
   timeoutMs: milliseconds([10 * SECOND, 100, HOUR], 'A control request that has not arrived whole within this time is dropped.'),
@@ -182,6 +190,7 @@ const CONTROL: Table<ControlSettings> = {
 const PROCESS: Table<ProcessSettings> = {
   workerThreads: count([2, 1, 64], 'Threads that build chunks.'),
   stopGraceMs: milliseconds([10 * SECOND, 0, HOUR], 'How long a stopping server waits for requests in flight before it closes their connections.'),
+  diskEnduranceBytes: size([0, 0, 4096 * TIB], 'What may be written to the disk of the volumes in its life, by its data sheet (TBW): show tells how long that lasts; 0: not known.'),
 };
 
 const GROUPS = { engine: ENGINE, remote: REMOTE, server: SERVER, control: CONTROL, process: PROCESS } as const;
@@ -228,6 +237,7 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
   };
   const { defaultExport, tls, tlsCertificates, tlsPskFile, tlsVerifyPeer, socketMode, socketOwner, ...serverNumbers } = SERVER;
   const { logCompress, chunkCompress, logIo, ...engineNumbers } = ENGINE;
+  const { listen, tokenFile, ...controlNumbers } = CONTROL;
   return {
     engine: {
       ...numbersOf('engine', engineNumbers, numberAt),
@@ -246,7 +256,11 @@ export function buildSettings(values: SettingValues = new Map(), exports: Export
       socketMode: textAt('server.socket_mode', socketMode),
       socketOwner: textAt('server.socket_owner', socketOwner),
     },
-    control: numbersOf('control', CONTROL, numberAt),
+    control: {
+      ...numbersOf('control', controlNumbers, numberAt),
+      listen: textAt('control.listen', listen),
+      tokenFile: textAt('control.token_file', tokenFile),
+    },
     process: numbersOf('process', PROCESS, numberAt),
     exports,
   };

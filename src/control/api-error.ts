@@ -8,6 +8,8 @@ export type ApiErrorCode =
   | 'wrong-method' // the path is, but not with this method
   | 'bad-json' // the body is no JSON
   | 'too-long' // the body, or the header, is longer than the limit
+  | 'no-token' // over TCP, without a token
+  | 'wrong-token' // with another one
   | 'too-slow'; // the request did not arrive in time
 
 export class ApiError extends Error {

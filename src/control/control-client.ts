@@ -4,16 +4,17 @@ import { join } from 'node:path';
 import type { VolumeCompression } from '../base/compression.ts';
 import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
-import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { VolumeError, systemCode, toVolumeError, type ErrorContext } from '../base/errors.ts';
 import type { ChunkCompression } from '../base/settings-types.ts';
 import type { OnProgress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
-import { isCompressionAnswer, isProgress, isScrubReport, isShipping, isVolumeDetails, isVolumeList } from './volume-details.ts';
+import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
+import { isCompressionAnswer, isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeList, isVolumeStats } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
-const ANSWER_MS = { GET: 10_000, PUT: 120_000 } as const;
+const ANSWER_MS = { GET: 10_000, PUT: 120_000, PATCH: 120_000, POST: 120_000, DELETE: 120_000 } as const;
 /** A long task tells how far it is: this long it may say nothing. */
 const SILENCE_MS = 120_000;
 /** An answer longer than this is none of ours. */
@@ -57,6 +58,51 @@ export class ControlClient {
     const list = await this.#ask('GET', '/v1/volumes', null);
     if (!isVolumeList(list)) throw this.#notUnderstood('its list of volumes');
     return list.volumes;
+  }
+
+  /** What the server and all its volumes do. Errors: `io-error`. */
+  async stats(): Promise<StatsAnswer> {
+    const stats = await this.#ask('GET', '/v1/stats', null);
+    if (!isStats(stats)) throw this.#notUnderstood('its statistics');
+    return stats;
+  }
+
+  /** Errors: those of `VolumeSet.describe`, and `io-error`. */
+  async volumeStats(name: string): Promise<VolumeStatsAnswer> {
+    const stats = await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}/stats`, null);
+    if (!isVolumeStats(stats)) throw this.#notUnderstood('the statistics of a volume');
+    return stats;
+  }
+
+  /** The same as `volume`. */
+  describe(name: string): Promise<VolumeDetails> {
+    return this.volume(name);
+  }
+
+  /** Errors: those of `VolumeSet.remove`, and `io-error`. */
+  async remove(name: string): Promise<void> {
+    await this.#ask('DELETE', `/v1/volumes/${encodeURIComponent(name)}`, null);
+  }
+
+  /** Errors: those of `VolumeSet.rename`, and `io-error`. */
+  async rename(name: string, target: string): Promise<void> {
+    await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/name`, { name: target });
+  }
+
+  /** Errors: those of `VolumeSet.labelsOf`, and `io-error`. */
+  async labelsOf(name: string): Promise<Readonly<Record<string, string>>> {
+    return this.#labels(await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}/labels`, null));
+  }
+
+  /** Errors: those of `VolumeSet.setLabels`, and `io-error`. */
+  async setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>> {
+    return this.#labels(await this.#ask('PATCH', `/v1/volumes/${encodeURIComponent(name)}/labels`, { labels: changes }));
+  }
+
+  #labels(answer: unknown): Readonly<Record<string, string>> {
+    const labels = memberOf(answer, 'labels');
+    if (!isLabels(labels)) throw this.#notUnderstood('what it says of labels');
+    return labels;
   }
 
   /** Errors: those of `VolumeSet.setDurability`, and `io-error`. */
@@ -108,7 +154,7 @@ export class ControlClient {
     return new VolumeError('unsupported', `the server at ${this.#socket} speaks another version: ${what} is not understood; use the same version of basalt on both sides`);
   }
 
-  async #ask(method: 'GET' | 'PUT', path: string, body: unknown): Promise<unknown> {
+  async #ask(method: keyof typeof ANSWER_MS, path: string, body: unknown): Promise<unknown> {
     let answer: Answer;
     try {
       answer = await withSocketPath(this.#socket, (socketPath) => exchange(socketPath, method, path, body));
@@ -116,14 +162,14 @@ export class ControlClient {
       const hint = systemCode(error) === 'EACCES' ? ' (it belongs to another user: ask as that user, or as root)' : '';
       throw toVolumeError(error, `asking the server at ${this.#socket}${hint}`);
     }
-    if (answer.status === 200) return answer.body;
+    if (answer.status === 200 || answer.status === 201) return answer.body;
     throw this.#errorOf(answer);
   }
 
   #errorOf({ status, body }: Answer): VolumeError {
     const error = typeof body === 'object' && body !== null && 'error' in body ? body.error : null;
     if (typeof error === 'object' && error !== null && 'code' in error && 'message' in error && typeof error.message === 'string') {
-      if (isErrorCode(error.code)) return new VolumeError(error.code, error.message);
+      if (isErrorCode(error.code)) return new VolumeError(error.code, error.message, { context: contextOf(memberOf(error, 'context')) });
       return new VolumeError('unsupported', `the server at ${this.#socket} refuses: ${error.message}`);
     }
     return this.#notUnderstood(`an answer with status ${status}`);
@@ -152,6 +198,16 @@ function exchange(socketPath: string, method: keyof typeof ANSWER_MS, path: stri
     call.on('error', (error) => reject(systemCode(error) === 'ABORT_ERR' ? new Error(`no answer within ${ANSWER_MS[method] / 1000} s`, { cause: error }) : error));
     call.end(text);
   });
+}
+
+function isPlain(entry: [string, unknown]): entry is [string, string | number | boolean | null] {
+  return entry[1] === null || ['string', 'number', 'boolean'].includes(typeof entry[1]);
+}
+
+/** What an error's context may hold; the rest is left out. */
+function contextOf(value: unknown): ErrorContext {
+  const entries = typeof value === 'object' && value !== null ? Object.entries(value) : [];
+  return Object.fromEntries(entries.filter(isPlain));
 }
 
 /** A member of an object; undefined if it has none of that name. */

@@ -1,18 +1,20 @@
 /**
- * The control API: HTTP/1.1 and JSON on a unix socket in the directory of the volumes, for its owner alone. It answers a few
+ * The control API: HTTP/1.1 and JSON on a unix socket in the directory of the volumes, for its owner alone; over TCP, too, if it is told so, for who shows a token. It answers a few
  * requests at a time and never holds up the data path: what it asks the engine is looked up in memory, or read by the thread pool
  * one call after another.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { SerialQueue, WaitList } from '../base/async.ts';
-import { VolumeError, systemCode } from '../base/errors.ts';
+import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { ControlSettings } from '../config/settings.ts';
 import type { Logger } from '../env/env.ts';
 import { ApiError, answerOf, type ErrorAnswer } from './api-error.ts';
+import { streamEvents } from './events.ts';
 import { LineAnswer } from './line-answer.ts';
 import { findRoute, type Call, type ControlTargets, type LongRoute } from './routes.ts';
 import type { ControlSocket } from './socket-file.ts';
+import type { ControlToken } from './token.ts';
 
 /** Longest request line and headers together. */
 const MAX_HEADER_BYTES = 16 * 1024;
@@ -27,11 +29,26 @@ export interface ControlServerOptions {
   readonly targets: ControlTargets;
   readonly settings: ControlSettings;
   readonly logger: Logger;
+  /** Where else it listens, and what who comes there must show; null: nowhere. */
+  readonly tcp?: { readonly host: string; readonly port: number; readonly token: ControlToken } | null;
+}
+
+/** A whole answer. */
+interface Reply {
+  readonly status: number;
+  readonly contentType: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly text: string;
+}
+
+function jsonReply(status: number, body: unknown, headers: Reply['headers'] = {}): Reply {
+  return { status, contentType: 'application/json', headers, text: `${JSON.stringify(body, null, 2)}\n` };
 }
 
 export class ControlServer {
   readonly #options: ControlServerOptions;
-  readonly #http: Server;
+  /** On the socket; and over TCP, if it listens there. */
+  readonly #servers: readonly Server[];
   /** Requests that only look: one at a time, so that a poller cannot flood the thread pool. */
   readonly #looks = new SerialQueue();
   readonly #ended = new WaitList();
@@ -40,27 +57,36 @@ export class ControlServer {
   #inWork = 0;
 
   private constructor(options: ControlServerOptions) {
-    const { maxConnections, timeoutMs } = options.settings;
     this.#options = options;
-    this.#http = createServer({
+    this.#servers = [this.#makeServer(null), ...(options.tcp ? [this.#makeServer(options.tcp.token)] : [])];
+  }
+
+  /** `token`: what each request must show. */
+  #makeServer(token: ControlToken | null): Server {
+    const { maxConnections, timeoutMs } = this.#options.settings;
+    const http = createServer({
       maxHeaderSize: MAX_HEADER_BYTES,
       requestTimeout: timeoutMs,
       headersTimeout: timeoutMs,
       keepAliveTimeout: timeoutMs,
       connectionsCheckingInterval: Math.ceil(timeoutMs / CHECKS_PER_TIMEOUT),
     });
-    this.#http.maxConnections = maxConnections;
-    this.#http.on('request', (request, response) => void this.#serve(request, response));
-    this.#http.on('clientError', (error, socket) => refuse(error, socket));
-    this.#http.on('error', (error) => options.logger.log('error', 'control-failed', { error }));
+    http.maxConnections = maxConnections;
+    http.on('request', (request, response) => void this.#serve(request, response, token));
+    http.on('clientError', (error, socket) => refuse(error, socket));
+    http.on('error', (error) => this.#options.logger.log('error', 'control-failed', { error }));
+    return http;
   }
 
   /** Listens. Rejects with `already-exists` or `io-error`; then the directory is free for others. */
   static async start(options: ControlServerOptions): Promise<ControlServer> {
     const server = new ControlServer(options);
     try {
-      await options.socket.listen(server.#http);
+      const [onSocket, onTcp] = server.#servers;
+      if (options.tcp) await listenOnTcp(onTcp, options.tcp);
+      await options.socket.listen(onSocket);
     } catch (error) {
+      for (const http of server.#servers) http.close();
       await options.socket.release();
       throw error;
     }
@@ -70,31 +96,39 @@ export class ControlServer {
   /** Takes no more requests, finishes those in work, removes the socket and leaves the directory to others. */
   async stop(): Promise<void> {
     await this.#options.socket.remove();
-    this.#http.close();
-    this.#http.closeIdleConnections();
+    for (const http of this.#servers) {
+      http.close();
+      http.closeIdleConnections();
+    }
     for (const stop of this.#long) stop.abort();
     // One that does not take its answer does not hold up the end.
-    const deadline = setTimeout(() => this.#http.closeAllConnections(), LINGER_MS);
+    const closeAll = (): void => this.#servers.forEach((http) => http.closeAllConnections());
+    const deadline = setTimeout(closeAll, LINGER_MS);
     while (this.#inWork > 0) await this.#ended.wait();
     clearTimeout(deadline);
-    this.#http.closeAllConnections();
+    closeAll();
     await this.#options.socket.release();
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  /** The port that it listens at over TCP; null: it does not. */
+  get port(): number | null {
+    const address = this.#servers.at(1)?.address();
+    return typeof address === 'object' && address !== null ? address.port : null;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse, token: ControlToken | null): Promise<void> {
     // A client that goes away in the middle of an answer is no failure of ours.
     request.on('error', () => undefined);
     response.on('error', () => undefined);
     this.#inWork += 1;
     try {
-      const answer = await this.#answer(request, response);
+      const answer = await this.#answer(request, response, token);
       if (answer === null) return;
-      const { status, headers, body } = answer;
+      const { status, contentType, headers, text } = answer;
       // What is left of a body that nobody wants is thrown away, and the connection ends with the answer.
       const isWhole = request.complete;
       if (!isWhole) request.resume();
-      const text = `${JSON.stringify(body, null, 2)}\n`;
-      response.writeHead(status, { ...headers, 'content-type': 'application/json', 'content-length': Buffer.byteLength(text), ...(isWhole ? {} : { connection: 'close' }) });
+      response.writeHead(status, { ...headers, 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...(isWhole ? {} : { connection: 'close' }) });
       response.end(text);
       if (!response.destroyed) await new Promise((resolve) => response.once('close', resolve));
     } finally {
@@ -104,22 +138,34 @@ export class ControlServer {
   }
 
   /** Null: it was answered already, in lines. */
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<{ readonly status: number; readonly headers: Readonly<Record<string, string>>; readonly body: unknown } | null> {
+  async #answer(request: IncomingMessage, response: ServerResponse, token: ControlToken | null): Promise<Reply | null> {
     const { targets, settings } = this.#options;
     try {
+      token?.check(request.headers.authorization);
       if (this.#inWork > settings.maxConnections) throw new VolumeError('limit', `${settings.maxConnections} requests are in work (control.max_connections); try again`);
       const { route, name } = findRoute(request.method ?? '', request.url ?? '');
       const text = await readBody(request, settings.maxBodyBytes);
-      const body = route.method === 'GET' ? withoutBody(text) : parseJson(text);
-      if (route.method === 'POST') return await this.#answerInLines(route, { targets, name, body }, response);
-      const run = (): Promise<unknown> => route.run({ targets, name, body });
-      const result = await (route.method === 'GET' ? this.#looks.run(run) : run());
-      return { status: 200, headers: {}, body: result };
+      const body = route.method === 'GET' || route.method === 'DELETE' ? withoutBody(text, route.method) : parseJson(text);
+      if ('streamsEvents' in route) return await this.#answerWithEvents(response);
+      if ('runLong' in route) return await this.#answerInLines(route, { targets, name, body }, response);
+      const call = { targets, name, body };
+      if ('runText' in route) return { status: 200, contentType: route.contentType, headers: {}, text: await this.#looks.run(() => route.runText(call)) };
+      const run = (): Promise<unknown> => route.run(call);
+      return jsonReply(route.status ?? 200, await (route.method === 'GET' ? this.#looks.run(run) : run()));
     } catch (error) {
       const answer = answerOf(error);
       if (answer.status >= 500) this.#options.logger.log('warn', 'control-request-failed', { method: request.method, url: request.url, error });
-      return answer;
+      return jsonReply(answer.status, answer.body, answer.headers);
     }
+  }
+
+  /** Ends when its client goes away, or the server. */
+  async #answerWithEvents(response: ServerResponse): Promise<null> {
+    const stop = new AbortController();
+    this.#long.add(stop);
+    await streamEvents(this.#options.targets.events, response, stop.signal);
+    this.#long.delete(stop);
+    return null;
   }
 
   /** Ends early when its client goes away, or the server. Rejects as long as no line was sent. */
@@ -144,6 +190,17 @@ export class ControlServer {
   }
 }
 
+function listenOnTcp(http: Server, { host, port }: { readonly host: string; readonly port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (error: Error): void => reject(toVolumeError(error, `listening on ${host} port ${port} for the control API (control.listen)`));
+    http.once('error', failed);
+    http.listen({ host, port }, () => {
+      http.off('error', failed);
+      resolve();
+    });
+  });
+}
+
 /** The body as text. Throws `too-long`, `bad-request`, `bad-json`. */
 async function readBody(request: IncomingMessage, maxBytes: number): Promise<string> {
   const tooLong = new ApiError(413, 'too-long', `the body is longer than ${maxBytes} bytes (control.max_body_bytes)`);
@@ -166,8 +223,8 @@ async function readBody(request: IncomingMessage, maxBytes: number): Promise<str
   }
 }
 
-function withoutBody(text: string): null {
-  if (text !== '') throw new ApiError(400, 'bad-request', 'a GET has no body');
+function withoutBody(text: string, method: string): null {
+  if (text !== '') throw new ApiError(400, 'bad-request', `a ${method} has no body`);
   return null;
 }
 

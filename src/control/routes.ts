@@ -1,12 +1,18 @@
 /** The routes of the control API, version 1, as one table. `openapi.json` describes them; a test holds the two together. */
-import { VOLUME_COMPRESSIONS, isVolumeCompression, type VolumeCompression } from '../base/compression.ts';
-import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
+import type { VolumeCompression } from '../base/compression.ts';
+import type { Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
+import type { RequestStats } from '../base/request-stats.ts';
 import type { ChunkCompression } from '../base/settings-types.ts';
 import { KIB } from '../base/units.ts';
-import { nearest } from '../config/nearest.ts';
-import { type ChunkSpace, type ListedVolume, type OnProgress, type ScrubReport, type ShippingStatus, type UnreadableVolume, type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../volume/volume-info.ts';
+import { type ChunkSpace, type CreateOptions, type ListedVolume, type OnProgress, type ScrubReport, type ShippingStatus, type UnreadableVolume, type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
+import { fieldsOf, flagField } from './body-fields.ts';
+import type { EventFeed } from './events.ts';
+import { EXPOSITION_TYPE } from './exposition.ts';
+import { writeMetrics } from './metrics.ts';
+import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, setLabels } from './volume-routes.ts';
+import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
 export interface ControlledVolumes {
@@ -14,7 +20,14 @@ export interface ControlledVolumes {
   describeAll(): Promise<ListedVolume[]>;
   /** Null if the volume is not open in this process. */
   statusOf(name: string): VolumeStatus | null;
+  /** Names of those that are. */
+  openNames(): readonly string[];
   setDurability(name: string, durability: Durability): Promise<void>;
+  create(name: string, options: CreateOptions): Promise<VolumeInfo>;
+  remove(name: string): Promise<void>;
+  rename(name: string, target: string): Promise<void>;
+  labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
+  setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
   drain(name: string): Promise<VolumeStatus>;
   setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
@@ -69,6 +82,22 @@ export type ListedDetails = VolumeDetails | UnreadableVolume;
 export interface ControlTargets {
   readonly volumes: ControlledVolumes;
   readonly server: () => ServerInfo;
+  readonly traffic: ClientTraffic;
+  /** Shared memory, and what the process takes, as of now. */
+  readonly memory: () => MemoryUse;
+  readonly process: () => ProcessUse;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+  readonly events: EventFeed;
+}
+
+/** What clients asked of volumes: the server counts it. */
+export interface ClientTraffic {
+  /** Null: no client has had the volume. */
+  find(volume: string): RequestStats | null;
+  names(): readonly string[];
+  /** There is no volume of that name any more. */
+  forget(volume: string): void;
 }
 
 export interface Call {
@@ -83,9 +112,18 @@ interface RouteBase {
   readonly path: string;
 }
 
+/** Answered with a text. */
+export interface TextRoute extends RouteBase {
+  readonly method: 'GET';
+  readonly contentType: string;
+  readonly runText: (call: Call) => Promise<string>;
+}
+
 /** Answered with one JSON value. */
 export interface PlainRoute extends RouteBase {
-  readonly method: 'GET' | 'PUT';
+  readonly method: 'GET' | 'PUT' | 'PATCH' | 'POST' | 'DELETE';
+  /** 200 if it is not given. */
+  readonly status?: 201;
   readonly run: (call: Call) => Promise<unknown>;
 }
 
@@ -95,12 +133,27 @@ export interface LongRoute extends RouteBase {
   readonly runLong: (call: Call, onProgress: OnProgress, signal: AbortSignal) => Promise<unknown>;
 }
 
-export type Route = PlainRoute | LongRoute;
+/** Answered with events, until the client goes. */
+export interface EventRoute extends RouteBase {
+  readonly method: 'GET';
+  readonly streamsEvents: true;
+}
+
+export type Route = PlainRoute | LongRoute | TextRoute | EventRoute;
 
 export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/server', run: ({ targets }) => Promise.resolve(targets.server()) },
+  { method: 'GET', path: '/v1/stats', run: ({ targets }) => Promise.resolve(allStats(targets)) },
+  { method: 'GET', path: '/v1/events', streamsEvents: true },
+  { method: 'GET', path: '/metrics', contentType: EXPOSITION_TYPE, runText: ({ targets }) => Promise.resolve(metrics(targets)) },
   { method: 'GET', path: '/v1/volumes', run: ({ targets }) => listVolumes(targets.volumes) },
+  { method: 'POST', path: '/v1/volumes', status: 201, run: ({ targets, body }) => createVolume(targets.volumes, body) },
   { method: 'GET', path: '/v1/volumes/{name}', run: ({ targets, name }) => showVolume(targets.volumes, name) },
+  { method: 'DELETE', path: '/v1/volumes/{name}', run: ({ targets, name }) => removeVolume(targets, name) },
+  { method: 'PUT', path: '/v1/volumes/{name}/name', run: ({ targets, name, body }) => renameVolume(targets, name, body) },
+  { method: 'GET', path: '/v1/volumes/{name}/labels', run: async ({ targets, name }) => ({ name, labels: await targets.volumes.labelsOf(name) }) },
+  { method: 'PATCH', path: '/v1/volumes/{name}/labels', run: ({ targets, name, body }) => setLabels(targets.volumes, name, body) },
+  { method: 'GET', path: '/v1/volumes/{name}/stats', run: ({ targets, name }) => volumeStats(targets, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
   { method: 'GET', path: '/v1/volumes/{name}/compression', run: ({ targets, name }) => showCompression(targets.volumes, name) },
@@ -123,21 +176,33 @@ function withStatus(info: VolumeInfo, live: VolumeStatus | null): VolumeDetails 
   return { ...info, live, space: live === null ? null : chunkSpaceOf(live.stats) };
 }
 
+function statsOf({ volumes, traffic }: ControlTargets, name: string): VolumeStatsAnswer {
+  return { name, requests: traffic.find(name)?.snapshot() ?? null, live: volumes.statusOf(name) };
+}
+
+function allStats(targets: ControlTargets): StatsAnswer {
+  const { volumes, traffic, server, memory, process, nowMs } = targets;
+  const names = [...new Set([...volumes.openNames(), ...traffic.names()])].toSorted();
+  return { atMs: nowMs(), connections: server().connections, memory: memory(), process: process(), volumes: names.map((name) => statsOf(targets, name)) };
+}
+
+async function volumeStats(targets: ControlTargets, name: string): Promise<VolumeStatsAnswer> {
+  await targets.volumes.describe(name); // one that is not there is told from one that is at rest
+  return statsOf(targets, name);
+}
+
+function metrics(targets: ControlTargets): string {
+  return writeMetrics({ server: targets.server(), stats: allStats(targets), requestsOf: (volume) => targets.traffic.find(volume) });
+}
+
 async function showDurability(volumes: ControlledVolumes, name: string): Promise<{ readonly name: string; readonly durability: Durability }> {
   const { durability } = await volumes.describe(name);
   return { name, durability };
 }
 
 async function changeDurability(volumes: ControlledVolumes, name: string, body: unknown): Promise<{ readonly name: string; readonly durability: Durability }> {
-  const { durability, acceptDataLoss = false } = fieldsOf(body, ['durability', 'acceptDataLoss']);
-  if (!isDurability(durability)) {
-    const hint = typeof durability === 'string' ? `; did you mean ${nearest(durability, DURABILITY_MODES)}?` : '';
-    throw new VolumeError('invalid-argument', `"durability" must be one of ${DURABILITY_MODES.join(', ')}${hint}`);
-  }
-  if (typeof acceptDataLoss !== 'boolean') throw new VolumeError('invalid-argument', '"acceptDataLoss" must be true or false');
-  if (durability === 'async' && !acceptDataLoss) {
-    throw new VolumeError('invalid-argument', 'mode async answers writes and flushes before they are on disk: a crash loses up to an interval of them; "acceptDataLoss": true says that this is wanted');
-  }
+  const fields = fieldsOf(body, ['durability', 'acceptDataLoss']);
+  const durability = durabilityField(fields.durability, flagField(fields, 'acceptDataLoss'));
   await volumes.setDurability(name, durability);
   return { name, durability };
 }
@@ -148,11 +213,7 @@ async function showCompression(volumes: ControlledVolumes, name: string): Promis
 }
 
 async function changeCompression(volumes: ControlledVolumes, name: string, body: unknown): Promise<CompressionAnswer> {
-  const { compression } = fieldsOf(body, ['compression']);
-  if (!isVolumeCompression(compression)) {
-    const hint = typeof compression === 'string' ? `; did you mean ${nearest(compression, VOLUME_COMPRESSIONS)}?` : '';
-    throw new VolumeError('invalid-argument', `"compression" must be one of ${VOLUME_COMPRESSIONS.join(', ')}${hint}`);
-  }
+  const compression = compressionField(fieldsOf(body, ['compression']).compression);
   const chunkCompress = await volumes.setCompression(name, compression);
   return { name, compression, chunkCompress };
 }
@@ -188,14 +249,6 @@ async function scrub(volumes: ControlledVolumes, name: string, body: unknown, op
     throw new VolumeError('invalid-argument', `"bytesPerSecond" must be null (as the settings say) or a whole number from ${MIN_SCRUB_RATE}`);
   }
   return volumes.scrub(name, { bytesPerSecond, ...options });
-}
-
-/** The members of a JSON object that may have `allowed` ones only. */
-function fieldsOf(body: unknown, allowed: readonly string[]): Readonly<Record<string, unknown>> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new VolumeError('invalid-argument', `the body must be a JSON object with ${allowed.join(', ')}`);
-  const unknown = Object.keys(body).find((key) => !allowed.includes(key));
-  if (unknown !== undefined) throw new VolumeError('invalid-argument', `no field ${JSON.stringify(unknown)}; did you mean ${nearest(unknown, allowed)}?`);
-  return { ...body };
 }
 
 /** A route that was found, and the name in its path. */

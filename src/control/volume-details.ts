@@ -3,7 +3,9 @@ import { VOLUME_COMPRESSIONS } from '../base/compression.ts';
 import { isDurability } from '../base/durability.ts';
 import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
 import type { Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
+import { OPERATIONS } from '../base/request-stats.ts';
 import type { CompressionAnswer, ListedDetails, VolumeDetails } from './routes.ts';
+import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 type Check = (value: unknown) => boolean;
 
@@ -23,6 +25,7 @@ function hasMembers(checks: Readonly<Record<string, Check>>): Check {
   };
 }
 
+const isLabelTable: Check = (value) => typeof value === 'object' && value !== null && Object.values(value).every(isText);
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
 const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText) });
 const isStatus = hasMembers({
@@ -34,6 +37,7 @@ const isStatus = hasMembers({
   logCompressing: orNull(isFlag),
   readOnly: orNull(isText),
   shipping: orNull(isShippingStatus),
+  bucketRequests: orNull(hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber })),
 });
 const isSpace = hasMembers({ liveBytes: isNumber, liveStoredBytes: isNumber, storedChunkBytes: isNumber, compressionRatio: orNull(isNumber) });
 const compressionChecks = { name: isText, compression: oneOf(VOLUME_COMPRESSIONS), chunkCompress: oneOf(CHUNK_COMPRESSIONS) };
@@ -53,6 +57,7 @@ const isDetails = hasMembers({
   logWay: isLogWay,
   measuredLogWay: orNull(isLogWay),
   logCompress: oneOf(LOG_COMPRESSIONS),
+  labels: isLabelTable,
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),
@@ -102,6 +107,45 @@ const isTaskProgress = hasMembers({ task: isText, done: isNumber, total: isNumbe
 
 export function isProgress(value: unknown): value is Progress {
   return isTaskProgress(value);
+}
+
+const listOf = (check: Check): Check => (value) => Array.isArray(value) && value.every(check);
+const isBucket: Check = (value) => Array.isArray(value) && value.length === 2 && value.every(isNumber);
+const isOperation = hasMembers({
+  count: isNumber,
+  bytes: isNumber,
+  errors: isNumber,
+  latency: hasMembers({ count: isNumber, sumMs: isNumber, maxMs: isNumber, p50Ms: orNull(isNumber), p99Ms: orNull(isNumber), p999Ms: orNull(isNumber) }),
+  buckets: listOf(isBucket),
+});
+const isRequests = hasMembers({
+  clients: isNumber,
+  inFlight: isNumber,
+  inFlightMax: isNumber,
+  refused: isNumber,
+  throttled: isNumber,
+  operations: hasMembers(Object.fromEntries(OPERATIONS.map((operation) => [operation, isOperation]))),
+});
+const isOneStats = hasMembers({ name: isText, requests: orNull(isRequests), live: orNull(isStatus) });
+const isMemory = hasMembers({ arenaBytes: isNumber, dirtyBytes: isNumber, cachedBytes: isNumber, lentBytes: isNumber, bufferBytes: isNumber, idleBufferBytes: isNumber, replyBytes: isNumber, replyBytesMax: isNumber, payloadBytes: isNumber, payloadBytesMax: isNumber });
+const isAllStats = hasMembers({
+  atMs: isNumber,
+  connections: isNumber,
+  memory: isMemory,
+  process: hasMembers({ residentBytes: isNumber, userCpuMs: isNumber, systemCpuMs: isNumber }),
+  volumes: listOf(isOneStats),
+});
+
+export function isLabels(value: unknown): value is Readonly<Record<string, string>> {
+  return isLabelTable(value);
+}
+
+export function isStats(value: unknown): value is StatsAnswer {
+  return isAllStats(value);
+}
+
+export function isVolumeStats(value: unknown): value is VolumeStatsAnswer {
+  return isOneStats(value);
 }
 
 export function isVolumeDetails(value: unknown): value is VolumeDetails {

@@ -11,26 +11,15 @@
  * fault them in one by one (4 KiB: 5.5 us with it, 5.1 without). Kernels before 5.14 cannot do that, and get no mapping.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { getSystemErrorName } from 'node:util';
 import { assert } from '../base/assert.ts';
 import type { Mapping } from './env.ts';
+import { bindNative, type Koffi, type NativeCall, systemError, systemErrorOf } from './node-koffi.ts';
 
 /** Of Linux, the same on every machine that is taken here. */
 const PROT_READ_AND_WRITE = 3;
 const MAP_SHARED = 1;
 const MADV_POPULATE_WRITE = 23;
 const FAILED = -1;
-/** Machines whose addresses are exact as numbers, and whose off_t is a long. */
-const MACHINES: ReadonlySet<string> = new Set(['x64', 'arm64']);
-
-type NativeCall = (...values: readonly (number | Uint8Array)[]) => unknown;
-
-/** The part of koffi that is used; that it does what it says here is tested. */
-interface Koffi {
-  load(path: null): { func(name: string, result: string, parameters: readonly string[]): NativeCall };
-  errno(): number;
-}
 
 interface Calls {
   readonly mmap: NativeCall;
@@ -43,30 +32,10 @@ interface Calls {
 
 let loaded: Calls | null = null;
 
-function isKoffi(value: unknown): value is Koffi {
-  return typeof value === 'object' && value !== null && 'load' in value && typeof value.load === 'function' && 'errno' in value && typeof value.errno === 'function';
-}
-
-function systemError(code: string, what: string, cause?: unknown): Error {
-  return Object.assign(new Error(`${code}: ${what}`, { cause }), { code });
-}
-
 /** Loads the package when it is first needed: 6 ms. */
 function calls(): Calls {
-  if (process.platform !== 'linux' || !MACHINES.has(process.arch)) throw systemError('ENOSYS', `no mappings on ${process.platform} ${process.arch}`);
-  loaded ??= loadCalls();
+  loaded ??= bindNative('mappings', callsOf);
   return loaded;
-}
-
-/** Whatever goes wrong with it, the package is optional. */
-function loadCalls(): Calls {
-  try {
-    const koffi: unknown = createRequire(import.meta.url)('koffi');
-    if (!isKoffi(koffi)) throw new Error('it is not the koffi that is known');
-    return callsOf(koffi);
-  } catch (cause) {
-    throw systemError('ENOSYS', 'mappings need the package koffi, which is not installed, or does not load here', cause);
-  }
 }
 
 function callsOf(koffi: Koffi): Calls {
@@ -85,7 +54,7 @@ function callsOf(koffi: Koffi): Calls {
 
 /** The error of the call that failed just now. */
 function lastError({ errno }: Calls, what: string): Error {
-  return systemError(getSystemErrorName(-errno()), what);
+  return systemErrorOf(errno(), what);
 }
 
 /** Maps the first `lengthBytes` of a file. */
@@ -159,5 +128,16 @@ class NodeMapping implements Mapping {
     const { native, address, lengthBytes, path } = this.#options;
     this.#isOpen = false;
     if (native.munmap(address, lengthBytes) !== 0) throw lastError(native, `munmap ${path}`);
+  }
+}
+
+/** Why nothing can be mapped here (no koffi, another system); null if it can. A file system or an old kernel may refuse it all the same. */
+export function mappingObstacle(): string | null {
+  try {
+    calls();
+    return null;
+  } catch (error) {
+    if (!(error instanceof Error) || !('code' in error)) throw error; // a broken assertion
+    return error.message;
   }
 }

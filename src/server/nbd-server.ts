@@ -8,6 +8,7 @@ import { BufferPool, PIECE_BYTES } from '../session/buffer-pool.ts';
 import { ReplyBudget } from '../session/reply-budget.ts';
 import type { SessionResources } from '../session/host.ts';
 import { PayloadBudget } from '../session/payload-budget.ts';
+import { TrafficTable } from '../session/traffic.ts';
 import type { DeviceDirectory } from '../volume/block-device.ts';
 import { countKeyOf, addressOf, ExportAccess } from './access.ts';
 import { Connection, type ConnectionTls } from './connection.ts';
@@ -66,6 +67,7 @@ export class NbdServer {
       budget: new PayloadBudget(settings.payloadBytes),
       replyBudget: new ReplyBudget(settings.replyBytes),
       scratch: new Uint8Array(PIECE_BYTES),
+      traffic: new TrafficTable(() => performance.now()),
     };
   }
 
@@ -82,6 +84,17 @@ export class NbdServer {
   /** What became of clients so far. */
   get counts(): Readonly<ServerCounts> {
     return this.#counts;
+  }
+
+  /** What clients ask of volumes. */
+  get traffic(): TrafficTable {
+    return this.#resources.traffic;
+  }
+
+  /** Memory that clients share: what is used of it, and the limits. Bytes. */
+  memory(): { readonly bufferBytes: number; readonly idleBufferBytes: number; readonly replyBytes: number; readonly replyBytesMax: number; readonly payloadBytes: number; readonly payloadBytesMax: number } {
+    const { pool, replyBudget, budget, settings } = this.#resources;
+    return { bufferBytes: pool.leasedBytes, idleBufferBytes: pool.idleBytes, replyBytes: replyBudget.usedBytes, replyBytesMax: settings.replyBytes, payloadBytes: budget.usedBytes, payloadBytesMax: settings.payloadBytes };
   }
 
   /** Bytes of buffers that connections hold now. */

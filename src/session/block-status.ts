@@ -54,6 +54,7 @@ export class BlockStatus {
     try {
       if (lists.every((list) => device.extentsNow(offsetBytes, lengthBytes, list))) {
         this.#send({ chunks, lists, contexts, identity: window.bytes, identityAt: window.start + REQUEST_COOKIE_AT });
+        requests.meter.answered(NBD_CMD_BLOCK_STATUS, requests.meter.arrivedMs, lengthBytes);
         return true;
       }
     } catch (error) {
@@ -83,7 +84,7 @@ export class BlockStatus {
       request.settle(error);
       return;
     }
-    requests.putBack(request);
+    requests.answered(request);
     this.#send(status);
     requests.wake();
   }

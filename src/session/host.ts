@@ -6,6 +6,7 @@ import type { BufferPool } from './buffer-pool.ts';
 import type { PayloadBudget } from './payload-budget.ts';
 import type { ReplyBudget } from './reply-budget.ts';
 import type { ReplyBatch } from './reply-queue.ts';
+import type { TrafficTable } from './traffic.ts';
 
 /** Shared by all sessions of one server. */
 export interface SessionResources {
@@ -16,6 +17,7 @@ export interface SessionResources {
   readonly replyBudget: ReplyBudget;
   /** PIECE_BYTES long. Input lands behind its first SMALL_BUFFER_BYTES, and is consumed before the next socket is read. */
   readonly scratch: Uint8Array;
+  readonly traffic: TrafficTable;
 }
 
 /**

@@ -44,6 +44,12 @@ export class Reads {
     return true;
   }
 
+  /** A READ was answered within the turn that took it. */
+  #answered(lengthBytes: number): void {
+    const { meter } = this.#requests;
+    meter.answered(NBD_CMD_READ, meter.arrivedMs, lengthBytes);
+  }
+
   #readChunks(window: InputWindow, chunks: ChunkEncoder, { offsetBytes, lengthBytes, whole }: { readonly offsetBytes: number; readonly lengthBytes: number; readonly whole: boolean }): void {
     const { device, replies } = this.#requests;
     const extents = this.#extents;
@@ -53,6 +59,7 @@ export class Reads {
       const at = replies.room(chunks.holeBytes);
       chunks.hole(replies.gather, at, offsetBytes, lengthBytes, true, window.bytes, window.start + REQUEST_COOKIE_AT);
       replies.commit(chunks.holeBytes);
+      this.#answered(lengthBytes);
     } else if (known && extents.count > 1 && !whole) {
       this.#readPieces(window, offsetBytes, lengthBytes);
     } else {
@@ -85,6 +92,7 @@ export class Reads {
     this.#encodePrefix(replies.gather, at, offsetBytes, lengthBytes, window.bytes, window.start + REQUEST_COOKIE_AT);
     replies.commit(this.#prefixBytes);
     replies.lent(loan, lengthBytes);
+    this.#answered(lengthBytes);
     return true;
   }
 
@@ -111,6 +119,7 @@ export class Reads {
     this.#encodePrefix(buffer, at, offsetBytes, lengthBytes, window.bytes, window.start + REQUEST_COOKIE_AT);
     if (gathered) replies.commit(replyBytes);
     else replies.part(buffer, replyBytes);
+    this.#answered(lengthBytes);
   }
 
   /** Data and holes: at once if all of the data is in memory, for a reader sees the volume as it was at one moment. */
@@ -125,8 +134,12 @@ export class Reads {
       pool.give(buffer);
       throw error;
     }
-    if (loans === null) this.#readLater(this.#requests.begin(window, NBD_CMD_READ, offsetBytes, lengthBytes), buffer, true);
-    else pieces.send({ identity: window.bytes, identityAt: window.start + REQUEST_COOKIE_AT, buffer, bufferStart: this.#prefixBytes, loans });
+    if (loans === null) {
+      this.#readLater(this.#requests.begin(window, NBD_CMD_READ, offsetBytes, lengthBytes), buffer, true);
+      return;
+    }
+    pieces.send({ identity: window.bytes, identityAt: window.start + REQUEST_COOKIE_AT, buffer, bufferStart: this.#prefixBytes, loans });
+    this.#answered(lengthBytes);
   }
 
   /** `buffer` takes the whole reply. Its size counts as queued from now on, so that slow reads cannot pile up memory. */
@@ -152,7 +165,7 @@ export class Reads {
       request.settle(error);
       return;
     }
-    this.#requests.putBack(request);
+    this.#requests.answered(request);
     const isWhole = extents === null || extents.count === 0 || (extents.count === 1 && extents.kindAt(0) === EXTENT.DATA);
     if (!isWhole) {
       this.#pieces(offsetBytes, lengthBytes, extents).send({ identity, identityAt: 0, buffer, bufferStart: this.#prefixBytes, loans: [] });

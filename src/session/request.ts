@@ -21,6 +21,8 @@ export class Request implements Completion {
   command = 0;
   offsetBytes = 0;
   lengthBytes = 0;
+  /** When it arrived. */
+  begunMs = 0;
   readonly #owner: RequestOwner;
   #pending = false;
 
@@ -28,13 +30,14 @@ export class Request implements Completion {
     this.#owner = owner;
   }
 
-  begin(source: Uint8Array, identityAt: number, command: number, offsetBytes: number, lengthBytes: number): void {
+  begin(source: Uint8Array, identityAt: number, command: number, offsetBytes: number, lengthBytes: number, begunMs: number): void {
     assert(!this.#pending, 'a request is begun once');
     this.#pending = true;
     copyIdentity(source, identityAt, this.identity);
     this.command = command;
     this.offsetBytes = offsetBytes;
     this.lengthBytes = lengthBytes;
+    this.begunMs = begunMs;
   }
 
   settle(error: VolumeError | null): void {

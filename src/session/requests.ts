@@ -13,6 +13,7 @@ import type { ReplyBudget } from './reply-budget.ts';
 import type { ReplyQueue } from './reply-queue.ts';
 import { Request, type RequestOwner } from './request.ts';
 import type { Terms } from './terms.ts';
+import type { RequestMeter } from './traffic.ts';
 
 export interface RequestsOptions {
   readonly device: BlockDevice;
@@ -21,6 +22,7 @@ export interface RequestsOptions {
   readonly replies: ReplyQueue;
   readonly pool: BufferPool;
   readonly replyBudget: ReplyBudget;
+  readonly meter: RequestMeter;
   /** Asks for a turn: replies are ready, or `parse` may get on. */
   readonly wake: () => void;
   readonly report: (event: SessionEvent) => void;
@@ -39,6 +41,7 @@ export class Requests implements RequestOwner {
   readonly replies: ReplyQueue;
   readonly pool: BufferPool;
   readonly wake: () => void;
+  readonly meter: RequestMeter;
   /** Null for simple replies. */
   readonly chunks: ChunkEncoder | null;
   readonly #replyBudget: ReplyBudget;
@@ -54,6 +57,7 @@ export class Requests implements RequestOwner {
     this.replies = options.replies;
     this.pool = options.pool;
     this.wake = options.wake;
+    this.meter = options.meter;
     this.chunks = options.terms.style === 'simple' ? null : new ChunkEncoder(options.terms.style === 'extended');
     this.#replyBudget = options.replyBudget;
     this.#report = options.report;
@@ -83,42 +87,55 @@ export class Requests implements RequestOwner {
 
   begin(window: InputWindow, command: number, offsetBytes: number, lengthBytes: number): Request {
     const request = this.#idle.pop() ?? new Request(this);
-    request.begin(window.bytes, window.start + REQUEST_COOKIE_AT, command, offsetBytes, lengthBytes);
+    request.begin(window.bytes, window.start + REQUEST_COOKIE_AT, command, offsetBytes, lengthBytes, this.meter.arrivedMs);
     this.#inFlight += 1;
+    this.meter.stats.begun();
     return request;
   }
 
-  /** Ends a request without the answer of `requestEnded`. */
+  /** Forgets a request that was not begun after all. */
   putBack(request: Request): void {
     request.end();
+    this.#ended(request);
+  }
+
+  /** Ends a request that is answered without `requestEnded`. */
+  answered(request: Request): void {
+    this.putBack(request);
+    this.meter.answered(request.command, request.begunMs, request.lengthBytes);
+  }
+
+  #ended(request: Request): void {
     this.#inFlight -= 1;
+    this.meter.stats.inFlight -= 1;
     this.#idle.push(request);
   }
 
   requestEnded(request: Request, error: VolumeError | null): void {
-    this.#inFlight -= 1;
-    this.#idle.push(request);
+    this.#ended(request);
     if (!this.#gone) {
-      if (error === null) this.succeed(request.identity, 0);
+      if (error === null) this.#succeed(request);
       else this.fail(request, error, request.identity, 0);
     }
     this.wake();
   }
 
   /** Answers a request that has ended well and has no data. Only a READ must have a structured reply; a simple one is shorter. */
-  succeed(identity: Uint8Array, identityAt: number): void {
+  #succeed({ command, begunMs, lengthBytes, identity }: Request): void {
     const { replies, chunks } = this;
+    this.meter.answered(command, begunMs, lengthBytes);
     if (chunks === null || this.terms.style === 'structured') {
-      replies.simple(0, identity, identityAt);
+      replies.simple(0, identity, 0);
       return;
     }
     const at = replies.room(chunks.headerBytes);
-    chunks.none(replies.gather, at, identity, identityAt);
+    chunks.none(replies.gather, at, identity, 0);
     replies.commit(chunks.headerBytes);
   }
 
   /** Answers a request that the device has failed. */
   fail({ command, offsetBytes, lengthBytes }: Pick<Request, 'command' | 'offsetBytes' | 'lengthBytes'>, error: VolumeError, identity: Uint8Array, identityAt: number): void {
+    this.meter.failed(command);
     this.#report({ kind: 'request-failed', command, offsetBytes, lengthBytes, error });
     const { blockNumber } = error.context;
     const place = typeof blockNumber === 'number' ? blockNumber * this.device.blockSizeBytes : null;
@@ -129,6 +146,7 @@ export class Requests implements RequestOwner {
 
   /** Answers a request that is refused; `explain` says why, where replies have texts. */
   refuse(error: number, explain: () => string, identity: Uint8Array, identityAt: number): void {
+    this.meter.stats.refused += 1;
     if (this.chunks === null) this.replies.simple(error, identity, identityAt);
     else this.#error(error, explain(), null, identity, identityAt);
   }

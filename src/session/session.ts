@@ -17,6 +17,7 @@ import { BLOCKED, BROKEN, LEAVING, SECURING, type SessionClient, type SessionHos
 import { InputWindow } from './input-window.ts';
 import { type ReplyBatch, ReplyQueue } from './reply-queue.ts';
 import type { Terms } from './terms.ts';
+import { RequestMeter } from './traffic.ts';
 import { Transmission } from './transmission.ts';
 
 export interface SessionCounters {
@@ -34,6 +35,7 @@ export class Session {
   readonly #window: InputWindow;
   readonly #handshake: Handshake;
   #transmission: Transmission | null = null;
+  #meter: RequestMeter | null = null;
 
   #inTurn = false;
   #wokenInTurn = false;
@@ -168,11 +170,18 @@ export class Session {
   /**
    * Refuses whatever comes from now on. The session ends when what is under way has ended; one that has nothing under way ends
    * by `leaveIfIdle`, which gives requests that are on their way the time to be refused.
+   *
+   * A client of simple replies is told nothing: it is the kernel's (others ask for structured ones), for which every error is a failed disk, while
+   * requests without an answer are sent again on the next connection. It gets no answer but to what is under way.
    */
   shutdown(): void {
     this.#shuttingDown = true;
     this.#handshake.shutdown();
     this.#transmission?.shutdown();
+    if (this.#transmission?.style !== 'simple') return;
+    this.#transmission.endInput();
+    this.#leaving = true;
+    this.#turn(false);
   }
 
   leaveIfIdle(): void {
@@ -197,6 +206,8 @@ export class Session {
       return;
     }
     this.#inTurn = true;
+    // What waits here arrived before it was blocked, as nothing is read meanwhile.
+    if (takesInput && this.#outcome !== BLOCKED) this.#meter?.arrived();
     for (let again = true; again; ) {
       this.#wokenInTurn = false;
       if (takesInput && !this.#leaving) this.#parse();
@@ -205,6 +216,7 @@ export class Session {
       // What blocked the parser may have ended in `submit` already.
       again = takesInput && this.#wokenInTurn && this.#outcome === BLOCKED && !this.#leaving;
     }
+    this.#meter?.turnEnded();
     if (takesInput) this.#keepInput();
     this.#inTurn = false;
     this.#leaveWhenDone();
@@ -231,7 +243,11 @@ export class Session {
   }
 
   #negotiated(device: BlockDevice, readOnly: boolean, terms: Terms): void {
-    const { settings, pool, budget, replyBudget } = this.#resources;
+    const { settings, pool, budget, replyBudget, traffic } = this.#resources;
+    const meter = new RequestMeter(traffic.of(device.name), traffic.nowMs);
+    meter.stats.clients += 1;
+    meter.arrived();
+    this.#meter = meter;
     this.#transmission = new Transmission({
       device,
       readOnly,
@@ -241,6 +257,7 @@ export class Session {
       pool,
       budget,
       replyBudget,
+      meter,
       wake: () => this.#wake(),
       report: (event) => this.#host.report(event),
     });
@@ -282,7 +299,10 @@ export class Session {
     this.#released = true;
     this.#window.release();
     this.#replies.drop();
-    if (transmission !== null) this.#resources.directory.release(transmission.device);
+    if (transmission !== null) {
+      transmission.meter.stats.clients -= 1;
+      this.#resources.directory.release(transmission.device);
+    }
     this.#host.released();
   }
 }

@@ -47,6 +47,8 @@ import type { PayloadBudget, Reservation } from './payload-budget.ts';
 import { Reads } from './reads.ts';
 import { copyIdentity, type Request } from './request.ts';
 import { Requests, type RequestsOptions, volumeError } from './requests.ts';
+import type { RequestMeter } from './traffic.ts';
+import type { ReplyStyle } from './terms.ts';
 
 const CONSUMED = 0;
 
@@ -97,9 +99,17 @@ export class Transmission {
     this.#report = options.report;
   }
 
+  get style(): ReplyStyle {
+    return this.#requests.terms.style;
+  }
+
   /** Requests that are not answered yet. */
   get inFlight(): number {
     return this.#requests.inFlight;
+  }
+
+  get meter(): RequestMeter {
+    return this.#requests.meter;
   }
 
   get readBytes(): number {
@@ -114,6 +124,11 @@ export class Transmission {
   /** From now on every request is answered ESHUTDOWN. */
   shutdown(): void {
     this.#shuttingDown = true;
+  }
+
+  /** Nothing is parsed any more: the place in the line for memory, if one waits there, is for others. Requests under way are answered. */
+  endInput(): void {
+    this.#dropReservation();
   }
 
   /** The socket is gone: nothing is answered any more; requests under way still end. */

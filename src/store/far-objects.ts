@@ -208,7 +208,8 @@ export class FarFile {
     const { pieceBytes, remote } = this.#options;
     const start = first * pieceBytes;
     const bytes = new Uint8Array(Math.min(end * pieceBytes, this.sizeBytes) - start);
-    await remote.getRange(this.key, bytes, start);
+    // A bucket that cannot be reached for a while is no reason to fail a client's read.
+    await remote.getRange(this.key, bytes, start, { isPatient: true });
     await this.#keep(first, end, bytes).catch((error: unknown) => void toVolumeError(error, `keeping ${this.key}`)); // it is served without being kept, and fetched again; a broken assertion ends the process
     return { start, bytes };
   }

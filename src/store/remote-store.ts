@@ -14,6 +14,8 @@ import { assert } from '../base/assert.ts';
 export interface CallOptions {
   /** For the whole call with its retries; without it, that of the settings. A listing: for each page. */
   readonly timeoutMs?: number;
+  /** Is tried until its time is over, however often that is: for who cannot come again, as a client's read. */
+  readonly isPatient?: boolean;
   /** Ends the call with `closed`. An effect that is on its way may still happen. */
   readonly signal?: AbortSignal;
 }

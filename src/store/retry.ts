@@ -36,6 +36,8 @@ export interface RetriedCall<T> {
   readonly request: RemoteRequest;
   /** For all tries together; null: that of the settings. */
   readonly timeoutMs: number | null;
+  /** The limit of tries does not count, only that of time. */
+  readonly isPatient: boolean;
   /** Each of them ends the call. */
   readonly signals: readonly AbortSignal[];
   readonly listeners: AbortListeners;
@@ -56,7 +58,7 @@ export async function retry<T>(world: RetryWorld, settings: RetrySettings, call:
     if (!error.isRetryable) throw error;
     const delayMs = retryDelayMs(settings, number, error.failure === 'throttled', drawUnit(random));
     // A delay that reaches past the deadline is not waited for: the error is told while it is of use.
-    if (number >= settings.attempts || clock.nowMs() + delayMs >= deadlineMs) throw gaveUp(error, call.request, number, clock.nowMs() - startMs);
+    if ((number >= settings.attempts && !call.isPatient) || clock.nowMs() + delayMs >= deadlineMs) throw gaveUp(error, call.request, number, clock.nowMs() - startMs);
     logger.log('debug', 'remote-retry', { message: error.message, attempt: number, delayMs });
     call.onRetry();
     await sleepUnlessAborted(clock, delayMs, call);

@@ -150,6 +150,7 @@ export class RetryingStore implements RemoteStore {
     return retry(this.#world, this.#settings, {
       request: this.#request(doing, key),
       timeoutMs: options.timeoutMs ?? null,
+      isPatient: options.isPatient ?? false,
       signals: options.signal === undefined ? [closing] : [options.signal, closing],
       listeners: this.#listeners,
       run,

@@ -113,6 +113,7 @@ export async function detachRemote(core: VolumeCore, { remote, store, ownership 
   const isDone = shipper?.isDone === true && core.failure === null;
   if (isDone) await ownership.release().catch((error: unknown) => env.logger.log('warn', 'lease-not-released', { volume: name, error }));
   else env.logger.log('warn', 'not-all-shipped', { volume: name, ...shipper?.status() });
-  await store.close();
+  // First: what is still being fetched may wait for a bucket that cannot be reached, and nobody reads any more.
   remote.close();
+  await store.close();
 }

@@ -33,7 +33,7 @@ interface ReadPart {
 }
 
 const NOTHING_AT_RISK = { unsynced: { bytes: 0, ageMs: 0 }, unchunked: { bytes: 0, ageMs: 0 } } as const;
-const NOTHING_LOGGED = { logBytes: 0, logWrites: 0, logSyncs: 0 } as const;
+const NOTHING_LOGGED = { logBytes: 0, logWrites: 0, logSyncs: 0, logFiles: 0, logFreeFiles: 0 } as const;
 
 export class ReadOnlyVolume implements BlockDevice {
   readonly name: string;
@@ -66,12 +66,12 @@ export class ReadOnlyVolume implements BlockDevice {
 
   stats(): VolumeStats {
     const { counters, catalogue } = this.#core;
-    return { ...counters, ...NOTHING_LOGGED, liveBytes: catalogue.liveBlocks * this.blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: 0 };
+    return { ...counters, ...NOTHING_LOGGED, liveBytes: catalogue.liveBlocks * this.blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: 0, ...this.#core.memory };
   }
 
   status(): VolumeStatus {
     const wear = { deviceBytes: 0, userBytes: 0, factor: null };
-    return { atRisk: NOTHING_AT_RISK, wear, stats: this.stats(), failure: null, logWay: null, logCompressing: null, shipping: null, readOnly: this.reason.message };
+    return { atRisk: NOTHING_AT_RISK, wear, stats: this.stats(), failure: null, logWay: null, logCompressing: null, shipping: null, bucketRequests: null, readOnly: this.reason.message };
   }
 
   #checkRead(offsetBytes: number, lengthBytes: number): void {

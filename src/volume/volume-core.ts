@@ -19,7 +19,7 @@ import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { Shipper } from './shipper.ts';
 import { withRestartAdvice, writeManifest } from './volume-files.ts';
-import type { VolumeObserver } from './volume-info.ts';
+import type { VolumeObserver, VolumeStats } from './volume-info.ts';
 
 /** A cached slab is filled up again when no more than this part of it is current. */
 const SPARSE_PART = 4;
@@ -38,6 +38,7 @@ export interface Counters {
   checkpoints: number;
   cacheHits: number;
   cacheMisses: number;
+  cacheEvictions: number;
   scrubs: number;
   scrubbedBytes: number;
   rottenFound: number;
@@ -93,6 +94,7 @@ export class VolumeCore implements SlabOwner {
     checkpoints: 0,
     cacheHits: 0,
     cacheMisses: 0,
+    cacheEvictions: 0,
     scrubs: 0,
     scrubbedBytes: 0,
     rottenFound: 0,
@@ -286,8 +288,22 @@ export class VolumeCore implements SlabOwner {
     if (slab === this.#fill) this.#fill = null;
     for (let slot = 0; slot < slab.slotCount; slot += 1) {
       const blockNumber = slab.blockNumbers[slot];
-      if (this.resident.get(blockNumber) === this.locationOf(slab, slot)) this.resident.delete(blockNumber);
+      if (this.resident.get(blockNumber) !== this.locationOf(slab, slot)) continue;
+      this.resident.delete(blockNumber);
+      this.counters.cacheEvictions += 1;
     }
+  }
+
+  /** Memory of the arena that is the volume's: what waits for a chunk, and what is cached. */
+  get memory(): Pick<VolumeStats, 'dirtyBytes' | 'cachedBytes'> {
+    let dirty = 0;
+    let clean = 0;
+    for (const { owner, state } of this.arena.slabs) {
+      if (owner !== this) continue;
+      if (state === 'dirty') dirty += 1;
+      else clean += 1;
+    }
+    return { dirtyBytes: dirty * this.arena.slabBytes, cachedBytes: clean * this.arena.slabBytes };
   }
 
   /** Gives all slabs back: the volume is closed, and its log has let go of them. */

@@ -39,6 +39,8 @@ export interface VolumeInfo {
   /** What the volume says of the blocks of new chunks, and what becomes of them by that and by the settings of this process. */
   readonly compression: VolumeCompression;
   readonly chunkCompress: ChunkCompression;
+  /** What people say of it. */
+  readonly labels: Readonly<Record<string, string>>;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */
@@ -66,6 +68,9 @@ export interface VolumeStats {
   readonly logBytes: number;
   readonly logWrites: number;
   readonly logSyncs: number;
+  readonly logFiles: number;
+  /** As of now: files of the log whose records are all in chunks. */
+  readonly logFreeFiles: number;
   readonly chunkBytes: number;
   readonly chunksWritten: number;
   readonly chunksRemoved: number;
@@ -81,6 +86,11 @@ export interface VolumeStats {
   readonly checkpoints: number;
   readonly cacheHits: number;
   readonly cacheMisses: number;
+  /** Blocks that were dropped from the cache because the memory was needed. */
+  readonly cacheEvictions: number;
+  /** As of now: memory of the arena that holds what waits for a chunk, and what is cached. */
+  readonly dirtyBytes: number;
+  readonly cachedBytes: number;
   /** Scrubs that went through all there is, and the bytes that scrubs have read. */
   readonly scrubs: number;
   readonly scrubbedBytes: number;
@@ -149,6 +159,21 @@ export interface VolumeStatus {
   readonly readOnly: string | null;
   /** How far its bucket is behind; null: it has none, or was opened for reading alone. */
   readonly shipping: ShippingStatus | null;
+  /** Requests to its bucket since it was opened; null: it has none, or was opened for reading alone. */
+  readonly bucketRequests: BucketRequests | null;
+}
+
+/** Requests that were sent to a bucket, each try of them, and the bytes of bodies. */
+export interface BucketRequests {
+  readonly puts: number;
+  readonly gets: number;
+  readonly lists: number;
+  readonly deletes: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+  /** Of those, second or later tries, and those that were answered with `slow down`. */
+  readonly retries: number;
+  readonly throttled: number;
 }
 
 export interface ShippingStatus {

@@ -2,9 +2,8 @@
  * The volumes of one data directory: `DIRECTORY/NAME` each. Opens one when it is first asked for, shares it between all who
  * ask, closes it when nobody has used it for a while. All of them share one arena.
  */
-import { Arena } from '../base/arena.ts';
+import { Arena, type ArenaUse } from '../base/arena.ts';
 import { type VolumeCompression, chunkCompressionOf } from '../base/compression.ts';
-import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
@@ -17,6 +16,7 @@ import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device
 import { createVolume } from './create-volume.ts';
 import type { LoadOptions } from './load-stored.ts';
 import { wantedLogWay } from './log-way.ts';
+import { removeVolume, renameVolume } from './move-volume.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import { probeVolume } from './probe-volume.ts';
 import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, Probe, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
@@ -24,6 +24,9 @@ import { ReadOnlyVolume } from './read-only-volume.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
+import { takeOverVolume } from './take-over.ts';
+import { checkVolumeName, nameProblem } from './volume-name.ts';
+import { type Labels, PropertyStore } from './volume-properties.ts';
 import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
@@ -36,31 +39,12 @@ export interface VolumeSetOptions {
   readonly remotes?: RemoteAccess;
 }
 
-/** File names end here on Linux. */
-const MAX_NAME_BYTES = 255;
-
 interface OpenEntry {
   readonly opening: Promise<OpenedVolume>;
   users: number;
   /** Set when it is open. */
   volume: OpenedVolume | null;
   idleTimer: Timer | null;
-}
-
-/** Throws `invalid-argument` unless a volume can have this name. */
-export function checkVolumeName(name: string): void {
-  const problem = nameProblem(name);
-  if (problem !== null) throw new VolumeError('invalid-argument', `volume name ${JSON.stringify(name)} ${problem}`);
-}
-
-function nameProblem(name: string): string | null {
-  if (name === '') return 'is empty';
-  if (name.includes('/')) return 'has a "/" in it; volumes are not nested';
-  if (name.includes('\0')) return 'has a NUL in it';
-  if (name === CONTROL_SOCKET_NAME) return 'is that of the control socket';
-  if (name.startsWith('.')) return 'begins with a dot; those names are basalt\'s own';
-  const bytes = Buffer.byteLength(name);
-  return bytes > MAX_NAME_BYTES ? `is ${bytes} bytes long; at most ${MAX_NAME_BYTES} are possible` : null;
 }
 
 export class VolumeSet implements DeviceDirectory {
@@ -70,6 +54,7 @@ export class VolumeSet implements DeviceDirectory {
   readonly #arena: Arena;
   readonly #watchOpening: (name: string) => OpeningWatch;
   readonly #remotes: RemoteAccess | null;
+  readonly #properties: PropertyStore;
   readonly #open = new Map<string, OpenEntry>();
   /** Closings under way, and what needs a closed volume for a moment: the next opening of the name waits for its own. */
   readonly #busy = new Map<string, Promise<void>>();
@@ -85,6 +70,7 @@ export class VolumeSet implements DeviceDirectory {
     this.#settings = options.settings;
     this.#watchOpening = options.watchOpening ?? (() => ({ onProgress: () => undefined, end: () => undefined }));
     this.#remotes = options.remotes ?? null;
+    this.#properties = new PropertyStore(options.env);
     this.#arena = new Arena({ arenaBytes: options.settings.arenaBytes, dirtyBytes: options.settings.dirtyBytes });
   }
 
@@ -99,6 +85,7 @@ export class VolumeSet implements DeviceDirectory {
     const config = remote === undefined ? null : withWriter(remote, this.#env);
     if (config !== null) await checkNewBucket(this.#env, this.#remoteAccess, config);
     await createVolume({ env: this.#env, directory, settings: this.#settings, create: options, ...(config === null ? {} : { remote: config }) });
+    this.#env.logger.log('info', 'volume-created', { volume: name, ...options });
     return this.describe(name);
   }
 
@@ -118,32 +105,14 @@ export class VolumeSet implements DeviceDirectory {
    * (it has no bucket), `not-found`.
    */
   async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
-    const directory = this.#pathOf(name);
-    const done = await this.#whileClosed(name, () => this.#takeOver(name, directory, options));
+    const done = await this.#whileClosed(name, () => this.#takeOver(name, options));
     if (done === null) throw new VolumeError('in-use', `volume ${name} is open; stop the server that has it, and try again`);
     return done;
   }
 
-  async #takeOver(name: string, directory: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
-    const { files } = this.#env;
-    if (!(await holdsVolume(files, directory))) throw await this.#notFound(name);
-    const config = await readRemoteConfig(files, directory);
-    if (config === null) throw new VolumeError('unsupported', `volume ${name} has no bucket: nobody else can have it`);
-    const lock = await lockVolume(this.#env, directory);
-    if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; stop that first`);
-    try {
-      const { epoch } = await readManifest(files, directory);
-      const keptAs = `${name}.before-e${epoch}`;
-      const staged = `${directory}.taking-over`;
-      if (await files.exists(`${this.#directory}/${keptAs}`)) throw new VolumeError('already-exists', `${this.#directory}/${keptAs} exists already; it is what an earlier takeover has kept. Move it away and try again`);
-      const restored = await restoreVolume({ env: this.#env, directory: staged, settings: this.#settings, access: this.#remoteAccess, config, ...options });
-      await files.rename(directory, `${this.#directory}/${keptAs}`);
-      await files.rename(staged, directory);
-      await files.syncDirectory(this.#directory);
-      return { ...restored, keptAs };
-    } finally {
-      await lock.release();
-    }
+  async #takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored & { readonly keptAs: string }> {
+    await this.#existing(name);
+    return takeOverVolume({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
   }
 
   /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
@@ -165,14 +134,14 @@ export class VolumeSet implements DeviceDirectory {
 
   /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */
   async describe(name: string): Promise<VolumeInfo> {
-    const directory = this.#pathOf(name);
-    return this.#describe(name, directory).catch((error: unknown) => {
+    checkVolumeName(name);
+    return this.#describe(name).catch((error: unknown) => {
       throw toVolumeError(error, `looking at volume ${name}`);
     });
   }
 
-  async #describe(name: string, directory: string): Promise<VolumeInfo> {
-    if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
+  async #describe(name: string): Promise<VolumeInfo> {
+    const directory = await this.#existing(name);
     const manifest = await readManifest(this.#env.files, directory);
     const damage = await this.#damageOf(name, directory);
     return {
@@ -194,6 +163,7 @@ export class VolumeSet implements DeviceDirectory {
       compression: manifest.compression,
       chunkCompress: chunkCompressionOf(manifest.compression, this.#settings.chunkCompress),
       storedBytes: await this.#env.files.usedBytes(directory),
+      labels: await this.#properties.labelsIfSound(directory),
       open: await this.#isOpen(name, directory),
       damage,
       damageLookedFor: damage !== null || (this.#open.get(name)?.volume ?? null) !== null,
@@ -211,9 +181,15 @@ export class VolumeSet implements DeviceDirectory {
    * these take. Null: somebody has it open. Changes nothing. Errors: `not-found`, `io-error`.
    */
   async probe(name: string): Promise<Probe | null> {
+    const directory = await this.#existing(name);
+    return this.#whileClosed(name, () => probeVolume({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
+  }
+
+  /** The directory of a volume that is there. */
+  async #existing(name: string): Promise<string> {
     const directory = this.#pathOf(name);
     if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
-    return this.#whileClosed(name, () => probeVolume({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
+    return directory;
   }
 
   async #notFound(name: string): Promise<VolumeError> {
@@ -286,6 +262,16 @@ export class VolumeSet implements DeviceDirectory {
     return this.#open.get(name)?.volume?.status() ?? null;
   }
 
+  /** Names of the volumes that are open here, sorted. */
+  openNames(): string[] {
+    return [...this.#open].flatMap(([name, { volume }]) => (volume === null ? [] : [name])).toSorted();
+  }
+
+  /** Block memory of all volumes: its size, and what of it is in use. Bytes. */
+  memory(): ArenaUse {
+    return this.#arena.use();
+  }
+
   /**
    * Changes the durability mode of a volume, open here or nowhere. On return the manifest says it durably, and what was written
    * before is durable. Errors: `not-found`, `in-use` (another process has it open), `corrupt`, `failed`, `no-space`, `io-error`.
@@ -322,7 +308,7 @@ export class VolumeSet implements DeviceDirectory {
   async #changeClosed(name: string, directory: string, what: string, change: (options: LoadOptions) => Promise<void>): Promise<boolean> {
     let lock: FileLock | null = null;
     try {
-      if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
+      await this.#existing(name);
       lock = await lockVolume(this.#env, directory);
       if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
       // A new manifest is a new epoch, of which its bucket has to know.
@@ -341,11 +327,10 @@ export class VolumeSet implements DeviceDirectory {
    * `acquire`; `in-use` while another scrub of it runs; `closed` when it was ended early.
    */
   async scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport> {
-    const directory = this.#pathOf(name);
     if (this.#scrubbed.has(name)) throw new VolumeError('in-use', `volume ${name} is being scrubbed already; one scrub at a time is enough`);
     this.#scrubbed.add(name);
     try {
-      if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
+      await this.#existing(name);
       const volume = await this.acquireVolume(name);
       try {
         return await volume.scrub({ ...options, bytesPerSecond: options.bytesPerSecond ?? this.#settings.scrubBytesPerSecond });
@@ -359,30 +344,40 @@ export class VolumeSet implements DeviceDirectory {
 
   /** Deletes a volume and all its data. Errors: `not-found`, `in-use`, `io-error`. */
   async remove(name: string): Promise<void> {
-    const directory = this.#pathOf(name);
-    const isRemoved = await this.#whileClosed(name, () => this.#remove(name, directory)).catch((error: unknown) => {
-      throw toVolumeError(error, `deleting volume ${name}`);
-    });
-    if (isRemoved !== true) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
+    await this.#moveUnused(name, 'deleting', () => removeVolume(this.#env, this.#directory, name));
+    this.#env.logger.log('info', 'volume-deleted', { volume: name });
   }
 
-  /** False if another process has it open. */
-  async #remove(name: string, directory: string): Promise<boolean> {
-    if (!(await holdsVolume(this.#env.files, directory))) throw await this.#notFound(name);
-    const lock = await lockVolume(this.#env, directory);
-    if (lock === null) return false;
-    try {
-      // Out of sight first: a deletion that is interrupted leaves no volume with half its files.
-      const token = new Uint8Array(6);
-      this.#env.random.fill(token);
-      const doomed = `${this.#directory}/.deleting-${hexOf(token)}`;
-      await this.#env.files.rename(directory, doomed);
-      await this.#env.files.syncDirectory(this.#directory);
-      await this.#env.files.removeTree(doomed);
-      return true;
-    } finally {
-      await lock.release();
+  /** Gives a volume that no client uses another name. Errors: `not-found`, `in-use`, `already-exists`, `invalid-argument`, `io-error`. */
+  async rename(name: string, target: string): Promise<void> {
+    checkVolumeName(target);
+    if (this.#open.has(target) || this.#busy.has(target)) throw new VolumeError('already-exists', `there is a volume ${JSON.stringify(target)} already; choose another name`);
+    await this.#moveUnused(name, 'renaming', () => renameVolume(this.#env, this.#directory, { source: name, target }));
+    this.#env.logger.log('info', 'volume-renamed', { volume: target, renamedFrom: name });
+  }
+
+  /** Runs `move`, which says false if another process has the volume open, while nobody here has; one that is open and has no users is closed for that. */
+  async #moveUnused(name: string, doing: string, move: () => Promise<boolean>): Promise<void> {
+    const entry = this.#open.get(name);
+    if (entry !== undefined && entry.users === 0 && entry.volume !== null && entry.volume.failure === null) {
+      entry.idleTimer?.cancel();
+      await this.#closeEntry(name, entry);
     }
+    const isDone = await this.#whileClosed(name, () => this.#existing(name).then(move)).catch((error: unknown) => {
+      throw toVolumeError(error, `${doing} volume ${name}`);
+    });
+    if (isDone !== true) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
+    this.#damage.delete(name);
+  }
+
+  /** Labels of a volume, open or not. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */
+  async labelsOf(name: string): Promise<Labels> {
+    return this.#properties.labelsOf(await this.#existing(name));
+  }
+
+  /** Sets labels, and takes those away that are null; returns all of them. Errors: `not-found`, `invalid-argument`, `no-space`, `io-error`. */
+  async setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Labels> {
+    return this.#properties.changeLabels(await this.#existing(name), changes);
   }
 
   async list(): Promise<DeviceSummary[]> {

@@ -98,7 +98,7 @@ export class Volume implements BlockDevice {
   stats(): VolumeStats {
     const { counters, catalogue, store } = this.#core;
     const space = { liveBytes: catalogue.liveBlocks * this.blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: store.spareBytes };
-    return { ...counters, ...this.#log.stats, ...space };
+    return { ...counters, ...this.#log.stats, ...space, ...this.#core.memory };
   }
 
   /** What a power cut, or the loss of the log, would take now. */
@@ -110,10 +110,11 @@ export class Volume implements BlockDevice {
   }
 
   status(): VolumeStatus {
+    const { remote } = this.#parts;
     const stats = this.stats();
     const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
     const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#core.shipper?.status() ?? null };
+    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#core.shipper?.status() ?? null, bucketRequests: remote === null ? null : { ...remote.remote.counters } };
   }
 
   /**

@@ -37,7 +37,7 @@ export interface LogWriterOptions {
   readonly events: LogEvents;
 }
 
-export type LogStats = Readonly<Record<'logBytes' | 'logWrites' | 'logSyncs', number>>;
+export type LogStats = Readonly<Record<'logBytes' | 'logWrites' | 'logSyncs' | 'logFiles' | 'logFreeFiles', number>>;
 
 /** What is accepted and not synced. A range of zeroes counts as one block. */
 export interface UnsyncedData {

@@ -101,7 +101,7 @@ export class LogWriter {
   }
 
   get stats(): LogStats {
-    return { logBytes: this.#logBytes + (this.#options.direct?.extraBytes ?? 0), logWrites: this.#logWrites, logSyncs: this.#logSyncs };
+    return { logBytes: this.#logBytes + (this.#options.direct?.extraBytes ?? 0), logWrites: this.#logWrites, logSyncs: this.#logSyncs, logFiles: this.#options.files.length, logFreeFiles: this.#options.ring.freeFiles() };
   }
 
   /** Whether records are compressed now, where that saves something. */

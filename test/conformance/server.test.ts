@@ -122,8 +122,11 @@ describe.each([
     const harness = await ServerHarness.start(options);
     const { device, address, server } = harness;
     device.settleTime = 'by hand';
-    const [busy, idle, greeting] = [await NbdClient.open(address), await NbdClient.open(address), await NbdClient.connect(address)];
+    const [busy, idle, greeting] = [await NbdClient.connect(address), await NbdClient.open(address), await NbdClient.connect(address)];
     await greeting.greet();
+    await busy.greet();
+    await busy.agree('structured');
+    await busy.go('');
     const written = busy.request({ command: NBD_CMD_WRITE, offset: 0, payload: pattern(4096, 1) });
     while (device.pendingCount === 0) await settled();
     const stopped = harness.stop(10_000);
@@ -216,7 +219,10 @@ test('failed requests are logged with what failed, and not without end', async (
 
 test('a stop does not wait longer than it is told', async () => {
   const harness = await ServerHarness.start();
-  const client = await NbdClient.open(harness.address);
+  const client = await NbdClient.connect(harness.address);
+  await client.greet();
+  await client.agree('structured');
+  await client.go('');
   client.send(requestBytes({ command: NBD_CMD_WRITE, cookie: Buffer.alloc(8), length: 4096 }));
   while (harness.logger.events.every(({ event }) => event !== 'client-negotiated')) await settled();
   const pending = client.request({ command: NBD_CMD_READ, length: 1, cookie: Buffer.alloc(8, 1) }).catch((error: unknown) => error);

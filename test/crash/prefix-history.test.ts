@@ -62,3 +62,39 @@ test('a request that changes nothing promises what made its blocks so', () => {
   expect(all.add(request(4, 'zero', 0, 1))).toBe(2);
   expect(all.problemOf(imageOf(first), 2)).toContain('block 0 is as after request 1');
 });
+
+test('what is behind the last request that may be there is found', () => {
+  const all = history(first, second, third);
+  expect(all.find(imageOf(first, second), { atLeast: 0, atMost: 2 })).toEqual({ prefix: 2 });
+  expect(all.find(imageOf(first, second), { atLeast: 0, atMost: 1 })).toEqual({ problem: 'block 1 is as after request 2, but nothing behind request 1 may be there' });
+});
+
+test('behind a cut the history goes on from what was found, with some blocks of the first request that is missing', () => {
+  const wide = request(2, 'stamp', 2, 3);
+  const part = request(2, 'stamp', 3, 1);
+  const all = history(first, wide, third);
+  expect(all.find(imageOf(first, part), { atLeast: 1, atMost: 3 })).toEqual({ prefix: 1 });
+  all.cutTo(1, imageOf(first, part));
+  expect(all.requests).toBe(2);
+  expect(all.problemOf(imageOf(first, part), 2)).toBeNull();
+  expect(all.problemOf(imageOf(first, wide), 0)).toContain('holds what no request wrote');
+  expect(all.add(second)).toBe(3);
+  expect(all.problemOf(imageOf(first, part, second), 3)).toBeNull();
+  expect(all.problemOf(imageOf(first), 1)).toBeNull();
+});
+
+test('what is forgotten is not allowed any more, what is left is', () => {
+  const all = history(first, second, third);
+  all.forgetBefore(2);
+  expect(all.problemOf(imageOf(first), 0)).toContain('block 1');
+  expect(all.problemOf(imageOf(first, second), 2)).toBeNull();
+  expect(all.problemOf(imageOf(first, second, third), 3)).toBeNull();
+});
+
+test('a block that is read must not be older than the last answer', () => {
+  const all = history(first, second, third);
+  const image = imageOf(first, second);
+  expect(all.problemOfBlocks(0, image, 2)).toBeNull();
+  expect(all.problemOfBlocks(0, image, 3)).toContain('block 0 was read as after request 2, when request 3');
+  expect(all.problemOfBlocks(BLOCK, imageOf(third).subarray(0, BLOCK), 0)).toContain('block 1 was read as no request wrote it');
+});

@@ -52,25 +52,70 @@ export class PrefixHistory {
     return this.#requests;
   }
 
+  /** How many requests there are in the order. */
+  get requests(): number {
+    return this.#requests;
+  }
+
   /** Null if `image` is the volume after a prefix of the requests that has at least the first `atLeast`; else what is wrong with it. */
   problemOf(image: Uint8Array, atLeast: number): string | null {
+    const found = this.find(image, { atLeast, atMost: this.#requests });
+    return 'problem' in found ? found.problem : null;
+  }
+
+  /** The shortest prefix that `image` can be the volume after; or what is wrong with it. */
+  find(image: Uint8Array, { atLeast, atMost }: { readonly atLeast: number; readonly atMost: number }): { readonly prefix: number } | { readonly problem: string } {
     const allowedBlocks = new Int32Array(this.#requests + 2); // differences: how many blocks allow each prefix
     for (const [block, versions] of this.#versions.entries()) {
       const digest = digestOf(image.subarray(block * this.#blockBytes, (block + 1) * this.#blockBytes));
       const ranges = this.#rangesOf(versions, digest);
-      if (ranges.length === 0) return `block ${block} holds what no request wrote whole`;
-      if (!ranges.some(({ to }) => to >= atLeast)) return `block ${block} is as after request ${ranges.at(-1)?.to}, but request ${atLeast} and all before it must be there`;
+      if (ranges.length === 0) return { problem: `block ${block} holds what no request wrote whole` };
+      if (!ranges.some(({ to }) => to >= atLeast)) return { problem: `block ${block} is as after request ${ranges.at(-1)?.to}, but request ${atLeast} and all before it must be there` };
+      if (!ranges.some(({ from }) => from <= atMost)) return { problem: `block ${block} is as after request ${ranges[0]?.from}, but nothing behind request ${atMost} may be there` };
       for (const { from, to } of ranges) {
         allowedBlocks[from] += 1;
         allowedBlocks[to + 1] -= 1;
       }
     }
     let blocks = 0;
-    for (let prefix = 0; prefix <= this.#requests; prefix += 1) {
+    for (let prefix = 0; prefix <= atMost; prefix += 1) {
       blocks += allowedBlocks[prefix];
-      if (prefix >= atLeast && blocks === this.#versions.length) return null;
+      if (prefix >= atLeast && blocks === this.#versions.length) return { prefix };
     }
-    return `the blocks are of different prefixes of the requests (at least ${atLeast} of them must be there)`;
+    return { problem: `the blocks are of different prefixes of the requests (at least ${atLeast} and at most ${atMost} of them must be there)` };
+  }
+
+  /** What is wrong with blocks that were read in the middle of the requests, each looked at alone: none may be older than after `atLeast` of them. Null: nothing. */
+  problemOfBlocks(offsetBytes: number, bytes: Uint8Array, atLeast: number): string | null {
+    for (let at = 0; at < bytes.length; at += this.#blockBytes) {
+      const block = (offsetBytes + at) / this.#blockBytes;
+      const ranges = this.#rangesOf(this.#versions[block], digestOf(bytes.subarray(at, at + this.#blockBytes)));
+      if (!ranges.some(({ to }) => to >= atLeast)) return `block ${block} was read as ${ranges.length === 0 ? 'no request wrote it' : `after request ${ranges.at(-1)?.to}`}, when request ${atLeast} had been answered`;
+    }
+    return null;
+  }
+
+  /** The volume is `image` now, which is that after `prefix` of the requests and, at most, some blocks of the next one: what came later never was. */
+  cutTo(prefix: number, image: Uint8Array): void {
+    this.#requests = prefix;
+    for (const [block, versions] of this.#versions.entries()) {
+      const kept = versions.filter(({ request }) => request <= prefix);
+      const digest = digestOf(image.subarray(block * this.#blockBytes, (block + 1) * this.#blockBytes));
+      if (kept.at(-1)?.digest !== digest) {
+        this.#requests = prefix + 1;
+        kept.push({ request: prefix + 1, digest, ofSeveralBlocks: true });
+      }
+      this.#versions[block] = kept;
+    }
+    this.#bytes.set(image);
+  }
+
+  /** The volume will never be found as it was before `prefix` of the requests: less to keep. */
+  forgetBefore(prefix: number): void {
+    for (const [block, versions] of this.#versions.entries()) {
+      const last = versions.findLastIndex(({ request }) => request <= prefix);
+      if (last > 0) this.#versions[block] = versions.slice(last);
+    }
   }
 
   /** The prefixes after which a block holds `digest`; disjoint, rising. */

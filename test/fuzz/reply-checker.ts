@@ -274,6 +274,8 @@ export class ReplyChecker {
     this.#doneCount += 1;
     const { error } = reply;
     const isLate = request.endAt > this.#expected.shutdownAt;
+    // The kernel's client takes every error for a failed disk: it is told nothing.
+    if (isLate && this.#isSimple) throw new Finding(`command ${request.command} ${request.offset}+${request.length}: a client of simple replies is answered ${error} while the server stops`);
     const isExpected = isLate ? error === ESHUTDOWN || (error === request.error && error !== 0) : error === request.error || (request.error === 0 && error === EIO && this.#mayFail);
     if (!isExpected) throw new Finding(`command ${request.command} flags ${request.flags} ${request.offset}+${request.length}: error ${error} instead of ${isLate ? ESHUTDOWN : request.error}`);
     if (error !== 0 || this.#isSimple) return;

@@ -221,7 +221,8 @@ async function connectedChild(words: readonly string[]): Promise<{ client: NbdCl
 describe('a server', () => {
   row('ESHUTDOWN on stop', 'what comes after it is refused so, and what came before is done', async () => {
     await start();
-    const [busy, negotiating] = [await greeted(), await greeted()];
+    const [busy, kernel, negotiating] = [await greeted(), await NbdClient.open({ path: server.socketPath }, 'demo'), await greeted()];
+    await busy.agree('structured');
     await busy.go('demo');
     busy.send(requestBytes({ command: NBD_CMD_WRITE, cookie: Buffer.alloc(8, 1), offset: 0, length: 8192 }));
     busy.send(Buffer.alloc(4096, 5));
@@ -234,6 +235,7 @@ describe('a server', () => {
     busy.send(Buffer.concat([Buffer.alloc(4096, 5), read]));
     const refused = await busy.request({ command: NBD_CMD_READ, cookie: Buffer.alloc(8, 2), offset: 0, length: 512 });
     expect(refused.error).toBe(NBD_ESHUTDOWN);
+    await kernel.expectEnd(); // simple replies: it is told nothing, and comes back
     expect(await server.process.finished).toMatchObject({ status: 0 });
   });
 

@@ -10,7 +10,8 @@ import { createVolume } from '../../src/index.ts';
 import { PROJECT_ROOT } from '../support/source-tree.ts';
 
 const ENTRY = join(PROJECT_ROOT, 'dist/cli/basalt.cjs');
-const READY_TIMEOUT_MS = 20_000;
+/** Far above what it takes on an idle machine, as all limits of tests are. */
+const READY_TIMEOUT_MS = 100_000;
 
 export interface Finished {
   readonly status: number | string;
@@ -44,6 +45,11 @@ export class BasaltProcess {
         this.#changed?.();
       });
     });
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('the process has not started');
+    return this.#child.pid;
   }
 
   get ended(): boolean {

@@ -28,7 +28,14 @@ export type Tool =
   | 'strace'
   | 'psktool'
   | 'certtool'
-  | 'systemd-socket-activate';
+  | 'systemd-socket-activate'
+  | 'systemd-analyze'
+  | 'losetup'
+  | 'mkfs.ext4'
+  | 'cc'
+  | 'zsh'
+  | 'fish'
+  | 'bash';
 
 function isInstalled(tool: Tool): boolean {
   return TOOL_PATH.split(delimiter).some((folder) => {

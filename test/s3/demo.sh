@@ -21,12 +21,15 @@ say() { printf '\n== %s\n' "$*"; }
 command -v nbdcopy >/dev/null || { echo "demo.sh: nbdcopy is missing (package libnbd-bin)" >&2; exit 1; }
 
 export AWS_ACCESS_KEY_ID=testaccesskey AWS_SECRET_ACCESS_KEY=testsecretkey1234
+export AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED=true # as the basalt command does
+TIMEFORMAT='   %0R s'
+bar=(); [[ -t 2 ]] && bar=(--progress)
 endpoint="http://127.0.0.1:$s3_port"
 
 serve() { # the server of $work/$1; resolves when it listens
   "${basalt[@]}" serve --data "$work/$1" --listen "127.0.0.1:$nbd_port" --log-level warn >"$work/serve.log" 2>&1 &
   server=$!
-  for _ in $(seq 100); do grep -q listening "$work/serve.log" && return; sleep 0.1; done
+  for _ in $(seq 600); do grep -q listening "$work/serve.log" && return; sleep 0.1; done
   cat "$work/serve.log" >&2
   return 1
 }
@@ -34,7 +37,7 @@ serve() { # the server of $work/$1; resolves when it listens
 say "a Ceph gateway on $endpoint (its first start fetches packages)"
 "$here/run-server.sh" ceph20 "$work/ceph" "$s3_port" >"$work/ceph.log" 2>&1 &
 store=$!
-node "$root/build/tools/test/s3/make-bucket.js" "$endpoint" demo
+node "$root/build/tools/test/s3/make-bucket.js" "$endpoint" demo || { tail -n 20 "$work/ceph.log" >&2; exit 1; }
 
 say 'a volume in s3://demo/volume'
 "${basalt[@]}" create volume "$((mib * 2))M" --remote s3://demo/volume --endpoint "$endpoint" --data "$work/first"
@@ -43,8 +46,8 @@ serve first
 say "$mib MiB in"
 # Half of it at the beginning, the rest in places.
 node "$root/build/tools/test/s3/make-image.js" "$work/in.img" "$mib"
-time nbdcopy --flush "$work/in.img" "nbd://127.0.0.1:$nbd_port/volume"
-"${basalt[@]}" show volume --data "$work/first" | grep shipped
+time nbdcopy "${bar[@]}" --flush "$work/in.img" "nbd://127.0.0.1:$nbd_port/volume"
+"${basalt[@]}" show volume --data "$work/first" | grep ship
 
 say 'drain'
 time "${basalt[@]}" drain volume --data "$work/first"
@@ -57,6 +60,6 @@ rm -rf "$work/first"
 say 'from the bucket alone'
 time "${basalt[@]}" open-remote s3://demo/volume volume --endpoint "$endpoint" --data "$work/second"
 serve second
-time nbdcopy "nbd://127.0.0.1:$nbd_port/volume" "$work/out.img"
+time nbdcopy "${bar[@]}" "nbd://127.0.0.1:$nbd_port/volume" "$work/out.img"
 cmp "$work/in.img" "$work/out.img"
 say 'what came out is what went in'

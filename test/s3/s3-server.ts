@@ -7,14 +7,14 @@ import { openSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import path, { join } from 'node:path';
 import { promisify } from 'node:util';
 import { CreateBucketCommand, ListBucketsCommand, S3Client } from '@aws-sdk/client-s3';
-import { PROJECT_ROOT } from '../support/source-tree.ts';
 
 export type ServerKind = 'ceph20' | 'ceph18' | 'swift';
 
-const SCRIPT = join(PROJECT_ROOT, 'test/s3/run-server.sh');
+/** Tests and tools run in the project's directory. */
+const SCRIPT = path.resolve('test/s3/run-server.sh');
 /** `run-server.sh` asks for this many ports in a row. */
 const PORT_COUNT = 16;
 /** How long to wait for other test files to give their ports back, where there are few. */

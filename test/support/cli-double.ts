@@ -1,11 +1,18 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type VolumeCompression, chunkCompressionOf } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { ChunkCompression } from '../../src/base/settings-types.ts';
-import type { CliContext, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
+import type { DiskUse } from '../../src/cli/disk-life.ts';
+import type { Host } from '../../src/cli/doctor/host.ts';
+import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
+import { type Labels, changedLabels } from '../../src/volume/volume-properties.ts';
 import type { ChunkSpace, CreateOptions, ListedVolume, Probe, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
+import { PROJECT_ROOT } from './source-tree.ts';
 
 export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
 
@@ -35,6 +42,7 @@ export class FakeVolumes implements VolumeManager {
       logCompress: 'auto',
       compression: options.compression ?? 'default',
       chunkCompress: chunkCompressionOf(options.compression ?? 'default', 'off'),
+      labels: {},
       storedBytes: 4096,
       open: false,
       damage: null,
@@ -60,9 +68,28 @@ export class FakeVolumes implements VolumeManager {
   }
 
   remove(name: string): Promise<void> {
+    if (!this.infos.has(name) && !this.damaged.has(name)) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
     this.infos.delete(name);
     this.damaged.delete(name);
     return Promise.resolve();
+  }
+
+  async rename(name: string, target: string): Promise<void> {
+    const info = await this.describe(name);
+    if (this.infos.has(target)) throw new VolumeError('already-exists', `volume ${target} exists`);
+    this.infos.delete(name);
+    this.infos.set(target, { ...info, name: target });
+  }
+
+  async labelsOf(name: string): Promise<Labels> {
+    return (await this.describe(name)).labels;
+  }
+
+  async setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Labels> {
+    const info = await this.describe(name);
+    const labels = changedLabels(info.labels, changes);
+    this.infos.set(name, { ...info, labels });
+    return labels;
   }
 
   openRemote = notAsked;
@@ -91,21 +118,31 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();
   /** The server that runs, and what it was asked for. */
   server: RunningServer | null = null;
   readonly asked: string[] = [];
+  devices: DeviceTools | null = null;
   readonly opened: OpenVolumesOptions[] = [];
   readonly plans: ServePlan[] = [];
   readonly pkis: PkiPlan[] = [];
   readonly questions: string[] = [];
+  readonly sleeps: number[] = [];
   readonly files = new Map<string, string>();
   environment: Record<string, string | undefined> = {};
   /** What is typed at a question; null: nobody is there. */
   answer: string | null = null;
+  /** What `show` learns of the disk. */
+  disk: DiskUse | null = null;
+  /** The machine that `doctor` looks at. */
+  host: Host | null = null;
+  /** What `tune` finds. */
+  measured: Measured | null = null;
+  /** Of the terminal; null: there is none. */
+  size: { columns: number; rows: number } | null = null;
   serveExitCode = 0;
   /** Sockets that systemd has opened. */
   activated: readonly number[] = [];
@@ -117,6 +154,7 @@ export class FakeCli {
     return {
       terminal: {
         isInteractive: this.answer !== null,
+        size: () => this.size,
         out: (text) => void (this.out += text),
         error: (text) => void (this.error += text),
         ask: (question) => {
@@ -133,6 +171,7 @@ export class FakeCli {
         this.asked.push(directory);
         return Promise.resolve(this.server);
       },
+      openAttach: () => (this.devices === null ? Promise.reject(new VolumeError('unsupported', 'the double has no devices')) : Promise.resolve(this.devices)),
       openTools: () => Promise.reject(new VolumeError('unsupported', 'the double has no tools')),
       serve: (plan) => {
         this.plans.push(plan);
@@ -142,7 +181,23 @@ export class FakeCli {
         this.pkis.push(plan);
         return Promise.resolve(['ca-cert.pem']);
       },
+      sleep: (delayMs) => {
+        this.sleeps.push(delayMs);
+        return Promise.resolve();
+      },
       takeActivation: () => this.activated,
+      readProfile: (name) => readFile(join(PROJECT_ROOT, `config/${name}.toml`), 'utf8'),
+      writeNewFile: (path, text) => {
+        if (this.files.has(path)) return Promise.reject(new VolumeError('already-exists', `${path} is there already`));
+        this.files.set(path, text);
+        return Promise.resolve();
+      },
+      measureMachine: (directory) => {
+        this.asked.push(directory);
+        return this.measured === null ? notAsked() : Promise.resolve(this.measured);
+      },
+      diskUse: () => Promise.resolve(this.disk),
+      openHost: () => (this.host === null ? notAsked() : Promise.resolve(this.host)),
       readFile: (path) => {
         const text = this.files.get(path);
         return text === undefined ? Promise.reject(new VolumeError('not-found', `no file ${path}`)) : Promise.resolve(text);

@@ -28,6 +28,7 @@ A volume is a directory:
 | \`chunks/cNNNNNNNNNN-eEEEEEE\` | chunk N written in epoch E (decimal, at least so many digits) |
 | \`checkpoints/kNNNNNNNNNN-eEEEEEE\` | checkpoint N written in epoch E |
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
+| \`properties.json\` | labels (\`.properties-new\` while they are replaced; see \`volume/volume-properties.ts\`); the engine does not look at it, and it may be missing |
 | \`remote\` | of a volume that has a bucket: where that is, and who we are (JSON, see \`volume/remote-config.ts\`); no credentials |
 | \`chunks/.far-*\`, \`checkpoints/.far-*\` | what was fetched of an object that is in the bucket alone; removed at the next opening |
 | \`repairing\` | a repair is under way (JSON: epoch of its first object, folder, files to keep); nobody opens the volume meanwhile |

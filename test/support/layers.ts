@@ -28,7 +28,9 @@ export const LAYERS: Readonly<Record<string, Layer>> = {
   server: { level: 6, imports: ['session', ENVIRONMENT, ...VOLUME_INTERFACE] },
   config: { level: 6, imports: [] },
   control: { level: 6, imports: ['config', ENVIRONMENT, ...VOLUME_INTERFACE] },
-  cli: { level: 7, imports: ['env', 'protocol', 'format', 'store', 'index', 'wal', 'chunk', 'volume', 'session', 'server', 'config', 'control'] },
+  // Devices of this machine: a client of any server, which knows nothing of ours.
+  attach: { level: 6, imports: ['protocol', ENVIRONMENT] },
+  cli: { level: 7, imports: ['attach', 'env', 'protocol', 'format', 'store', 'index', 'wal', 'chunk', 'volume', 'session', 'server', 'config', 'control'] },
   /** `src/index.ts`, the package's entry: the engine as a library, without the server. */
   entry: { level: 7, imports: ['env', 'format', 'store', 'index', 'wal', 'chunk', 'volume', 'config'] },
 };
@@ -46,8 +48,11 @@ const DOORS: Readonly<Record<string, RegExp>> = {
 const PURE_MODULES = new Set(['node:buffer', 'node:path', 'node:zlib']);
 const SERVER_MODULES = new Set(['node:net', 'node:tls', 'node:dgram', 'node:http', 'node:https', 'node:http2']);
 
+/** Those that talk to the outside. */
+const SOCKET_FOLDERS: ReadonlySet<string> = new Set(['server', 'control', 'attach']);
+
 /** Files that load a package themselves, an optional one or only when it is needed: the one door of each. */
-const NATIVE_DOORS = new Set(['base/checksum.ts', 'base/lz4.ts', 'env/node-mapping.ts']);
+const NATIVE_DOORS = new Set(['base/checksum.ts', 'base/lz4.ts', 'env/node-koffi.ts']);
 
 const SERVER_LEVEL = 6;
 /** Names that only the real environment, worker entries and the layers from `server` upwards may use. */
@@ -84,7 +89,7 @@ function checkInternal(file: string, target: string): string | null {
 function checkOutside(file: string, specifier: string): string | null {
   if (specifier.startsWith('node:')) {
     const folder = folderOf(file);
-    if (SERVER_MODULES.has(specifier)) return folder === 'server' || folder === 'control' ? null : `${specifier} belongs to server/`;
+    if (SERVER_MODULES.has(specifier)) return SOCKET_FOLDERS.has(folder) ? null : `${specifier} belongs to server/`;
     const level = LAYERS[folder]?.level ?? 0;
     if (specifier === 'node:module') return NATIVE_DOORS.has(file) ? null : `${specifier} loads packages past their doors`;
     if (PURE_MODULES.has(specifier) || level >= SERVER_LEVEL || isWorldly(file)) return null;

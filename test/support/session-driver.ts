@@ -18,6 +18,7 @@ import { PayloadBudget } from '../../src/session/payload-budget.ts';
 import { ReplyBudget } from '../../src/session/reply-budget.ts';
 import type { ReplyBatch } from '../../src/session/reply-queue.ts';
 import { Session } from '../../src/session/session.ts';
+import { TrafficTable } from '../../src/session/traffic.ts';
 import type { DeviceDirectory } from '../../src/volume/block-device.ts';
 import {
   clientFlagsBytes,
@@ -66,7 +67,7 @@ class PoisonedPool extends BufferPool {
   }
 }
 
-export function testResources(directory: DeviceDirectory, settings: Partial<ServerSettings> = {}): SessionResources {
+export function testResources(directory: DeviceDirectory, settings: Partial<ServerSettings> = {}, nowMs: () => number = () => 0): SessionResources {
   const all = { ...TEST_SETTINGS, ...settings };
   return {
     settings: all,
@@ -75,6 +76,7 @@ export function testResources(directory: DeviceDirectory, settings: Partial<Serv
     budget: new PayloadBudget(all.payloadBytes),
     replyBudget: new ReplyBudget(all.replyBytes),
     scratch: new Uint8Array(PIECE_BYTES),
+    traffic: new TrafficTable(nowMs),
   };
 }
 

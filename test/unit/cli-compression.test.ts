@@ -1,9 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { VolumeCompression } from '../../src/base/compression.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import { findRoute } from '../../src/control/routes.ts';
 import { chunkSpaceOf } from '../../src/volume/volume-info.ts';
-import { FakeCli, NOT_ASKED, notAsked } from '../support/cli-double.ts';
+import { FakeCli, NOT_ASKED } from '../support/cli-double.ts';
 
 let cli: FakeCli;
 beforeEach(async () => {
@@ -108,33 +107,5 @@ describe('show', () => {
       expect(await cli.run('show', 'demo')).toBe(0);
       expect(cli.out).toMatch(/^live in chunks .* of chunks$/m);
     }
-  });
-});
-
-/** What the control API answers. */
-const put = (name: string, body: unknown): Promise<unknown> => {
-  const { route } = findRoute('PUT', `/v1/volumes/${name}/compression`);
-  if (!('run' in route)) throw new Error('it takes its time');
-  const volumes = Object.assign(cli.volumes, { statusOf: () => null, scrub: notAsked });
-  return route.run({ targets: { volumes, server: () => expect.fail('not asked for') }, name, body });
-};
-
-describe('the route', () => {
-  test('says what it does to new chunks', async () => {
-    for (const [compression, chunkCompress] of [['lz4', 'lz4'], ['none', 'off'], ['default', 'off']]) {
-      expect(await put('demo', { compression })).toEqual({ name: 'demo', compression, chunkCompress });
-      expect(compressionOf('demo')).toBe(compression);
-    }
-  });
-
-  test.each<readonly [unknown, string]>([
-    [{}, '"compression" must be one of default, none, lz4'],
-    [{ compression: 'lz5' }, '"compression" must be one of default, none, lz4; did you mean lz4?'],
-    [{ compression: true }, '"compression" must be one of default, none, lz4'],
-    [{ compress: 'lz4' }, 'no field "compress"; did you mean compression?'],
-    [[], 'the body must be a JSON object with compression'],
-  ])('refuses %j', async (body, message) => {
-    await expect(put('demo', body)).rejects.toMatchObject({ code: 'invalid-argument', message });
-    expect(compressionOf('demo')).toBe('default');
   });
 });

@@ -36,7 +36,7 @@ function put(files: VolumeFiles): void {
 function run(...words: string[]): Promise<number> {
   out = '';
   error = '';
-  const terminal = { isInteractive: false, out: (text: string) => void (out += text), error: (text: string) => void (error += text), ask: () => Promise.resolve('') };
+  const terminal = { isInteractive: false, size: () => null, out: (text: string) => void (out += text), error: (text: string) => void (error += text), ask: () => Promise.resolve('') };
   const context: CliContext = { ...new FakeCli().context, terminal, openTools: (options) => Promise.resolve(openTools(options, terminal)) };
   return runCli([...words, '--data', scratch.path], context, '1.2.3');
 }
@@ -120,7 +120,7 @@ describe('the line of progress', () => {
   test('shows after a second on a terminal, at most ten times a second, and goes away', () => {
     let now = 0;
     let shown = '';
-    const line = new ProgressLine({ isInteractive: true, out: () => undefined, error: (text) => void (shown += text), ask: () => Promise.resolve('') }, () => now);
+    const line = new ProgressLine({ isInteractive: true, size: () => null, out: () => undefined, error: (text) => void (shown += text), ask: () => Promise.resolve('') }, () => now);
     line.update({ task: 'chunks', done: 1, total: 10 });
     expect(shown).toBe('');
     now = 1000;
@@ -135,7 +135,7 @@ describe('the line of progress', () => {
 
   test('is silent where nobody looks', () => {
     let shown = '';
-    const line = new ProgressLine({ isInteractive: false, out: () => undefined, error: (text) => void (shown += text), ask: () => Promise.resolve('') }, () => 5000);
+    const line = new ProgressLine({ isInteractive: false, size: () => null, out: () => undefined, error: (text) => void (shown += text), ask: () => Promise.resolve('') }, () => 5000);
     line.update({ task: 'chunks', done: 5, total: 10 });
     line.end();
     expect(shown).toBe('');

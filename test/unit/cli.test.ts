@@ -4,7 +4,7 @@ import { formatTable } from '../../src/cli/output.ts';
 import { shellWord } from '../../src/cli/verbs/create.ts';
 import { FakeCli } from '../support/cli-double.ts';
 
-const VERBS = ['serve', 'create', 'list', 'show', 'durability', 'compression', 'check', 'explain', 'repair', 'delete', 'pki', 'settings'];
+const VERBS = ['serve', 'create', 'list', 'show', 'stats', 'top', 'durability', 'compression', 'rename', 'label', 'check', 'explain', 'repair', 'delete', 'attach', 'detach', 'attached', 'rescue', 'pki', 'tune', 'doctor', 'settings', 'completion'];
 
 let cli: FakeCli;
 beforeEach(() => {
@@ -20,7 +20,7 @@ describe('help', () => {
 
   test.each(VERBS)('of %s has an example and --json', async (verb) => {
     expect(await cli.run(verb, '--help')).toBe(0);
-    expect(cli.out).toMatch(new RegExp(`Examples:\\s+basalt ${verb}`));
+    expect(cli.out).toMatch(new RegExp(`Examples:\\s+(?:sudo )?basalt ${verb}`));
     expect(cli.out).toContain('--json');
     expect(cli.opened).toEqual([]);
     expect(cli.plans).toEqual([]);
@@ -36,7 +36,7 @@ describe('wrong usage exits 2 and names the nearest right thing', () => {
   test.each([
     [['craete', 'demo', '1G'], 'no verb "craete"; did you mean create?'],
     [['lst', '--json=false'], 'no verb "lst"; did you mean list?'],
-    [[], 'a verb is missing: serve, create, list, show, durability, compression, drain, open-remote, takeover, check, explain, scrub, repair, delete, pki or settings'],
+    [[], 'a verb is missing: serve, create, list, show, stats, top, durability, compression, rename, label, drain, open-remote, takeover, check, explain, scrub, repair, delete, attach, detach, attached, rescue, pki, tune, doctor, settings or completion'],
     [['list', '--dta', 'x'], 'list: no flag --dta; did you mean --data?'],
     [['create', 'demo', '1G', '--durabilty=strict'], 'create: no flag --durabilty; did you mean --durability?'],
     [['serve', '--engine.arena-byte', '64M'], 'serve: no flag --engine.arena-byte; did you mean --engine.arena-bytes?'],

@@ -52,14 +52,6 @@ describe('the table', () => {
     expect(buildSettings(new Map([['engine.arena_bytes', GIB]])).engine.arenaBytes).toBe(GIB);
   });
 
-  test('config/sd-card.toml is accepted', () => {
-    const text = readFileSync(new URL('../../config/sd-card.toml', import.meta.url), 'utf8');
-    const { settings, origins } = loadSettings({ toml: { name: 'sd-card.toml', text } });
-    expect(origins.size).toBe(text.match(/^[a-z_]+ = /gm)?.length);
-    expect(settings.engine.logCompress).toBe('lz4');
-    expect(settings.engine.logFileBytes % settings.engine.eraseBlockBytes).toBe(0);
-  });
-
   test('engine.log_compress is one of its words', () => {
     const place = { source: 'flag --set', key: 'engine.log_compress' };
     expect(['off', 'lz4', 'auto'].map((value) => parseSetting(place, value))).toEqual(['off', 'lz4', 'auto']);

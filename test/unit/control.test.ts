@@ -5,132 +5,34 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { deferred } from '../../src/base/async.ts';
-import type { VolumeCompression } from '../../src/base/compression.ts';
-import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
-import type { ChunkCompression } from '../../src/base/settings-types.ts';
-import { buildSettings } from '../../src/config/settings.ts';
+import type { ControlSettings } from '../../src/config/settings.ts';
 import { ControlClient } from '../../src/control/control-client.ts';
-import { ControlServer } from '../../src/control/control-server.ts';
-import { ROUTES, type ControlledVolumes } from '../../src/control/routes.ts';
+import type { ControlServer } from '../../src/control/control-server.ts';
+import { ROUTES } from '../../src/control/routes.ts';
 import { ControlSocket } from '../../src/control/socket-file.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
-import type { OnProgress, Progress, ScrubReport, VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
-import { FakeVolumes } from '../support/cli-double.ts';
-import { SimMachine, pattern } from '../support/engine-harness.ts';
+import type { Progress } from '../../src/volume/volume-info.ts';
+import { type Answer, NamedVolumes, SCRUBBED, STATUS, askOver, exchangeRaw, parse, someTraffic, startControl, until } from '../support/control-harness.ts';
 import { MemoryLogger } from '../support/fake-world.ts';
 import { at, violations } from '../support/json-schema.ts';
 import { text } from '../support/text.ts';
 
-/** What a real volume says of itself. */
-async function statusOfAVolume(): Promise<VolumeStatus> {
-  const machine = new SimMachine();
-  return machine.run(async () => {
-    await machine.create('/v');
-    const volume = await machine.open('/v');
-    await volume.write(0, pattern(1, 3), false);
-    const status = volume.status();
-    await volume.close();
-    return status;
-  });
-}
-
-const STATUS = await statusOfAVolume();
-
-const SCRUBBED: ScrubReport = {
-  volume: 'a',
-  isClean: false,
-  chunks: 2,
-  blocks: 9,
-  pages: 4,
-  mappedBlocks: 8,
-  bytes: 40_000,
-  rotten: [
-    { file: 'chunks/c0000000001-e000001', chunk: 1, blockNumber: 3, offsetBytes: 4192, problem: 'checksum 1, expected 2', inUse: true, rewritten: 1 },
-    { file: 'chunks/c0000000002-e000001', chunk: 2, blockNumber: null, offsetBytes: null, problem: 'is missing', inUse: null, rewritten: 0 },
-    { file: 'checkpoints/k0000000001-e000001', chunk: null, blockNumber: null, offsetBytes: 96, problem: 'page checksum 1, expected 2', inUse: true, rewritten: 0 },
-  ],
-  rottenCount: 3,
-  rewrittenCount: 1,
-  elapsedMs: 17,
-};
-
-/** Resolves when `condition` holds. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
-}
-
-/** Volumes that are only names; the one called `open` is open. */
-class Volumes extends FakeVolumes implements ControlledVolumes {
-  readonly changes: [string, Durability | VolumeCompression][] = [];
-  /** Thrown by the next calls. */
-  trouble: VolumeError | null = null;
-  /** What a look at a volume waits for. */
-  gate: Promise<void> = Promise.resolve();
-  looking = 0;
-  mostLooking = 0;
-
-  statusOf(name: string): VolumeStatus | null {
-    return name === 'open' ? STATUS : null;
-  }
-
-  override async describe(name: string): Promise<VolumeInfo> {
-    this.looking += 1;
-    this.mostLooking = Math.max(this.mostLooking, this.looking);
-    await this.gate;
-    this.looking -= 1;
-    if (this.trouble !== null) throw this.trouble;
-    return super.describe(name);
-  }
-
-  /** What a scrub waits for before it ends; told when it was ended early. */
-  scrubGate: Promise<void> = Promise.resolve();
-  readonly scrubs: [string, number | null][] = [];
-  scrubsEnded = 0;
-
-  async scrub(name: string, { bytesPerSecond, onProgress, signal }: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport> {
-    await super.describe(name);
-    this.scrubs.push([name, bytesPerSecond]);
-    onProgress({ task: 'scrub', done: 1, total: 2 });
-    const ended = new Promise<never>((_resolve, reject) => {
-      signal.addEventListener('abort', () => {
-        this.scrubsEnded += 1;
-        reject(new VolumeError('closed', 'the scrub was ended early'));
-      });
-    });
-    await Promise.race([this.scrubGate, ended]);
-    if (this.trouble !== null) throw this.trouble;
-    return SCRUBBED;
-  }
-
-  override async setDurability(name: string, durability: Durability): Promise<void> {
-    await super.setDurability(name, durability);
-    this.changes.push([name, durability]);
-  }
-
-  override async setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
-    const chunkCompress = await super.setCompression(name, compression);
-    this.changes.push([name, compression]);
-    return chunkCompress;
-  }
-}
-
+const traffic = someTraffic();
 const files = new NodeFileSystem();
 let directory: string;
-let volumes: Volumes;
+let volumes: NamedVolumes;
 let logger: MemoryLogger;
 let server: ControlServer | null = null;
 
-async function start(settings: Partial<ReturnType<typeof buildSettings>['control']> = {}): Promise<ControlServer> {
-  const socket = await ControlSocket.claim(files, directory);
-  const info = { apiVersion: 1, pid: process.pid, startedMs: 1_790_000_000_000, directory, listeners: ['nbd://127.0.0.1:10809/'], connections: 2, halfOpen: 1, clients: { accepted: 9, turnedAway: 1, displaced: 2, handshakeTimeouts: 3, refused: 4, secured: 5, tlsFailed: 6, idle: 7 } } as const;
-  server = await ControlServer.start({ socket, targets: { volumes, server: () => info }, settings: { ...buildSettings().control, ...settings }, logger });
+async function start(settings: Partial<ControlSettings> = {}): Promise<ControlServer> {
+  server = await startControl({ directory, volumes, logger, traffic, settings });
   return server;
 }
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'basalt-control-'));
-  volumes = new Volumes();
+  volumes = new NamedVolumes();
   logger = new MemoryLogger();
   for (const name of ['a', 'open', 'größe & Co']) await volumes.create(name, { sizeBytes: 1024 * 1024, blockSizeBytes: 4096, durability: 'batched' });
 });
@@ -142,35 +44,8 @@ afterEach(async () => {
 });
 
 const socketPath = (): string => join(directory, 'control.sock');
-
-/** Sends bytes as they are; resolves with all that comes back until the other side closes. */
-function raw(bytes: string | readonly string[]): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const socket = net.connect({ path: socketPath() });
-    let answer = '';
-    socket.setEncoding('utf8').on('data', (part: string) => void (answer += part));
-    socket.on('close', () => resolve(answer));
-    socket.on('error', (error: NodeJS.ErrnoException) => (error.code === 'EPIPE' || error.code === 'ECONNRESET' ? undefined : reject(error)));
-    for (const part of typeof bytes === 'string' ? [bytes] : bytes) socket.write(part);
-  });
-}
-
-interface Answer {
-  readonly status: number;
-  readonly head: string;
-  readonly body: unknown;
-}
-
-async function ask(method: string, path: string, body: string | null = null): Promise<Answer> {
-  const length = body === null ? '' : `Content-Length: ${Buffer.byteLength(body)}\r\n`;
-  return parse(await raw(`${method} ${path} HTTP/1.1\r\nHost: basalt\r\nConnection: close\r\n${length}\r\n${body ?? ''}`));
-}
-
-function parse(answer: string): Answer {
-  const split = answer.indexOf('\r\n\r\n');
-  const body: unknown = JSON.parse(answer.slice(split + 4));
-  return { status: Number(/^HTTP\/1\.1 (\d+)/.exec(answer)?.[1]), head: answer.slice(0, split), body };
-}
+const raw = (bytes: string | readonly string[]): Promise<string> => exchangeRaw(socketPath(), bytes);
+const ask = (method: string, path: string, body: string | null = null): Promise<Answer> => askOver(socketPath(), method, path, body);
 
 const keysOf = (value: unknown): string[] => (typeof value === 'object' && value !== null ? Object.keys(value) : []);
 
@@ -188,6 +63,9 @@ describe('the API', () => {
   test.each([
     ['GET', '/v1/server', '/v1/server', null],
     ['GET', '/v1/volumes', '/v1/volumes', null],
+    ['GET', '/v1/stats', '/v1/stats', null],
+    ['GET', '/v1/volumes/open/stats', '/v1/volumes/{name}/stats', null],
+    ['GET', '/v1/volumes/a/stats', '/v1/volumes/{name}/stats', null],
     ['GET', '/v1/volumes/a', '/v1/volumes/{name}', null],
     ['GET', '/v1/volumes/open', '/v1/volumes/{name}', null],
     ['GET', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', null],
@@ -228,12 +106,12 @@ const errorBody = (code: string, message: string | RegExp): unknown => ({ error:
 
 describe('what is wrong with a request is said', () => {
   test.each([
-    ['GET', '/', null, 404, 'no-such-route', /^there is no \/; there are \/v1\/server, \/v1\/volumes, /],
+    ['GET', '/', null, 404, 'no-such-route', /^there is no \/; there are \/v1\/server, \/v1\/stats, \/v1\/events, \/metrics, \/v1\/volumes, /],
     ['GET', '/v2/volumes', null, 404, 'no-such-route', /there is no \/v2\/volumes/],
     ['GET', '/v1/volumes/', null, 404, 'no-such-route', /there is no/],
     ['GET', '/v1/volumes/a/b', null, 404, 'no-such-route', /there is no/],
     ['GET', '/v1/volumes//durability', null, 404, 'no-such-route', /there is no/],
-    ['DELETE', '/v1/volumes/a', null, 405, 'wrong-method', '/v1/volumes/a takes GET, not DELETE'],
+    ['PUT', '/v1/volumes/a', '{}', 405, 'wrong-method', '/v1/volumes/a takes GET, DELETE, not PUT'],
     ['POST', PUT_A, '{}', 405, 'wrong-method', `${PUT_A} takes GET, PUT, not POST`],
     ['GET', '/v1/volumes?x=1', null, 400, 'bad-request', /takes no query/],
     ['GET', '/v1/volumes/%ff', null, 400, 'bad-request', /%ff in the path is not percent-encoded UTF-8/],

@@ -25,7 +25,8 @@ class Far {
       files: env.files,
       directory: '/v',
       remote: {
-        getRange: async (key, target, offsetBytes) => {
+        getRange: async (key, target, offsetBytes, options) => {
+          expect(options).toEqual({ isPatient: true }); // a client's read waits for a bucket that is gone for a while
           this.asked.push(`${offsetBytes}+${target.length}`);
           await env.clock.sleep(5);
           if (this.failures > 0) {

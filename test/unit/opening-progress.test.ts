@@ -13,7 +13,7 @@ const STEP: Progress = { task: 'chunks', done: 3, total: 12 };
 
 function terminal(isInteractive: boolean) {
   const shown: string[] = [];
-  return { shown, isInteractive, out: () => undefined, error: (text: string) => void shown.push(text), ask: () => Promise.resolve('') };
+  return { shown, isInteractive, size: () => null, out: () => undefined, error: (text: string) => void shown.push(text), ask: () => Promise.resolve('') };
 }
 
 /** A volume with a checkpoint, two chunks behind it, and records in its log alone; its process was killed. */

@@ -25,11 +25,12 @@ class Harness {
   readonly logged: string[] = [];
   retries = 0;
 
-  run<T>(act: (attempt: Attempt) => Promise<T>, options: { readonly timeoutMs?: number; readonly signals?: readonly AbortSignal[]; readonly unit?: number } = {}): Promise<T> {
+  run<T>(act: (attempt: Attempt) => Promise<T>, options: { readonly timeoutMs?: number; readonly isPatient?: boolean; readonly signals?: readonly AbortSignal[]; readonly unit?: number } = {}): Promise<T> {
     const world = { clock: this.clock, random: constant(options.unit ?? 0.5), logger: { log: (_level: string, event: string) => void this.logged.push(event) } };
     return retry(world, SETTINGS, {
       request,
       timeoutMs: options.timeoutMs ?? null,
+      isPatient: options.isPatient ?? false,
       signals: options.signals ?? [],
       listeners: new AbortListeners(),
       run: (attempt) => {
@@ -96,6 +97,16 @@ describe('a call', () => {
     expect({ failure: error.failure, code: error.code, tries: harness.startedMs.length }).toEqual({ failure: 'throttled', code: 'unavailable', tries: 5 });
     expect(error.message).toMatch(/given up after 5 tries in \d+ ms/u);
     expect(error.message).toContain('s3://b/k at http://store');
+  });
+
+  test('that is patient is tried until its time is over, however often that is', async () => {
+    const harness = new Harness();
+    const call = harness.run(({ number }) => (number < 30 ? Promise.reject(failure(RULES.transient)) : Promise.resolve(number)), { isPatient: true });
+    await harness.advance(50_000);
+    expect(await call).toBe(30);
+    const end = failureOf(harness.run(() => Promise.reject(failure(RULES.transient)), { isPatient: true, timeoutMs: 20_000 }));
+    await harness.advance(20_000);
+    expect((await end).message).toMatch(/given up after 1[0-9] tries/u);
   });
 
   test('does not wait past its deadline for another try', async () => {

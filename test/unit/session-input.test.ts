@@ -201,12 +201,26 @@ describe('a payload on its way', () => {
     expect(resources.budget.usedBytes).toBe(0);
   });
 
+  test('of a client of simple replies gives its place back at once when the server stops', async () => {
+    const resources = testResources(new MemoryDirectory(new MemoryDevice({ sizeBytes: 8 * MIB })), { payloadBytes: 1 });
+    const [first, second] = [new SessionDriver(resources), new SessionDriver(resources)];
+    for (const driver of [first, second]) {
+      await driver.go();
+      driver.feed(driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: pattern(2 * MIB, 1) }).subarray(0, 1_000_000));
+    }
+    expect(resources.budget.contended).toBe(true);
+    second.session.shutdown();
+    expect(resources.budget.contended).toBe(false);
+    first.session.shutdown();
+    expect([resources.budget.usedBytes, first.finished, second.finished]).toEqual([0, 'in order', 'in order']);
+  });
+
   test('that has become useless while it waited gives its place back', async () => {
     const resources = testResources(new MemoryDirectory(new MemoryDevice({ sizeBytes: 8 * MIB })), { payloadBytes: 1 });
     const [first, second] = [new SessionDriver(resources), new SessionDriver(resources)];
     const inputs: Buffer[] = [];
     for (const driver of [first, second]) {
-      await driver.go();
+      await driver.goWith('structured');
       inputs.push(driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: pattern(2 * MIB, 1) }));
       driver.feed(inputs[inputs.length - 1].subarray(0, 1_000_000));
     }

@@ -237,3 +237,48 @@ describe('the flag SEND_DF', () => {
     expect((await flags(NBD_OPT_GO)) & NBD_FLAG_SEND_DF).toBe(NBD_FLAG_SEND_DF);
   });
 });
+
+describe.each(styles)('while the server shuts down, with $style replies', ({ style }) => {
+  test('later requests are refused, earlier ones finish, then the session ends', async () => {
+    const { driver, device } = await open(style);
+    device.settleTime = 'by hand';
+    driver.feed(driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: bytes(4096) }));
+    driver.session.shutdown();
+    const late = await driver.exchange(
+      { command: NBD_CMD_READ, offset: 0, length: 512 },
+      { command: NBD_CMD_WRITE, offset: 0, payload: bytes(512) },
+      { command: NBD_CMD_FLUSH },
+    );
+    expect(late.map(({ error }) => error)).toEqual([NBD_ESHUTDOWN, NBD_ESHUTDOWN, NBD_ESHUTDOWN]);
+    driver.session.leaveIfIdle();
+    expect(driver.finished).toBe('no');
+    device.settleAll();
+    await settled();
+    expect(driver.takeReplies().map(({ error }) => error)).toEqual([0]);
+    expect(driver.finished).toBe('in order');
+    expect(device.calls).toEqual(['writeNow 0+4096', 'submit']);
+  });
+
+  test('an idle session ends when it is told to', async () => {
+    const { driver } = await open(style);
+    driver.session.shutdown();
+    await settled();
+    expect(driver.finished).toBe('no');
+    driver.session.leaveIfIdle();
+    expect(driver.finished).toBe('in order');
+    expect(driver.isReleased).toBe(true);
+  });
+
+  test('a client in the middle of a payload is let finish, and refused', async () => {
+    const { driver } = await open(style);
+    const request = driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: bytes(4096) });
+    driver.feed(request.subarray(0, 1000));
+    driver.session.shutdown();
+    driver.session.leaveIfIdle();
+    expect(driver.finished).toBe('no');
+    driver.feed(request.subarray(1000));
+    await settled();
+    expect(driver.takeReplies().map(({ error }) => error)).toEqual([NBD_ESHUTDOWN]);
+    expect(driver.finished).toBe('in order');
+  });
+});

@@ -2,9 +2,10 @@
 import type { Argv, Options } from 'yargs';
 import { VolumeError } from '../../base/errors.ts';
 import { formatSize } from '../../base/units.ts';
-import { EXIT, UsageError, type CliContext, type VolumeManager } from '../context.ts';
-import { DATA_FLAG, JSON_FLAG, readSettings } from '../flags.ts';
+import { EXIT, UsageError, type CliContext, type VolumeChanges } from '../context.ts';
+import { DATA_FLAG, JSON_FLAG } from '../flags.ts';
 import { formatJson } from '../output.ts';
+import { withVolumes } from '../with-volumes.ts';
 
 export const deleteFlags = {
   yes: { type: 'boolean', default: false, describe: 'do not ask' },
@@ -13,7 +14,7 @@ export const deleteFlags = {
 } as const satisfies Record<string, Options>;
 
 /** What is about to be lost. A damaged volume must be deletable too; one that is not there must not be asked about. */
-async function describeLoss(volumes: VolumeManager, name: string): Promise<string> {
+async function describeLoss(volumes: VolumeChanges, name: string): Promise<string> {
   try {
     const info = await volumes.describe(name);
     return `${name} (${formatSize(info.sizeBytes)}, ${formatSize(info.storedBytes)} stored)`;
@@ -39,9 +40,7 @@ export function addDelete(program: Argv, context: CliContext, exit: (code: numbe
       if (!parsed.yes && !terminal.isInteractive) {
         throw new UsageError(`delete ${parsed.name}: nobody is here to be asked; add --yes to delete it`, { volume: parsed.name });
       }
-      const { settings } = await readSettings(context);
-      const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine });
-      try {
+      await withVolumes(context, parsed.data, async (volumes) => {
         const loss = await describeLoss(volumes, parsed.name);
         if (!parsed.yes) {
           const answer = await terminal.ask(`Delete ${loss} and all its data? [y/N] `);
@@ -53,9 +52,7 @@ export function addDelete(program: Argv, context: CliContext, exit: (code: numbe
         }
         await volumes.remove(parsed.name);
         terminal.out(parsed.json ? formatJson({ deleted: parsed.name }) : `deleted ${parsed.name}\n`);
-      } finally {
-        await volumes.close();
-      }
+      });
     },
   );
 }

@@ -1,19 +1,9 @@
 /** `basalt serve` */
 import type { Argv, Options } from 'yargs';
-import { nearest } from '../../config/nearest.ts';
-import type { LogLevel } from '../../env/env.ts';
 import { UsageError, type CliContext } from '../context.ts';
-import { addSettingFlags, DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS } from '../flags.ts';
+import { addSettingFlags, DATA_FLAG, JSON_FLAG, LOG_LEVEL_FLAG, readSettings, SETTINGS_FLAGS } from '../flags.ts';
 
 const DEFAULT_ADDRESS = '127.0.0.1:10809';
-const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[];
-
-function logLevelOf(value: string | readonly string[]): LogLevel {
-  const text = once('log-level')(value);
-  const level = LOG_LEVELS.find((candidate) => candidate === text);
-  if (level !== undefined) return level;
-  throw new UsageError(`log-level "${text}" is none of ${LOG_LEVELS.join(', ')}; did you mean ${nearest(text, LOG_LEVELS)}?`, { flag: 'log-level' });
-}
 
 export const serveFlags = {
   listen: {
@@ -26,7 +16,7 @@ export const serveFlags = {
   stdio: { type: 'boolean', default: false, describe: 'serve one client on standard input (a socket, as inetd and libnbd give it), and end with it' },
   drain: { type: 'boolean', default: false, describe: 'when it stops, wait until the buckets of open volumes have everything; a second signal ends that' },
   data: DATA_FLAG,
-  'log-level': { type: 'string', requiresArg: true, choices: LOG_LEVELS, default: 'info', coerce: logLevelOf, describe: 'least level of the JSON lines on standard error' },
+  'log-level': LOG_LEVEL_FLAG,
   ...SETTINGS_FLAGS,
   json: JSON_FLAG,
 } as const satisfies Record<string, Options>;

@@ -2,15 +2,25 @@
 import type { Argv, Options } from 'yargs';
 import type { ExportSettings } from '../../base/settings-types.ts';
 import { environmentName, flagName } from '../../config/load-settings.ts';
+import { nearest } from '../../config/nearest.ts';
 import { describeRange, formatSetting } from '../../config/parse-setting.ts';
+import { PROFILE_NAMES, type ProfileName } from '../../config/profiles.ts';
 import { settingsToml } from '../../config/settings-toml.ts';
 import { SETTINGS } from '../../config/settings.ts';
-import type { CliContext } from '../context.ts';
-import { addSettingFlags, JSON_FLAG, readSettings, SETTINGS_FLAGS } from '../flags.ts';
+import { UsageError, type CliContext } from '../context.ts';
+import { addSettingFlags, JSON_FLAG, once, readSettings, SETTINGS_FLAGS } from '../flags.ts';
 import { formatJson, formatTable, type Cell } from '../output.ts';
+
+function profileOf(value: string | readonly string[]): ProfileName {
+  const text = once('profile')(value);
+  const name = PROFILE_NAMES.find((candidate) => candidate === text);
+  if (name !== undefined) return name;
+  throw new UsageError(`profile "${text}" is none of ${PROFILE_NAMES.join(', ')}; did you mean ${nearest(text, PROFILE_NAMES)}?`, { flag: 'profile' });
+}
 
 export const settingsFlags = {
   toml: { type: 'boolean', default: false, describe: 'print the documented TOML file of all defaults instead' },
+  profile: { type: 'string', requiresArg: true, choices: PROFILE_NAMES, coerce: profileOf, describe: 'print the TOML file for one kind of machine instead' },
   ...SETTINGS_FLAGS,
   json: JSON_FLAG,
 } as const satisfies Record<string, Options>;
@@ -34,10 +44,12 @@ export function addSettings(program: Argv, context: CliContext): Argv {
       addSettingFlags(verb.options(settingsFlags))
         .example('$0 settings', 'all settings, their defaults and ranges')
         .example('$0 settings --toml > basalt.toml', 'a file to start from')
+        .example('$0 settings --profile jetson-sd > basalt.toml', 'one for volumes on an SD card')
         .example('$0 settings --config basalt.toml', 'checks a file and shows what it changes'),
     async (parsed) => {
-      if (parsed.toml) {
-        context.terminal.out(settingsToml());
+      if (parsed.toml && parsed.profile !== undefined) throw new UsageError('--toml prints all defaults, --profile a profile: give one of them', { flag: 'profile' });
+      if (parsed.toml || parsed.profile !== undefined) {
+        context.terminal.out(parsed.profile === undefined ? settingsToml() : await context.readProfile(parsed.profile));
         return;
       }
       const { origins, settings } = await readSettings(context, parsed);

@@ -4,10 +4,11 @@ import { formatSize } from '../../base/units.ts';
 import type { VolumeDetails } from '../../control/routes.ts';
 import type { ChunkSpace, DataAtRisk, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
-import { DATA_FLAG, JSON_FLAG, readSettings } from '../flags.ts';
+import { describeLife, type DiskLife, estimateLife } from '../disk-life.ts';
+import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, type SettingsArguments } from '../flags.ts';
 import { formatJson, formatTable } from '../output.ts';
 
-export const showFlags = { data: DATA_FLAG, json: JSON_FLAG } as const satisfies Record<string, Options>;
+export const showFlags = { data: DATA_FLAG, ...SETTINGS_FLAGS, json: JSON_FLAG } as const satisfies Record<string, Options>;
 
 /** A size, and its exact bytes where the short form hides them. */
 function exactSize(bytes: number): string {
@@ -74,7 +75,7 @@ function describeCompression({ logCompress, compression, chunkCompress, live }: 
   return `log: ${logCompress}${now}; new chunks: ${compression === 'default' ? `${chunkCompress}, as the settings say` : `${compression}, as the volume says`}`;
 }
 
-export function describeVolume(info: VolumeDetails): string {
+export function describeVolume(info: VolumeDetails, disk: DiskLife | null): string {
   const checkpoint =
     info.checkpointNumber === 0 ? 'none yet' : `${info.checkpointNumber} (up to chunk ${info.checkpointChunk}, LSN ${info.checkpointLsn})`;
   return formatTable([
@@ -89,9 +90,11 @@ export function describeVolume(info: VolumeDetails): string {
     ['compressed', describeCompression(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
+    ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.space === null ? [] : [['live in chunks', describeSpace(info.space)] satisfies [string, string]]),
     ...(info.live === null ? [] : describeLive(info.live)),
+    ...(disk === null ? [] : describeLife(disk)),
     ...(info.damage === null || info.live?.readOnly === info.damage ? [] : [['damaged', info.damage] satisfies [string, string]]),
   ]);
 }
@@ -112,6 +115,13 @@ async function lookUp(context: CliContext, directory: string, name: string): Pro
   }
 }
 
+/** Of the disk below the directory; null where nothing is known of it. */
+async function lifeOf(context: CliContext, directory: string, parsed: SettingsArguments): Promise<DiskLife | null> {
+  const { settings } = await readSettings(context, parsed);
+  const use = await context.diskUse(directory);
+  return use === null ? null : estimateLife(use, settings.process.diskEnduranceBytes);
+}
+
 export function addShow(program: Argv, context: CliContext): Argv {
   return program.command(
     'show <name>',
@@ -120,10 +130,12 @@ export function addShow(program: Argv, context: CliContext): Argv {
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
         .options(showFlags)
-        .example('$0 show demo', 'size, mode, space taken, compression, last checkpoint, damage; while it is served: data at risk, wear'),
+        .example('$0 show demo', 'size, mode, space taken, compression, last checkpoint, damage; while it is served: data at risk, wear')
+        .example('$0 show demo --set process.disk_endurance_bytes=30T', 'and how long a card lasts that takes 30 TiB'),
     async (parsed) => {
       const details = await lookUp(context, parsed.data, parsed.name);
-      context.terminal.out(parsed.json ? formatJson(details) : describeVolume(details));
+      const disk = await lifeOf(context, parsed.data, parsed);
+      context.terminal.out(parsed.json ? formatJson({ ...details, disk }) : describeVolume(details, disk));
     },
   );
 }

@@ -1,0 +1,63 @@
+/** The routes that make, rename, label and delete volumes. */
+import { VOLUME_COMPRESSIONS, isVolumeCompression, type VolumeCompression } from '../base/compression.ts';
+import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
+import { VolumeError } from '../base/errors.ts';
+import { nearest } from '../config/nearest.ts';
+import type { VolumeInfo } from '../volume/volume-info.ts';
+import { bytesField, fieldsOf, flagField, textField } from './body-fields.ts';
+import type { ControlledVolumes, ControlTargets } from './routes.ts';
+
+const DEFAULT_BLOCK_BYTES = 4096;
+
+/** A mode, and the consent that async needs. */
+export function durabilityField(durability: unknown, hasConsent: boolean): Durability {
+  if (!isDurability(durability)) {
+    const hint = typeof durability === 'string' ? `; did you mean ${nearest(durability, DURABILITY_MODES)}?` : '';
+    throw new VolumeError('invalid-argument', `"durability" must be one of ${DURABILITY_MODES.join(', ')}${hint}`);
+  }
+  if (durability === 'async' && !hasConsent) {
+    throw new VolumeError('invalid-argument', 'mode async answers writes and flushes before they are on disk: a crash loses up to an interval of them; "acceptDataLoss": true says that this is wanted');
+  }
+  return durability;
+}
+
+/** What a volume says of compression. */
+export function compressionField(compression: unknown): VolumeCompression {
+  if (isVolumeCompression(compression)) return compression;
+  const hint = typeof compression === 'string' ? `; did you mean ${nearest(compression, VOLUME_COMPRESSIONS)}?` : '';
+  throw new VolumeError('invalid-argument', `"compression" must be one of ${VOLUME_COMPRESSIONS.join(', ')}${hint}`);
+}
+
+export async function createVolume(volumes: ControlledVolumes, body: unknown): Promise<VolumeInfo & { readonly live: null; readonly space: null }> {
+  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss', 'compression']);
+  const name = textField(fields, 'name');
+  const sizeBytes = bytesField(fields, 'sizeBytes');
+  const blockSizeBytes = fields.blockSizeBytes === undefined ? DEFAULT_BLOCK_BYTES : bytesField(fields, 'blockSizeBytes');
+  const durability = durabilityField(fields.durability ?? 'batched', flagField(fields, 'acceptDataLoss'));
+  const compression = compressionField(fields.compression === undefined ? 'default' : fields.compression);
+  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability, compression })), live: null, space: null };
+}
+
+export async function removeVolume({ volumes, traffic }: ControlTargets, name: string): Promise<{ readonly deleted: string }> {
+  await volumes.remove(name);
+  traffic.forget(name);
+  return { deleted: name };
+}
+
+export async function renameVolume({ volumes, traffic }: ControlTargets, name: string, body: unknown): Promise<{ readonly name: string; readonly renamedFrom: string }> {
+  const target = textField(fieldsOf(body, ['name']), 'name');
+  await volumes.rename(name, target);
+  traffic.forget(name);
+  return { name: target, renamedFrom: name };
+}
+
+export async function setLabels(volumes: ControlledVolumes, name: string, body: unknown): Promise<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }> {
+  const { labels } = fieldsOf(body, ['labels']);
+  if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) throw new VolumeError('invalid-argument', '"labels" must be an object of texts; null takes a label away');
+  const changes = new Map<string, string | null>();
+  for (const [key, value] of Object.entries<unknown>({ ...labels })) {
+    if (typeof value !== 'string' && value !== null) throw new VolumeError('invalid-argument', `label ${JSON.stringify(key)} must be a text, or null to take it away`);
+    changes.set(key, value);
+  }
+  return { name, labels: await volumes.setLabels(name, Object.fromEntries(changes)) };
+}

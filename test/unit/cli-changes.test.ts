@@ -1,0 +1,80 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { FakeCli, FakeVolumes, NOT_ASKED } from '../support/cli-double.ts';
+
+let cli: FakeCli;
+beforeEach(async () => {
+  cli = new FakeCli();
+  await cli.run('create', 'demo', '1G');
+});
+
+/** A server that has the volumes of the double: the verbs must do the same through it. */
+function serve(): FakeVolumes {
+  const served = new FakeVolumes();
+  for (const [name, info] of cli.volumes.infos) served.infos.set(name, info);
+  const bound = { describe: served.describe.bind(served), remove: served.remove.bind(served), rename: served.rename.bind(served), labelsOf: served.labelsOf.bind(served), setLabels: served.setLabels.bind(served) };
+  cli.server = { ...NOT_ASKED, ...bound };
+  cli.opened.length = 0;
+  return served;
+}
+
+describe.each(['without a server', 'with one'])('%s', (how) => {
+  let volumes: FakeVolumes;
+  beforeEach(() => {
+    volumes = how === 'with one' ? serve() : cli.volumes;
+  });
+
+  test('rename gives a volume another name', async () => {
+    expect(await cli.run('rename', 'demo', 'other', '--json')).toBe(0);
+    expect(JSON.parse(cli.out)).toEqual({ name: 'other', renamedFrom: 'demo' });
+    expect([...volumes.infos.keys()]).toEqual(['other']);
+    expect(await cli.run('rename', 'other', 'demo')).toBe(0);
+    expect(cli.out).toBe('other is demo from now on\n');
+    expect(await cli.run('rename', 'none', 'x')).toBe(1);
+    expect(cli.error).toBe('basalt: no volume none\n');
+  });
+
+  test('label sets, takes away and shows labels', async () => {
+    expect(await cli.run('label', 'demo')).toBe(0);
+    expect(cli.out).toBe('demo has no labels\n');
+    expect(await cli.run('label', 'demo', 'owner=alice', 'note=a = b', '--json')).toBe(0);
+    expect(JSON.parse(cli.out)).toEqual({ name: 'demo', labels: { owner: 'alice', note: 'a = b' } });
+    expect(await cli.run('label', 'demo', 'note-')).toBe(0);
+    expect(cli.out).toBe('owner  alice\n');
+    expect(await cli.run('label', 'demo', 'note-')).toBe(2);
+    expect(cli.error).toBe('basalt: there is no label "note"; there are: owner\n');
+  });
+
+  test('delete asks, and deletes', async () => {
+    cli.answer = 'n';
+    expect(await cli.run('delete', 'demo')).toBe(1);
+    expect(cli.questions).toEqual(['Delete demo (1 GiB, 4 KiB stored) and all its data? [y/N] ']);
+    expect(volumes.infos.size).toBe(1);
+    expect(await cli.run('delete', 'demo', '--yes', '--json')).toBe(0);
+    expect(JSON.parse(cli.out)).toEqual({ deleted: 'demo' });
+    expect(volumes.infos.size).toBe(0);
+  });
+
+  test('nothing is opened here that a server has', async () => {
+    await cli.run('rename', 'demo', 'other');
+    expect(cli.opened.length).toBe(how === 'with one' ? 0 : 2);
+  });
+});
+
+test.each([
+  [['rename', 'demo'], 2, /something is missing; usage: basalt rename NAME NEW/],
+  [['rename', 'demo', 'a', 'b'], 2, /unexpected argument "b"/],
+  [['label', 'demo', 'owner'], 2, /"owner" is neither KEY=VALUE, which sets a label, nor KEY-, which takes one away/],
+  [['label', 'demo', '=x'], 2, /"=x" is neither/],
+  [['label', 'demo', 'a=1', 'a-'], 2, /"a" is given twice/],
+  [['label', 'demo', '--jsn'], 2, /did you mean --json\?/],
+  [['label'], 2, /something is missing; usage: basalt label NAME \[KEY=VALUE\.\.\.\]/],
+] as const)('%j is refused', async (words, exitCode, message) => {
+  expect(await cli.run(...words)).toBe(exitCode);
+  expect(cli.error).toMatch(message);
+});
+
+test('show tells labels', async () => {
+  await cli.run('label', 'demo', 'owner=alice', 'tier=scratch');
+  await cli.run('show', 'demo');
+  expect(cli.out).toMatch(/^labels +owner=alice, tier=scratch$/m);
+});
