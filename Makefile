@@ -10,7 +10,7 @@ REPORT := build/test-report.json
 SOURCES := $(shell find src -name '*.ts' 2>/dev/null) tsconfig.json tsconfig.build.json package.json
 BASALT := node dist/cli/basalt.cjs
 
-.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card bench-s3 byte-flip interop-s3 s3-demo crash-s3 takeover-s3 outage-s3 newer-clients vm-boot vm-attach crash crash-full strace-crash fuzz fuzz-build crowd tools clean
+.PHONY: help deps build run test vitest check typecheck lint conformance config sim remote-worlds resize-worlds exhaustive mutants bench bench-micro bench-open bench-slow-card bench-s3 byte-flip interop-s3 s3-demo crash-s3 takeover-s3 outage-s3 newer-clients vm-boot vm-attach crash crash-full strace-crash fuzz fuzz-build crowd tools clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ sim: | deps ## run the engine in simulated worlds (SEEDS=1000 of them, or the on
 remote-worlds: | deps ## hosts that share a bucket, die and take a volume from each other, simulated (SEEDS=200 worlds from SEED=1)
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/remote-main.js --first $(or $(SEED),1) --seeds $(or $(SEEDS),200)
+
+resize-worlds: | deps ## a volume that is resized again and again while its machine dies at any call (SEEDS=300 worlds from SEED=1)
+	@npx tsc -p test/sim/tsconfig.json
+	@node build/sim/test/sim/resize-main.js --first $(or $(SEED),1) --seeds $(or $(SEEDS),300)
 
 exhaustive: | deps ## crash a fixed script at every call, with every subset of the last 6 unsynced changes kept (ARGS="--mode relaxed --step 10 --decided 3")
 	@npx tsc -p test/sim/tsconfig.json

@@ -116,6 +116,8 @@ function checkBlock(key: string, tables: ChunkTables, slot: number, bytes: Uint8
 }
 
 export class ChunkReader {
+  /** What tables are checked against: larger when the volume grows. */
+  volumeBlocks: number;
   readonly #options: ChunkReaderOptions;
   /** Oldest use first. */
   readonly #open = new Map<number, OpenChunk>();
@@ -127,6 +129,7 @@ export class ChunkReader {
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
     this.#frames = new FrameReader(options.maxFrameBytes);
+    this.volumeBlocks = options.volumeBlocks;
   }
 
   /**
@@ -239,7 +242,7 @@ export class ChunkReader {
     const key = chunkKey(epoch, chunk);
     const object = await this.#options.store.open(key);
     try {
-      const { tables } = await readAgainInDoubt(object, () => readChunkTables(object, this.#options, chunk, key));
+      const { tables } = await readAgainInDoubt(object, () => readChunkTables(object, { ...this.#options, volumeBlocks: this.volumeBlocks }, chunk, key));
       const open: OpenChunk = { object, tables, users: 0, evicted: false };
       this.#open.set(chunk, open);
       this.#tableBytes += tableMemory(tables);

@@ -46,6 +46,8 @@ export interface VolumeChanges {
   describe(name: string): Promise<VolumeInfo>;
   remove(name: string): Promise<void>;
   rename(name: string, target: string): Promise<void>;
+  /** A smaller size needs `mayShrink`; without it the error says what would be lost, and has `needsConsent` in its context. */
+  resize(name: string, sizeBytes: number, options: { readonly mayShrink: boolean }): Promise<void>;
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
 }

@@ -25,6 +25,7 @@ import { addPki, pkiFlags } from './verbs/pki.ts';
 import { addRename, renameFlags } from './verbs/rename.ts';
 import { addRepair, repairFlags } from './verbs/repair.ts';
 import { addRescue, rescueFlags } from './verbs/rescue.ts';
+import { addResize, resizeFlags } from './verbs/resize.ts';
 import { addScrub, scrubFlags } from './verbs/scrub.ts';
 import { addServe, serveFlags } from './verbs/serve.ts';
 import { addSettings, settingsFlags } from './verbs/settings.ts';
@@ -56,6 +57,7 @@ export const VERBS: readonly Verb[] = [
   verb('top', '', topFlags, (program, { context }) => addTop(program, context)),
   verb('durability', 'NAME MODE', durabilityFlags, (program, { context }) => addDurability(program, context)),
   verb('compression', 'NAME METHOD', compressionFlags, (program, { context }) => addCompression(program, context)),
+  verb('resize', 'NAME SIZE', resizeFlags, (program, { context, exit }) => addResize(program, context, exit)),
   verb('rename', 'NAME NEW', renameFlags, (program, { context }) => addRename(program, context)),
   verb('label', 'NAME [KEY=VALUE...]', labelFlags, (program, { context }) => addLabel(program, context)),
   verb('drain', 'NAME', drainFlags, (program, { context }) => addDrain(program, context)),

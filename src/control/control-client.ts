@@ -89,6 +89,11 @@ export class ControlClient {
     await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/name`, { name: target });
   }
 
+  /** Errors: those of `VolumeSet.resize`, and `io-error`. */
+  async resize(name: string, sizeBytes: number, { mayShrink }: { readonly mayShrink: boolean }): Promise<void> {
+    await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/size`, { sizeBytes, acceptDataLoss: mayShrink });
+  }
+
   /** Errors: those of `VolumeSet.labelsOf`, and `io-error`. */
   async labelsOf(name: string): Promise<Readonly<Record<string, string>>> {
     return this.#labels(await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}/labels`, null));

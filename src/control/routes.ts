@@ -11,7 +11,7 @@ import { fieldsOf, flagField } from './body-fields.ts';
 import type { EventFeed } from './events.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { writeMetrics } from './metrics.ts';
-import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, setLabels } from './volume-routes.ts';
+import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, resizeVolume, setLabels } from './volume-routes.ts';
 import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -26,6 +26,7 @@ export interface ControlledVolumes {
   create(name: string, options: CreateOptions): Promise<VolumeInfo>;
   remove(name: string): Promise<void>;
   rename(name: string, target: string): Promise<void>;
+  resize(name: string, sizeBytes: number, options: { readonly mayShrink: boolean }): Promise<void>;
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
   drain(name: string): Promise<VolumeStatus>;
@@ -150,6 +151,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'POST', path: '/v1/volumes', status: 201, run: ({ targets, body }) => createVolume(targets.volumes, body) },
   { method: 'GET', path: '/v1/volumes/{name}', run: ({ targets, name }) => showVolume(targets.volumes, name) },
   { method: 'DELETE', path: '/v1/volumes/{name}', run: ({ targets, name }) => removeVolume(targets, name) },
+  { method: 'PUT', path: '/v1/volumes/{name}/size', run: ({ targets, name, body }) => resizeVolume(targets.volumes, name, body) },
   { method: 'PUT', path: '/v1/volumes/{name}/name', run: ({ targets, name, body }) => renameVolume(targets, name, body) },
   { method: 'GET', path: '/v1/volumes/{name}/labels', run: async ({ targets, name }) => ({ name, labels: await targets.volumes.labelsOf(name) }) },
   { method: 'PATCH', path: '/v1/volumes/{name}/labels', run: ({ targets, name, body }) => setLabels(targets.volumes, name, body) },

@@ -51,6 +51,14 @@ export async function renameVolume({ volumes, traffic }: ControlTargets, name: s
   return { name: target, renamedFrom: name };
 }
 
+/** What a smaller size would cut off is said in the error that refuses it. */
+export async function resizeVolume(volumes: ControlledVolumes, name: string, body: unknown): Promise<{ readonly name: string; readonly sizeBytes: number }> {
+  const fields = fieldsOf(body, ['sizeBytes', 'acceptDataLoss']);
+  const sizeBytes = bytesField(fields, 'sizeBytes');
+  await volumes.resize(name, sizeBytes, { mayShrink: flagField(fields, 'acceptDataLoss') });
+  return { name, sizeBytes };
+}
+
 export async function setLabels(volumes: ControlledVolumes, name: string, body: unknown): Promise<{ readonly name: string; readonly labels: Readonly<Record<string, string>> }> {
   const { labels } = fieldsOf(body, ['labels']);
   if (typeof labels !== 'object' || labels === null || Array.isArray(labels)) throw new VolumeError('invalid-argument', '"labels" must be an object of texts; null takes a label away');

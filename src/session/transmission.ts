@@ -58,6 +58,16 @@ export interface TransmissionOptions extends RequestsOptions {
   readonly budget: PayloadBudget;
 }
 
+/** A device whose size may change, for a client that may not. */
+function readOnlyBounds(device: BlockDevice): Bounds {
+  return {
+    readOnly: true,
+    get sizeBytes() {
+      return device.sizeBytes;
+    },
+  };
+}
+
 export class Transmission {
   readonly device: BlockDevice;
   readonly #bounds: Bounds;
@@ -88,7 +98,7 @@ export class Transmission {
 
   constructor(options: TransmissionOptions) {
     this.device = options.device;
-    this.#bounds = options.readOnly ? { sizeBytes: options.device.sizeBytes, readOnly: true } : options.device;
+    this.#bounds = options.readOnly ? readOnlyBounds(options.device) : options.device;
     this.#requests = new Requests(options);
     this.#reads = new Reads(this.#requests);
     this.#status = new BlockStatus(this.#requests);

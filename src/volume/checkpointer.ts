@@ -225,7 +225,7 @@ export class Checkpointer {
     const identity: CheckpointIdentity = {
       volumeId: manifest.volumeId,
       blockSizeBytes: manifest.blockSizeBytes,
-      sizeBytes: manifest.sizeBytes,
+      sizeBytes: manifest.createdBytes,
       epoch: manifest.epoch,
       number: this.#nextNumber,
       lastChunk: this.#core.lastChunk,

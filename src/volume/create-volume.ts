@@ -30,6 +30,11 @@ function checkOptions({ sizeBytes, blockSizeBytes }: CreateOptions): void {
   if (!isPowerOfTwo(blockSizeBytes) || blockSizeBytes < MIN_BLOCK_BYTES || blockSizeBytes > MAX_BLOCK_BYTES) {
     throw new VolumeError('invalid-argument', `block size ${blockSizeBytes} is not a power of two from ${MIN_BLOCK_BYTES} to ${MAX_BLOCK_BYTES}`);
   }
+  checkSize(sizeBytes, blockSizeBytes);
+}
+
+/** Throws `invalid-argument` unless a volume can have this size. */
+export function checkSize(sizeBytes: number, blockSizeBytes: number): void {
   if (!Number.isSafeInteger(sizeBytes) || sizeBytes <= 0) {
     throw new VolumeError('invalid-argument', `size ${sizeBytes} is not a positive whole number of bytes below 2^53`);
   }
@@ -109,6 +114,8 @@ async function newManifest({ env, settings, create }: CreateVolumeOptions, stage
   return {
     volumeId,
     sizeBytes: create.sizeBytes,
+    createdBytes: create.sizeBytes,
+    spanBytes: create.sizeBytes,
     blockSizeBytes: create.blockSizeBytes,
     durability: create.durability,
     measuredLogWay,

@@ -110,7 +110,7 @@ async function readRoot(store: ObjectOpener, manifest: Manifest, findings: Findi
     return findings.failed(name, error);
   }
   try {
-    const identity: CheckpointIdentity = { ...manifest.checkpoint, volumeId: manifest.volumeId, blockSizeBytes: manifest.blockSizeBytes, sizeBytes: manifest.sizeBytes };
+    const identity: CheckpointIdentity = { ...manifest.checkpoint, volumeId: manifest.volumeId, blockSizeBytes: manifest.blockSizeBytes, sizeBytes: manifest.createdBytes };
     const badHeader = await checkHeader(object, identity, name, findings);
     const footer = new Uint8Array(CHECKPOINT_FOOTER_BYTES);
     await object.read(footer, Math.max(0, object.sizeBytes - CHECKPOINT_FOOTER_BYTES));

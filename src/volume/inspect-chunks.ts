@@ -74,8 +74,8 @@ export interface ChunkInspection {
   readonly onTables?: (tables: ChunkTables) => void;
 }
 
-export function chunkExpectations({ volumeId, blockSizeBytes, sizeBytes }: Manifest): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
-  return { volumeId, blockSizeBytes, volumeBlocks: sizeBytes / blockSizeBytes };
+export function chunkExpectations({ volumeId, blockSizeBytes, spanBytes }: Manifest): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
+  return { volumeId, blockSizeBytes, volumeBlocks: spanBytes / blockSizeBytes };
 }
 
 /** Every chunk there is, by number, in order. */

@@ -82,12 +82,12 @@ export async function oldestLsn(files: FileSystem, directory: string, manifest: 
 }
 
 function examine(files: readonly (File | null)[], { manifest, log }: HistoryOptions, from: number, run: Run): Promise<LogExamination> {
-  const { volumeId, blockSizeBytes, sizeBytes, cut, epoch: lastEpoch } = manifest;
+  const { volumeId, blockSizeBytes, spanBytes, cut, epoch: lastEpoch } = manifest;
   return examineLog({
     files,
     volumeId,
     blockSizeBytes,
-    volumeBlocks: sizeBytes / blockSizeBytes,
+    volumeBlocks: spanBytes / blockSizeBytes,
     chunkedLsn: from - 1,
     cut,
     lastEpoch,

@@ -78,7 +78,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
   };
   const opened = await openLogFiles(files, directory, manifest, unreadable);
   try {
-    const { volumeId, blockSizeBytes, sizeBytes, cut, epoch: lastEpoch } = manifest;
+    const { volumeId, blockSizeBytes, spanBytes, cut, epoch: lastEpoch } = manifest;
     const mark = await readSyncedMark(files, directory, manifest);
     if (mark === 'foreign') findings.notes.push(`${SYNCED_MARK_KEY} belongs to another volume; what it says does not count, and the next opening replaces it`);
     const examine = (bridgedLsn: number): Promise<LogExamination> => {
@@ -88,7 +88,7 @@ export async function inspectLog(files: FileSystem, directory: string, manifest:
         files: opened,
         volumeId,
         blockSizeBytes,
-        volumeBlocks: sizeBytes / blockSizeBytes,
+        volumeBlocks: spanBytes / blockSizeBytes,
         chunkedLsn,
         cut,
         markedLsn: markedLsn(mark),

@@ -75,7 +75,7 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   const deepChunks = deep === 'logged' ? { fromLsn: await oldestLsn(env.files, directory, manifest) } : deep;
   const chunks = await inspectChunks({ store, manifest, findings, deep: deepChunks, onProgress });
   const readTables = (chunk: number): Promise<ChunkTables> => tablesOf(store, manifest, chunks, chunk);
-  const volumeBlocks = manifest.sizeBytes / manifest.blockSizeBytes;
+  const volumeBlocks = manifest.spanBytes / manifest.blockSizeBytes;
   const leaves = await inspectLeaves({ store, checkpoint, chunks, volumeBlocks, readTables, findings, onProgress });
   const isComplete = checkpoint.lostRoot === null && checkpoint.lostNodes.size === 0 && leaves.damaged.size === 0;
   const file = checkpointKey(manifest.checkpoint.epoch, manifest.checkpoint.number);
@@ -128,7 +128,7 @@ function rebuild({ manifest, uncertain }: InspectOptions, { checkpoint, chunks, 
     readTables,
     unexplained: checkpoint.catalogueIsSound ? unexplained : null,
     lastGap: lastGap(chunks, lastChunk),
-    volumeBlocks: manifest.sizeBytes / manifest.blockSizeBytes,
+    volumeBlocks: manifest.spanBytes / manifest.blockSizeBytes,
     uncertain,
   });
 }

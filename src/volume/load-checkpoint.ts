@@ -79,7 +79,7 @@ export async function loadCheckpoint(store: ObjectStore, manifest: Manifest, map
   const { number, epoch, lastChunk, lastLsn } = manifest.checkpoint;
   if (number === 0) return state;
   const name = checkpointKey(epoch, number);
-  const { volumeId, blockSizeBytes, sizeBytes } = manifest;
+  const { volumeId, blockSizeBytes, createdBytes: sizeBytes } = manifest;
   const pages = new PageReader(store);
   try {
     const object = await store.open(name);

@@ -47,7 +47,7 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
     store,
     volumeId: manifest.volumeId,
     blockSizeBytes: manifest.blockSizeBytes,
-    volumeBlocks: manifest.sizeBytes / manifest.blockSizeBytes,
+    volumeBlocks: manifest.spanBytes / manifest.blockSizeBytes,
     maxOpen: settings.openChunkFiles,
     maxTableBytes: settings.chunkTableBytes,
     maxFrameBytes: settings.frameCacheBytes,

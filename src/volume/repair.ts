@@ -131,7 +131,7 @@ async function switchOver({ env, directory }: RepairOptions, inspection: Inspect
   const written = await writeLoggedBlocks(inspection, plan, { files, directory, epoch });
   const number = (await largestCheckpoint(inspection)) + 1;
   const lastChunk = Math.max(plan.largestChunk, ...written.keys());
-  const { volumeId, blockSizeBytes, sizeBytes } = manifest;
+  const { volumeId, blockSizeBytes, createdBytes: sizeBytes } = manifest;
   await writeWholeCheckpoint(inspection, { volumeId, blockSizeBytes, sizeBytes, epoch, number, lastChunk, lastLsn: log.lastLsn }, written);
   const switched: Manifest = { ...manifest, epoch, checkpoint: { number, epoch, lastChunk, lastLsn: log.lastLsn }, cut: { epoch, lsn: log.lastLsn } };
   await writeManifest(env, directory, switched);

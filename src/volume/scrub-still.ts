@@ -59,7 +59,7 @@ export class StillStructures implements Structures {
     if (checkpoint === null) return NOTHING_SEEN;
     const findings = new Findings();
     const readTables = (chunk: number): Promise<ChunkTables> => tablesOf(store, manifest, chunks.get(chunk)?.epoch ?? 0, chunk);
-    const volumeBlocks = manifest.sizeBytes / manifest.blockSizeBytes;
+    const volumeBlocks = manifest.spanBytes / manifest.blockSizeBytes;
     const leaves = await inspectLeaves({ store, checkpoint, chunks, volumeBlocks, readTables, findings, onProgress });
     const isComplete = checkpoint.lostRoot === null && checkpoint.lostNodes.size === 0 && leaves.damaged.size === 0;
     reconcileCatalogue(checkpoint, chunks, leaves.live, isComplete, findings, checkpointKey(manifest.checkpoint.epoch, manifest.checkpoint.number));

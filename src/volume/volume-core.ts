@@ -72,7 +72,6 @@ export class VolumeCore implements SlabOwner {
   readonly reader: ChunkReader;
   readonly observer: VolumeObserver | null;
   readonly blockSizeBytes: number;
-  readonly volumeBlocks: number;
   readonly slotsPerSlab: number;
   readonly resident: ResidentMap;
   /** Leaves that read as zeroes since a record in a dirty slab: leaf index to zero mark. Entries of `resident` stand above them. */
@@ -131,7 +130,6 @@ export class VolumeCore implements SlabOwner {
     this.reader = options.reader;
     this.observer = options.observer;
     this.blockSizeBytes = options.manifest.blockSizeBytes;
-    this.volumeBlocks = options.manifest.sizeBytes / this.blockSizeBytes;
     this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
     this.resident = new ResidentMap(1024);
   }
@@ -150,6 +148,11 @@ export class VolumeCore implements SlabOwner {
     await writeManifest(this.env, this.directory, next);
     this.#manifest = next;
     this.#manifestInDoubt = null;
+  }
+
+  /** No block behind these is stored: as many as the volume had when it was largest. */
+  get volumeBlocks(): number {
+    return this.manifest.spanBytes / this.blockSizeBytes;
   }
 
   /** What the chunks of this volume are checked against. */

@@ -7,8 +7,9 @@ import { type VolumeCompression, chunkCompressionOf } from '../base/compression.
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
-import type { Env, FileLock, Timer } from '../env/env.ts';
+import type { Env, Timer } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
+import { changeClosed } from './change-closed.ts';
 import { changeCompressionOffline } from './change-compression.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
 import type { RemoteAccess } from './attach-remote.ts';
@@ -21,13 +22,13 @@ import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import { probeVolume } from './probe-volume.ts';
 import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, Probe, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
-import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
+import { refuseLoss } from './resize.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
 import { takeOverVolume } from './take-over.ts';
 import { checkVolumeName, nameProblem } from './volume-name.ts';
 import { type Labels, PropertyStore } from './volume-properties.ts';
-import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
+import { holdsVolume, interruptedRepair, lockPath, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -293,32 +294,19 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   async #change(name: string, what: string, by: { readonly closed: (options: LoadOptions) => Promise<void>; readonly open: (volume: OpenedVolume) => Promise<void> }): Promise<void> {
-    const directory = this.#pathOf(name);
-    const isDone = await this.#whileClosed(name, () => this.#changeClosed(name, directory, what, by.closed));
+    const changing = this.#whileClosed(name, async () => {
+      const directory = await this.#existing(name);
+      return changeClosed({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, by.closed);
+    });
+    const isDone = await changing.catch((error: unknown) => {
+      throw toVolumeError(error, `changing the ${what} of volume ${name}`);
+    });
     if (isDone === true) return;
     const volume = await this.acquireVolume(name);
     try {
       await by.open(volume);
     } finally {
       this.release(volume);
-    }
-  }
-
-  /** False: it has to be opened for that. */
-  async #changeClosed(name: string, directory: string, what: string, change: (options: LoadOptions) => Promise<void>): Promise<boolean> {
-    let lock: FileLock | null = null;
-    try {
-      await this.#existing(name);
-      lock = await lockVolume(this.#env, directory);
-      if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
-      // A new manifest is a new epoch, of which its bucket has to know.
-      if ((await readRemoteConfig(this.#env.files, directory)) !== null) return false;
-      await change({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena });
-      return true;
-    } catch (error) {
-      throw toVolumeError(error, `changing the ${what} of volume ${name}`);
-    } finally {
-      await lock?.release();
     }
   }
 
@@ -368,6 +356,22 @@ export class VolumeSet implements DeviceDirectory {
     });
     if (isDone !== true) throw new VolumeError('in-use', `volume ${name} is open; disconnect its clients, or stop the server that has it, and try again`);
     this.#damage.delete(name);
+  }
+
+  /**
+   * Gives a volume another size, whether clients use it or not. A smaller one needs `mayShrink`: what it cuts off is gone. Errors: as `acquire` and
+   * `resizeVolume`; `invalid-argument` without that consent: its message says what would be lost, its context has `needsConsent`.
+   */
+  async resize(name: string, sizeBytes: number, { mayShrink }: { readonly mayShrink: boolean }): Promise<void> {
+    await this.#existing(name);
+    const volume = await this.acquireVolume(name);
+    try {
+      if (volume instanceof ReadOnlyVolume) throw volume.reason;
+      if (!mayShrink) await refuseLoss(volume, sizeBytes, (this.#open.get(name)?.users ?? 1) - 1);
+      await volume.resize(sizeBytes);
+    } finally {
+      this.release(volume);
+    }
   }
 
   /** Labels of a volume, open or not. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */

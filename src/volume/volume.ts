@@ -2,7 +2,7 @@
 import { deferred } from '../base/async.ts';
 import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
-import type { ExtentList } from '../base/extent-list.ts';
+import { ExtentList } from '../base/extent-list.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
@@ -16,6 +16,7 @@ import type { Flusher } from './flusher.ts';
 import { ExtentWalk } from './extent-walk.ts';
 import type { LogWriting } from './log-way.ts';
 import { ReadPath } from './read-path.ts';
+import { type StoredRange, resizeVolume, storedIn } from './resize.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
 import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
@@ -23,6 +24,8 @@ import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './wri
 
 /** Zeroes that keep their space take memory for each leaf: 100 MiB for a range of this size. An extended header can ask for any. */
 const PROVISIONED_BYTES_MAX = 2 ** 40;
+/** Of a range that is looked through. */
+const EXTENTS_AT_ONCE = 4096;
 
 export interface VolumeParts {
   readonly core: VolumeCore;
@@ -41,7 +44,6 @@ export interface VolumeParts {
 
 export class Volume implements BlockDevice {
   readonly name: string;
-  readonly sizeBytes: number;
   readonly blockSizeBytes: number;
   readonly readOnly = false;
   /** Last LSN of the state that the volume was opened with. */
@@ -65,12 +67,16 @@ export class Volume implements BlockDevice {
     this.#reads = new ReadPath(parts.core);
     this.#walk = new ExtentWalk(parts.core);
     this.name = parts.core.name;
-    this.sizeBytes = parts.core.manifest.sizeBytes;
     this.blockSizeBytes = parts.core.blockSizeBytes;
     this.recoveredLsn = parts.recoveredLsn;
     this.#durability = parts.core.manifest.durability;
     const { arena, room } = parts.core;
     this.#stopListening = [arena.onRoom(() => room.wake()), arena.onPressure(() => parts.flusher.makeRoom())];
+  }
+
+  /** It may change: `resize`. */
+  get sizeBytes(): number {
+    return this.#core.manifest.sizeBytes;
   }
 
   get durability(): Durability {
@@ -145,6 +151,35 @@ export class Volume implements BlockDevice {
     await changeCompression({ core, flusher, check: () => this.#checkWritable() }, compression);
     compactor.formChanged();
     core.env.logger.log('info', 'compression-changed', { volume: this.name, compression, chunkCompress: core.chunkCompress });
+  }
+
+  /** Makes it larger, or cuts off its end; see `resizeVolume`. Requests that reach past the end are refused from that moment on. */
+  async resize(sizeBytes: number): Promise<void> {
+    const { core, flusher } = this.#parts;
+    const trim = (offsetBytes: number, lengthBytes: number): Promise<void> =>
+      this.#admitted((completion) => {
+        this.#checkWritable();
+        return this.#trim(offsetBytes, lengthBytes, false, completion);
+      }, () => Promise.resolve());
+    const trimDurably = async (offsetBytes: number, lengthBytes: number): Promise<void> => {
+      await trim(offsetBytes, lengthBytes);
+      await this.#forceLog();
+    };
+    await resizeVolume({ core, flusher, sizeBytes, check: () => this.#checkWritable(), trim, trimDurably });
+  }
+
+  /** What stands from a byte on to the end. Errors: as `extents`. */
+  storedBehind(offsetBytes: number): Promise<StoredRange> {
+    return storedIn(offsetBytes, this.sizeBytes, async (start, lengthBytes) => {
+      const extents = new ExtentList('content', EXTENTS_AT_ONCE);
+      await this.extents(start, lengthBytes, extents);
+      return extents;
+    });
+  }
+
+  /** Everything accepted so far is durable on return, in any mode. */
+  #forceLog(): Promise<void> {
+    return new Promise<void>((resolve, reject) => this.#log.force({ settle: (error) => (error === null ? resolve() : reject(error)) }));
   }
 
   /** Reads all that is stored once; see `scrubOpen`. */
@@ -341,6 +376,11 @@ export class Volume implements BlockDevice {
   trimNow(offsetBytes: number, lengthBytes: number, fua: boolean, completion: Completion): Admission {
     this.#checkWritable();
     this.#checkRange(offsetBytes, lengthBytes);
+    return this.#trim(offsetBytes, lengthBytes, fua, completion);
+  }
+
+  /** Also behind the end. */
+  #trim(offsetBytes: number, lengthBytes: number, fua: boolean, completion: Completion): Admission {
     const first = Math.ceil(offsetBytes / this.blockSizeBytes);
     const blockCount = Math.floor((offsetBytes + lengthBytes) / this.blockSizeBytes) - first;
     if (blockCount > 0 && !this.#hasRoom(0, 1)) return 'full';
@@ -403,7 +443,7 @@ export class Volume implements BlockDevice {
     const { core, flusher, checkpointer } = this.#parts;
     this.#checkWritable();
     if (core.shipper === null) throw new VolumeError('unsupported', `volume ${this.name} has no bucket; there is nothing to drain to`);
-    await new Promise<void>((resolve, reject) => this.#log.force({ settle: (error) => (error === null ? resolve() : reject(error)) }));
+    await this.#forceLog();
     await flusher.drain();
     await flusher.serial.run(() => checkpointer.run());
     await core.shipper.drain();
@@ -420,7 +460,7 @@ export class Volume implements BlockDevice {
     let failure: VolumeError | null = null;
     await compactor.stop();
     try {
-      await new Promise<void>((resolve, reject) => this.#log.force({ settle: (error) => (error === null ? resolve() : reject(error)) }));
+      await this.#forceLog();
       await flusher.drain();
       await flusher.serial.run(() => checkpointer.run());
     } catch (error) {

@@ -72,6 +72,22 @@ describe('format version 1', () => {
     expect(() => decodeManifest(bytes, 'manifest')).toThrow('compression 3 is not known; use a newer basalt');
   });
 
+  test('a manifest of a volume that was resized is of version 2, and says its sizes behind the rest', () => {
+    const [bytes, resized] = [bytesOf('manifest'), bytesOf('resized-manifest', FILE_2)];
+    expect(decodeManifest(resized, 'manifest')).toEqual(golden.RESIZED_MANIFEST);
+    const changed = [...bytes.keys()].filter((at) => bytes[at] !== resized[at] && at < 508);
+    expect(changed.every((at) => at === 8 || (at >= 128 && at < 144))).toBe(true);
+    for (const [offset, value, message] of [[128, 4096 * 2 ** 31, 'is more than the largest there was'], [128, 0, 'size 0 is not a positive multiple'], [136, 2 ** 42 + 4097, 'size 4398046515201 is not a positive multiple'], [32, 2 ** 43, 'is more than the largest']] as const) {
+      const wrong = Buffer.from(resized);
+      wrong.writeBigUInt64LE(BigInt(value), offset);
+      wrong.writeUInt32LE(checksum(wrong.subarray(0, 508)), 508);
+      expect(() => decodeManifest(wrong, 'manifest'), `${offset}: ${value}`).toThrow(message);
+    }
+    resized[8] = 3;
+    resized.writeUInt32LE(checksum(resized.subarray(0, 508)), 508);
+    expect(() => decodeManifest(resized, 'manifest')).toThrow('format version 3; this basalt reads versions 1 and 2');
+  });
+
   test('the golden log header and records decode to what was encoded', () => {
     const header = Buffer.concat([bytesOf('log-header'), Buffer.alloc(LOG_HEADER_BYTES - 72)]);
     expect(decodeLogHeader(header, { volumeId: golden.VOLUME_ID, blockSizeBytes: golden.BLOCK_BYTES, fileIndex: 3 })).toEqual(golden.LOG_HEADER);

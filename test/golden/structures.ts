@@ -15,6 +15,8 @@ export const RECORD_CONTEXT = { blockSizeBytes: BLOCK_BYTES, seed: recordSeed(VO
 export const MANIFEST = {
   volumeId: VOLUME_ID,
   sizeBytes: 2 ** 40 + 8192,
+  createdBytes: 2 ** 40 + 8192,
+  spanBytes: 2 ** 40 + 8192,
   blockSizeBytes: BLOCK_BYTES,
   durability: 'relaxed',
   epoch: 9,
@@ -31,6 +33,8 @@ export const MEASURED_MANIFEST = { ...MANIFEST, measuredLogWay: 'direct' } as co
 /** As they are written since a volume may say for itself whether its chunks are compressed; versions before that take them, too. */
 export const PLAIN_MANIFEST = { ...MEASURED_MANIFEST, compression: 'none' } as const;
 export const PACKING_MANIFEST = { ...MEASURED_MANIFEST, compression: 'lz4' } as const;
+/** Of a volume that was made larger, and then smaller. */
+export const RESIZED_MANIFEST = { ...MANIFEST, sizeBytes: 2 ** 41, spanBytes: 2 ** 42 + 4096 } as const;
 
 export const CLAIM = { volumeId: VOLUME_ID, epoch: 9, writer: Uint8Array.from({ length: 16 }, (_, index) => 0xc0 + index), timeMs: 1_790_000_000_456, leaseMs: 60_000, host: 'höst' };
 export const REMOTE_ROOT = { manifest: MANIFEST, fenceChunk: 2 ** 33 + 4, timeMs: 1_790_000_000_789 };
@@ -138,6 +142,7 @@ export function packedChunk(): Uint8Array {
 export function structures2(): Map<string, Uint8Array> {
   return new Map<string, Uint8Array>([
     ['log-header', encodeLogHeader(LOG_HEADER_2).subarray(0, 72)],
+    ['resized-manifest', encodeManifest(RESIZED_MANIFEST)],
     ['packed-record', packedRecord()],
     ['packed-chunk-header', packedChunk().subarray(0, 92)],
     ['packed-chunk-tail', packedChunk().subarray(CHUNK_HEADER_BYTES + 2 * BLOCK_BYTES + PACKED_BLOCK.length)],

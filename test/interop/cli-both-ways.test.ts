@@ -30,6 +30,12 @@ const SCRIPT: readonly (readonly string[])[] = [
   ['rename', 'one', 'uno'],
   ['rename', 'one', 'uno'],
   ['rename', 'uno', 'two'],
+  ['resize', 'uno', '48M'],
+  ['resize', 'uno', '8M'],
+  ['resize', 'uno', '8M', '--yes'],
+  ['resize', 'uno', '12345'],
+  ['resize', 'none', '8M'],
+  ['show', 'uno'],
   ['scrub', 'uno'],
   ['drain', 'uno'],
   ['list'],
@@ -71,6 +77,6 @@ describe('each verb', () => {
     await basalt('delete', 'two', '--yes', '--data', server.dataDirectory);
     await server.start();
     expect(await runScript()).toEqual(without);
-    expect(without.map(({ status }) => status)).toEqual([0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 1, 0, 0, 1, 0]);
+    expect(without.map(({ status }) => status)).toEqual([0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 2, 0, 2, 1, 0, 0, 1, 0, 0, 1, 0]);
   }, 300_000);
 });

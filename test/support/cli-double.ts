@@ -81,6 +81,13 @@ export class FakeVolumes implements VolumeManager {
     this.infos.set(target, { ...info, name: target });
   }
 
+  /** As the real one, of a volume whose every byte is data. */
+  async resize(name: string, sizeBytes: number, { mayShrink }: { readonly mayShrink: boolean }): Promise<void> {
+    const info = await this.describe(name);
+    if (sizeBytes < info.sizeBytes && !mayShrink) throw new VolumeError('invalid-argument', `making volume ${name} smaller cuts off ${info.sizeBytes - sizeBytes} bytes`, { context: { needsConsent: true, volume: name } });
+    this.infos.set(name, { ...info, sizeBytes });
+  }
+
   async labelsOf(name: string): Promise<Labels> {
     return (await this.describe(name)).labels;
   }
@@ -118,7 +125,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

@@ -10,7 +10,7 @@ const SECTIONS = [
   ['remote-records.ts', 'Records in a bucket'],
 ] as const;
 
-const INTRODUCTION = `# Formats, version 1 (the log and chunks: 1 and 2)
+const INTRODUCTION = `# Formats, version 1 (the manifest, the log and chunks: 1 and 2)
 
 What basalt writes to a disk or a store. All fields are little-endian; a u64 holds a value below 2^53, and a reader refuses a
 larger one; reserved bytes are zero; the checksum is CRC-32 (IEEE 802.3, as zlib computes it). Nothing is ever renumbered: a

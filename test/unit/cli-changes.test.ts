@@ -11,7 +11,7 @@ beforeEach(async () => {
 function serve(): FakeVolumes {
   const served = new FakeVolumes();
   for (const [name, info] of cli.volumes.infos) served.infos.set(name, info);
-  const bound = { describe: served.describe.bind(served), remove: served.remove.bind(served), rename: served.rename.bind(served), labelsOf: served.labelsOf.bind(served), setLabels: served.setLabels.bind(served) };
+  const bound = { describe: served.describe.bind(served), remove: served.remove.bind(served), rename: served.rename.bind(served), resize: served.resize.bind(served), labelsOf: served.labelsOf.bind(served), setLabels: served.setLabels.bind(served) };
   cli.server = { ...NOT_ASKED, ...bound };
   cli.opened.length = 0;
   return served;
@@ -42,6 +42,25 @@ describe.each(['without a server', 'with one'])('%s', (how) => {
     expect(cli.out).toBe('owner  alice\n');
     expect(await cli.run('label', 'demo', 'note-')).toBe(2);
     expect(cli.error).toBe('basalt: there is no label "note"; there are: owner\n');
+  });
+
+  test('resize makes a volume larger, and smaller if that is wanted', async () => {
+    expect(await cli.run('resize', 'demo', '2G', '--json')).toBe(0);
+    expect(JSON.parse(cli.out)).toEqual({ name: 'demo', sizeBytes: 2 ** 31 });
+    expect(await cli.run('resize', 'demo', '1G', '--json')).toBe(2);
+    expect(JSON.parse(cli.error)).toEqual({ error: { code: 'usage', message: 'making volume demo smaller cuts off 1073741824 bytes; add --yes if that is wanted', context: { needsConsent: true, volume: 'demo' } } });
+    cli.answer = 'no';
+    expect(await cli.run('resize', 'demo', '1G')).toBe(1);
+    expect(cli.questions).toEqual(['making volume demo smaller cuts off 1073741824 bytes. Do it? [y/N] ']);
+    expect(cli.error).toBe('demo keeps its size\n');
+    expect(volumes.infos.get('demo')?.sizeBytes).toBe(2 ** 31);
+    cli.answer = 'yes';
+    expect(await cli.run('resize', 'demo', '1G')).toBe(0);
+    expect(cli.out).toBe('demo has 1 GiB from now on; clients see it when they connect anew\n');
+    expect(await cli.run('resize', 'demo', '64M', '--yes')).toBe(0);
+    expect(volumes.infos.get('demo')?.sizeBytes).toBe(2 ** 26);
+    expect(await cli.run('resize', 'none', '1G')).toBe(1);
+    expect(await cli.run('resize', 'demo', 'big')).toBe(2);
   });
 
   test('delete asks, and deletes', async () => {

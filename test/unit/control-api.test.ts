@@ -70,6 +70,11 @@ describe('the API', () => {
     expect(labels.body).toEqual({ name: 'other', labels: { owner: 'alice' } });
     expectAsDescribed('/v1/volumes/{name}/labels', 'get', labels);
     expectAsDescribed('/v1/volumes/{name}', 'get', await ask('GET', '/v1/volumes/other'));
+    const resized = await ask('PUT', '/v1/volumes/other/size', { sizeBytes: 131_072 });
+    expect(resized).toMatchObject({ status: 200, body: { name: 'other', sizeBytes: 131_072 } });
+    expectAsDescribed('/v1/volumes/{name}/size', 'put', resized);
+    expect(await ask('PUT', '/v1/volumes/other/size', { sizeBytes: 8192 })).toMatchObject({ status: 400, body: { error: { code: 'invalid-argument', context: { needsConsent: true } } } });
+    expect(await ask('PUT', '/v1/volumes/other/size', { sizeBytes: 8192, acceptDataLoss: true })).toMatchObject({ status: 200, body: { sizeBytes: 8192 } });
     const deleted = await ask('DELETE', '/v1/volumes/other');
     expect(deleted).toMatchObject({ status: 200, body: { deleted: 'other' } });
     expectAsDescribed('/v1/volumes/{name}', 'delete', deleted);
@@ -118,6 +123,10 @@ describe('the API', () => {
     ['PUT', '/v1/volumes/a/name', { nam: 'b' }, 400, 'invalid-argument', 'no field "nam"; did you mean name?'],
     ['PUT', '/v1/volumes/a/name', { name: 'open' }, 409, 'already-exists', 'volume open exists'],
     ['PUT', '/v1/volumes/none/name', { name: 'b' }, 404, 'not-found', 'no volume none'],
+    ['PUT', '/v1/volumes/a/size', {}, 400, 'invalid-argument', '"sizeBytes" must be a whole number of bytes'],
+    ['PUT', '/v1/volumes/a/size', { sizeBytes: 4096 }, 400, 'invalid-argument', /smaller cuts off/],
+    ['PUT', '/v1/volumes/a/size', { sizeBytes: 4096, acceptDataLoss: 1 }, 400, 'invalid-argument', '"acceptDataLoss" must be true or false'],
+    ['PUT', '/v1/volumes/none/size', { sizeBytes: 4096 }, 404, 'not-found', 'no volume none'],
     ['PATCH', '/v1/volumes/a/labels', { labels: 'x' }, 400, 'invalid-argument', /"labels" must be an object of texts/],
     ['PATCH', '/v1/volumes/a/labels', { labels: ['x'] }, 400, 'invalid-argument', /"labels" must be an object of texts/],
     ['PATCH', '/v1/volumes/a/labels', { labels: { x: 1 } }, 400, 'invalid-argument', 'label "x" must be a text, or null to take it away'],
