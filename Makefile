@@ -81,7 +81,7 @@ mutants: tools ## break the engine in each known way: 500 simulated worlds must 
 bench: dist/.built tools ## compare with nbdkit and qemu-nbd under fio (ARGS=--help lists its options)
 	@node build/tools/bench/main.js $(ARGS)
 
-bench-micro: tools ## time the parts of the data path one by one (ARGS="codec arena index log")
+bench-micro: tools ## time the parts of the data path one by one (ARGS="codec arena index chunk log")
 	@node build/tools/bench/micro/main.js $(ARGS)
 
 bench-open: dist/.built tools ## time the opening of 25 million stored blocks, of 100,000 log records after a kill -9, and nbdinfo's map of a million extents (ARGS=--help)

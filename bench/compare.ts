@@ -113,7 +113,8 @@ async function runRounds(context: CompareContext, jobs: readonly Job[], servers:
   return runs;
 }
 
-async function runOne(context: CompareContext, job: Job, server: RunningServer): Promise<Run> {
+/** One job on one of the servers, which is stopped (SIGSTOP) before and afterwards. */
+export async function runOne(context: CompareContext, job: Job, server: RunningServer): Promise<Run> {
   const { regionBytes, seconds } = context.options;
   server.resume();
   try {

@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { compare, compareTls, type CompareContext } from './compare.ts';
+import { measureCompression } from './compression.ts';
 import { describeMachine, isMemoryBacked } from './machine.ts';
 import { parseOptions, USAGE, type BenchOptions } from './options.ts';
 import { profileJobs } from './profile.ts';
@@ -55,6 +56,7 @@ async function measure(context: CompareContext): Promise<void> {
     mode: options.mode,
     comparison: options.jobs.length > 0 ? await compare(context) : [],
     tls: options.scenarios.includes('tls') ? await compareTls(context) : [],
+    compression: options.scenarios.includes('compression') ? await measureCompression(context) : null,
     bytes: options.scenarios.includes('bytes') ? await measureBytes(context) : [],
     memory: options.scenarios.includes('rss') ? await measureMemory(context) : null,
   };

@@ -6,7 +6,7 @@ import { MIB, parseSize } from '../src/base/units.ts';
 import { JOBS, PEERS, type Job, type Peer } from './jobs.ts';
 
 /** The parts that are not fio jobs of the comparison. */
-export const SCENARIOS = ['tls', 'bytes', 'rss'] as const;
+export const SCENARIOS = ['tls', 'compression', 'bytes', 'rss'] as const;
 export type Scenario = (typeof SCENARIOS)[number];
 
 export interface BenchOptions {
@@ -31,7 +31,7 @@ export const USAGE = `usage: make bench ARGS="..."
 
   --rounds N      rounds of all jobs against all servers, medians are reported (5)
   --seconds S     length of one job (2)
-  --quick         one round of one second, and less data in "bytes" and "rss"
+  --quick         one round of one second, and less data in "compression", "bytes" and "rss"
   --only NAMES    comma-separated: ${[...JOBS.map((job) => job.name), ...SCENARIOS].join(', ')}
                   a prefix names all that begin with it
   --peers NAMES   comma-separated: ${PEERS.join(', ')}; none: basalt alone

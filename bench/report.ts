@@ -2,6 +2,7 @@
 import type { Durability } from '../src/base/durability.ts';
 import { formatSize, MIB } from '../src/base/units.ts';
 import { median, type Measurement } from './compare.ts';
+import { type CompressionResult, TEXT_PART_MAX } from './compression.ts';
 import { GUARANTEE_MARKS, SERVER_TITLES, type Job, type Peer, type ServerName } from './jobs.ts';
 import type { BytesResult, MemoryResult } from './scenarios.ts';
 
@@ -10,6 +11,7 @@ export interface BenchReport {
   readonly comparison: readonly Measurement[];
   /** Over TLS; of its peers only nbdkit memory. */
   readonly tls: readonly Measurement[];
+  readonly compression: CompressionResult | null;
   readonly bytes: readonly BytesResult[];
   readonly memory: MemoryResult | null;
 }
@@ -42,6 +44,7 @@ export function renderReport(report: BenchReport): string {
   const parts = [];
   if (report.comparison.length > 0) parts.push(renderComparison(report));
   if (report.tls.length > 0) parts.push(`over TLS:\n${renderComparison({ ...report, comparison: report.tls })}`);
+  if (report.compression !== null) parts.push(renderCompression(report.mode, report.compression));
   if (report.bytes.length > 0) parts.push(renderBytes(report));
   if (report.memory !== null) parts.push(renderMemory(report.memory));
   return `${parts.join('\n\n')}\n`;
@@ -84,6 +87,18 @@ function find(comparison: readonly Measurement[], job: Job, server: ServerName):
 function figure(measurement: Measurement | undefined): string {
   if (measurement === undefined) return '';
   return `${Math.round(measurement.iops)} ${GUARANTEE_MARKS[measurement.guarantee]}`;
+}
+
+function renderCompression(mode: Durability, { space, costs }: CompressionResult): string {
+  const taken = space.map(({ name, userBytes, part }) => [name, formatSize(userBytes), part.toFixed(3), `${part <= TEXT_PART_MAX ? 'ok' : 'ABOVE'} (<= ${TEXT_PART_MAX})`]);
+  const rows = costs.map(({ name, plainIops, packedIops, ratios, processorRatio, least }) => {
+    const reached = median(ratios);
+    const range = `${Math.min(...ratios).toFixed(2)} to ${Math.max(...ratios).toFixed(2)}`;
+    return [name, Math.round(plainIops).toString(), Math.round(packedIops).toString(), reached.toFixed(2), processorRatio.toFixed(2), `${reached >= least ? 'ok' : 'BELOW'} ${range} (>= ${least})`];
+  });
+  const spaceTable = renderTable([['in compressed chunks', 'user data', 'stored / user', 'limit'], ...taken]);
+  const costTable = renderTable([[`compressed chunks (${mode})`, 'off', 'lz4', 'lz4 / off', 'cpu', 'floor'], ...rows]);
+  return `${spaceTable}\n\n${costTable}\nRatios are medians of the rounds, each of which is measured side by side. cpu: the ratio of the servers' processor time for a request.`;
 }
 
 function renderBytes({ mode, bytes }: BenchReport): string {

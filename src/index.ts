@@ -1,5 +1,6 @@
 /** basalt as a library: volumes of this machine's file system, opened in this process and read and written by direct call. */
 import { basename, resolve } from 'node:path';
+import { VOLUME_COMPRESSIONS, isVolumeCompression, type VolumeCompression } from './base/compression.ts';
 import { DURABILITY_MODES, isDurability, type Durability } from './base/durability.ts';
 import { VolumeError } from './base/errors.ts';
 import type { EngineSettings } from './base/settings-types.ts';
@@ -14,6 +15,7 @@ import { openVolume as openVolumeIn } from './volume/open-volume.ts';
 import type { AtRisk, VolumeStats } from './volume/volume-info.ts';
 import type { Volume } from './volume/volume.ts';
 
+export { VOLUME_COMPRESSIONS, type VolumeCompression } from './base/compression.ts';
 export { DURABILITY_MODES, type Durability } from './base/durability.ts';
 export { VolumeError, type ErrorCode, type ErrorContext } from './base/errors.ts';
 export type { EngineSettings } from './base/settings-types.ts';
@@ -34,6 +36,8 @@ export interface CreateVolumeOptions extends CommonOptions {
   readonly blockSizeBytes?: number;
   /** `batched` unless given. */
   readonly durability?: Durability;
+  /** Of new chunks; `default`, as `settings.chunkCompress` of whoever opens it says, unless given. */
+  readonly compression?: VolumeCompression;
 }
 
 export type OpenVolumeOptions = CommonOptions;
@@ -57,6 +61,7 @@ export interface VolumeHandle {
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
   readonly durability: Durability;
+  readonly compression: VolumeCompression;
   /** Resolves with a new buffer of `lengthBytes`. Rejects with `corrupt` rather than with bytes that fail their checksum. */
   read(offsetBytes: number, lengthBytes: number): Promise<Uint8Array>;
   /** Fills `target`, without a copy of its own. */
@@ -74,6 +79,11 @@ export interface VolumeHandle {
    * Mode `async` loses up to an interval of answered writes in a crash, flushed or not. Rejects with `no-space`, `io-error`, `failed`.
    */
   setDurability(durability: Durability): Promise<void>;
+  /**
+   * Changes whether new chunks are compressed, also after the volume is opened again; older ones follow as they are rewritten. Rejects with `no-space`,
+   * `io-error`, `failed`.
+   */
+  setCompression(compression: VolumeCompression): Promise<void>;
   /** What a power cut, or the loss of the log, would take now. */
   atRisk(): AtRisk;
   stats(): VolumeStats;
@@ -97,9 +107,10 @@ function prepare(options: CommonOptions): { env: Env; settings: EngineSettings }
  */
 export async function createVolume(path: string, options: CreateVolumeOptions): Promise<void> {
   const { env, settings } = prepare(options);
-  const { size, blockSizeBytes = 4096, durability = 'batched' } = options;
+  const { size, blockSizeBytes = 4096, durability = 'batched', compression = 'default' } = options;
+  checkCompression(compression);
   const sizeBytes = typeof size === 'number' ? size : parseSize(size);
-  await createVolumeIn({ env, directory: resolve(path), settings, create: { sizeBytes, blockSizeBytes, durability } });
+  await createVolumeIn({ env, directory: resolve(path), settings, create: { sizeBytes, blockSizeBytes, durability, compression } });
 }
 
 /**
@@ -129,6 +140,10 @@ class OpenedVolume implements VolumeHandle {
 
   get durability(): Durability {
     return this.#volume.durability;
+  }
+
+  get compression(): VolumeCompression {
+    return this.#volume.compression;
   }
 
   async read(offsetBytes: number, lengthBytes: number): Promise<Uint8Array> {
@@ -167,6 +182,11 @@ class OpenedVolume implements VolumeHandle {
     await this.#volume.setDurability(durability);
   }
 
+  async setCompression(compression: VolumeCompression): Promise<void> {
+    checkCompression(compression);
+    await this.#volume.setCompression(compression);
+  }
+
   atRisk(): AtRisk {
     return this.#volume.atRisk();
   }
@@ -182,6 +202,10 @@ class OpenedVolume implements VolumeHandle {
       await this.#env.workers.close();
     }
   }
+}
+
+function checkCompression(compression: VolumeCompression): void {
+  if (!isVolumeCompression(compression)) throw new VolumeError('invalid-argument', `compression ${JSON.stringify(compression)} is none of ${VOLUME_COMPRESSIONS.join(', ')}`);
 }
 
 /** Offsets of the library come from anywhere: the engine below takes safe integers for granted. */

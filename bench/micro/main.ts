@@ -3,6 +3,7 @@ import { Bench } from 'tinybench';
 import { MIB } from '../../src/base/units.ts';
 import { renderTable } from '../report.ts';
 import { arenaSuite } from './arena.ts';
+import { chunkSuite } from './chunk.ts';
 import { codecSuite } from './codec.ts';
 import { indexSuite } from './index.ts';
 import { logSuite } from './log.ts';
@@ -11,6 +12,7 @@ import type { MicroSuite } from './suite.ts';
 const SUITES: Readonly<Record<string, () => MicroSuite | Promise<MicroSuite>>> = {
   codec: codecSuite,
   arena: arenaSuite,
+  chunk: chunkSuite,
   index: indexSuite,
   log: logSuite,
 };

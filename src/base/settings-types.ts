@@ -42,6 +42,8 @@ export interface EngineSettings {
   readonly indexBytes: number;
   /** Block tables of chunks kept in memory, one volume. */
   readonly chunkTableBytes: number;
+  /** Unpacked frames of compressed chunks kept for small reads in sequence, one volume; and at most as much of buffers that wait to be read into. */
+  readonly frameCacheBytes: number;
   /** Chunk files kept open, one volume. */
   readonly openChunkFiles: number;
   readonly logFileBytes: number;

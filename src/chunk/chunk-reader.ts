@@ -6,6 +6,7 @@ import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, HEADER_CRC_OFFSET, type ChunkFooter, type ChunkFrame, type ChunkIdentity, type ChunkTables, decodeChunkFooter, decodeChunkHeader, decodeChunkTables } from '../format/chunk-layout.ts';
 import { type ObjectStore, type StoredObject, readAgainInDoubt } from '../store/object-store.ts';
+import { FrameReader } from './frame-reader.ts';
 import { type StoredExtent, extentOf, readSlots, unpackFrame } from './stored-blocks.ts';
 
 export const CHUNK_FOLDER = 'chunks';
@@ -36,6 +37,8 @@ export interface ChunkReaderOptions {
   readonly volumeBlocks: number;
   readonly maxOpen: number;
   readonly maxTableBytes: number;
+  /** Limit of the unpacked frames that are kept for small reads in sequence. */
+  readonly maxFrameBytes: number;
 }
 
 /** Blocks read in one piece though others stand between them, and the longest such piece. */
@@ -128,11 +131,13 @@ export class ChunkReader {
   /** Oldest use first. */
   readonly #open = new Map<number, OpenChunk>();
   readonly #opening = new Map<number, Promise<OpenChunk>>();
+  readonly #frames: FrameReader;
   #tableBytes = 0;
   #closed = false;
 
   constructor(options: ChunkReaderOptions) {
     this.#options = options;
+    this.#frames = new FrameReader(options.maxFrameBytes);
     this.volumeBlocks = options.volumeBlocks;
   }
 
@@ -143,7 +148,11 @@ export class ChunkReader {
   async readBlocks(chunk: { readonly number: number; readonly epoch: number }, slot: number, count: number, blockNumber: number, target: Uint8Array, targetStart: number): Promise<Uint32Array> {
     const open = await this.#acquire(chunk.number, chunk.epoch);
     try {
-      await readAgainInDoubt(open.object, () => this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart));
+      await readAgainInDoubt(open.object, (isAgain) => {
+        // What is kept may have come of the bytes that were wrong.
+        if (isAgain) this.#frames.clear();
+        return this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart);
+      });
       return open.tables.checksums.subarray(slot, slot + count);
     } catch (error) {
       throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);
@@ -198,7 +207,9 @@ export class ChunkReader {
       const stored = span.subarray(offset - start, offset - start + bytes);
       const slot = slots[i];
       if (frame !== null && frame !== unpacked) {
-        plain = unpackFrame(frame, stored, { key, blockNumber: tables.blockNumbers[slot] });
+        let endBytes = 0;
+        for (let next = i; next < end && extents[next].frame === frame; next += 1) endBytes = Math.max(endBytes, tables.offsets[slots[next]] + blockSizeBytes);
+        plain = unpackFrame(frame, stored, { key, blockNumber: tables.blockNumbers[slot], endBytes });
         unpacked = frame;
       }
       const block = frame === null ? stored : plain.subarray(tables.offsets[slot], tables.offsets[slot] + blockSizeBytes);
@@ -216,7 +227,7 @@ export class ChunkReader {
       throw new VolumeError('corrupt', `${key}: slot ${slot + i} holds block ${tables.blockNumbers[slot + i] ?? 'none'}, expected block ${blockNumber + i}`);
     }
     const bytes = target.subarray(targetStart, targetStart + count * blockSizeBytes);
-    await readSlots(open.object, tables, slot, bytes, blockSizeBytes, key);
+    await readSlots({ object: open.object, tables, blockSizeBytes, key, frames: this.#frames }, slot, bytes);
     for (let i = 0; i < count; i += 1) {
       checkBlock(key, tables, slot + i, bytes.subarray(i * blockSizeBytes, (i + 1) * blockSizeBytes));
     }

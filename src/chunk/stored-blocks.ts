@@ -4,9 +4,10 @@
  */
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
-import { lz4Decompress } from '../base/lz4.ts';
+import { lz4Decode } from '../base/lz4-decoder.ts';
 import type { ChunkFrame, ChunkTables } from '../format/chunk-layout.ts';
 import type { StoredObject } from '../store/object-store.ts';
+import type { FrameReader } from './frame-reader.ts';
 
 /** Longest piece that is read at once, where frames follow each other. */
 const SPAN_BYTES = 256 * 1024;
@@ -31,26 +32,43 @@ export function extentOf(tables: ChunkTables, slot: number, blockSizeBytes: numb
   return frame === null ? { offset: tables.offsets[slot], bytes: blockSizeBytes, frame } : { offset: frame.offset, bytes: frame.storedBytes, frame };
 }
 
-/** The blocks that a frame stands for. Error: `corrupt`, naming the chunk, the block that is wanted of it, and the frame's place. */
-export function unpackFrame(frame: ChunkFrame, stored: Uint8Array, wanted: { readonly key: string; readonly blockNumber: number }): Uint8Array {
-  const { key, blockNumber } = wanted;
+/** What is wanted of a frame: its bytes up to `endBytes`, for `blockNumber` and blocks behind it. */
+export interface Wanted {
+  readonly key: string;
+  readonly blockNumber: number;
+  readonly endBytes: number;
+}
+
+/** The first blocks that a frame stands for, as many as are wanted; borrowed until the next call. Error: `corrupt`, naming chunk, block, and the frame's place. */
+export function unpackFrame(frame: ChunkFrame, stored: Uint8Array, { key, blockNumber, endBytes }: Wanted): Uint8Array {
   const failure = (what: string): VolumeError =>
     new VolumeError('corrupt', `${key}: block ${blockNumber}: compressed frame: ${what}, at byte ${frame.offset}`, { context: { chunk: key, blockNumber, offsetBytes: frame.offset } });
   const computed = checksum(stored);
   if (computed !== frame.checksum) throw failure(`checksum ${formatChecksum(computed)}, expected ${formatChecksum(frame.checksum)}`);
-  const plain = lz4Decompress(stored, frame.plainBytes);
+  const plain = lz4Decode(stored, frame.plainBytes, endBytes);
   if (plain === null) throw failure(`does not unpack to ${frame.plainBytes} bytes`);
   return plain;
 }
 
+/** A chunk to read blocks of. */
+export interface SlotSource {
+  readonly object: StoredObject;
+  readonly tables: ChunkTables;
+  readonly blockSizeBytes: number;
+  readonly key: string;
+  /** For frames that are read alone. */
+  readonly frames: FrameReader;
+}
+
 /** Fills `target` with the blocks of `target.length / blockSizeBytes` slots from `slot` on. Errors: `corrupt`, `io-error`. */
-export async function readSlots(object: StoredObject, tables: ChunkTables, slot: number, target: Uint8Array, blockSizeBytes: number, key: string): Promise<void> {
+export async function readSlots(source: SlotSource, slot: number, target: Uint8Array): Promise<void> {
+  const { object, tables, blockSizeBytes } = source;
   const count = target.length / blockSizeBytes;
   for (let done = 0; done < count; ) {
     const rest = target.subarray(done * blockSizeBytes);
     const frame = frameAt(tables, slot + done);
     if (frame !== null) {
-      done += await readFrames(object, { tables, slot: slot + done, first: frame }, rest, blockSizeBytes, key);
+      done += await readFrames(source, slot + done, frame, rest);
       continue;
     }
     const run = plainRun(tables, slot + done, count - done, blockSizeBytes);
@@ -68,13 +86,8 @@ function plainRun(tables: ChunkTables, slot: number, most: number, blockSizeByte
 }
 
 /** Fills `target` from compressed frames that follow each other in the object, read at once; returns how many blocks that were. */
-async function readFrames(
-  object: StoredObject,
-  { tables, slot, first }: { readonly tables: ChunkTables; readonly slot: number; readonly first: ChunkFrame },
-  target: Uint8Array,
-  blockSizeBytes: number,
-  key: string,
-): Promise<number> {
+async function readFrames(source: SlotSource, slot: number, first: ChunkFrame, target: Uint8Array): Promise<number> {
+  const { object, tables, blockSizeBytes, key } = source;
   const most = target.length / blockSizeBytes;
   const frames = [first];
   let end = first.offset + first.storedBytes;
@@ -86,16 +99,34 @@ async function readFrames(
     frames.push(frame);
     end += frame.storedBytes;
   }
+  const copy = (plain: Uint8Array, from: number, to: number): void => {
+    for (let i = from; i < to; i += 1) {
+      const start = tables.offsets[slot + i];
+      target.set(plain.subarray(start, start + blockSizeBytes), i * blockSizeBytes);
+    }
+  };
+  if (frames.length === 1) {
+    const wanted = { key, blockNumber: tables.blockNumbers[slot], endBytes: endOf(source, slot, count) };
+    const use = (plain: Uint8Array): void => copy(plain, 0, count);
+    await (count * blockSizeBytes < first.plainBytes ? source.frames.read(object, first, wanted, use) : source.frames.readOnce(object, first, wanted, use));
+    return count;
+  }
   const stored = new Uint8Array(end - first.offset);
   await object.read(stored, first.offset);
   let done = 0;
   for (const frame of frames) {
+    const begun = done;
+    while (done < count && frameAt(tables, slot + done) === frame) done += 1;
     const start = frame.offset - first.offset;
-    const plain = unpackFrame(frame, stored.subarray(start, start + frame.storedBytes), { key, blockNumber: tables.blockNumbers[slot + done] });
-    for (; done < count && frameAt(tables, slot + done) === frame; done += 1) {
-      const from = tables.offsets[slot + done];
-      target.set(plain.subarray(from, from + blockSizeBytes), done * blockSizeBytes);
-    }
+    const wanted = { key, blockNumber: tables.blockNumbers[slot + begun], endBytes: endOf(source, slot + begun, done - begun) };
+    copy(unpackFrame(frame, stored.subarray(start, start + frame.storedBytes), wanted), begun, done);
   }
   return count;
+}
+
+/** Up to where blocks of one frame reach in it. */
+function endOf({ tables, blockSizeBytes }: SlotSource, slot: number, count: number): number {
+  let last = 0;
+  for (let i = slot; i < slot + count; i += 1) last = Math.max(last, tables.offsets[i]);
+  return last + blockSizeBytes;
 }

@@ -2,9 +2,10 @@
 import type { AttachedBy, ListedDevice, Supervised, SuperviseOptions } from '../attach/attach-tools.ts';
 import type { AttachOptions, Rescued } from '../attach/attacher.ts';
 import type { Device } from '../attach/devices.ts';
+import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
-import type { EngineSettings } from '../base/settings-types.ts';
+import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
 import type { ProfileName } from '../config/profiles.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
@@ -15,7 +16,7 @@ import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
 import type { NewRemote } from '../volume/remote-volumes.ts';
 import type { Restored } from '../volume/restore-volume.ts';
-import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { CreateOptions, ListedVolume, OnProgress, Probe, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import type { CommandWords } from './completion/words.ts';
 import type { DiskUse } from './disk-life.ts';
 import type { Host } from './doctor/host.ts';
@@ -58,8 +59,9 @@ export interface VolumeManager extends VolumeChanges {
   takeOver(name: string, options: TakingOptions): Promise<Restored & { readonly keptAs: string }>;
   drain(name: string): Promise<VolumeStatus>;
   describeAll(): Promise<ListedVolume[]>;
-  probe(name: string): Promise<string | null>;
+  probe(name: string): Promise<Probe | null>;
   setDurability(name: string, durability: Durability): Promise<void>;
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   close(): Promise<void>;
 }
 
@@ -71,6 +73,7 @@ export interface RunningServer extends VolumeChanges {
   volumeStats(name: string): Promise<VolumeStatsAnswer>;
   setDurability(name: string, durability: Durability): Promise<void>;
   drain(name: string, onProgress: OnProgress): Promise<ShippingStatus | null>;
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   /** At `bytesPerSecond`; null: as the server's settings say. */
   scrub(name: string, bytesPerSecond: number | null, onProgress: OnProgress): Promise<ScrubReport>;
 }

@@ -1,5 +1,6 @@
 /** All verbs, in the order of the help: what each takes. The program, its messages, shell completion and the README are held to this table. */
 import type { Argv, Options } from 'yargs';
+import { VOLUME_COMPRESSIONS } from '../base/compression.ts';
 import { DURABILITY_MODES } from '../base/durability.ts';
 import { type ArgumentWords, type CommandWords, flagWords, SHELLS, verbDescriptions } from './completion/words.ts';
 import type { VerbParts } from './context.ts';
@@ -9,6 +10,7 @@ import { addAttach, attachFlags } from './verbs/attach.ts';
 import { addAttached, attachedFlags } from './verbs/attached.ts';
 import { addCheck, checkFlags } from './verbs/check.ts';
 import { addCompletion, completionFlags } from './verbs/completion.ts';
+import { addCompression, compressionFlags } from './verbs/compression.ts';
 import { addCreate, createFlags } from './verbs/create.ts';
 import { addDelete, deleteFlags } from './verbs/delete.ts';
 import { addDetach, detachFlags } from './verbs/detach.ts';
@@ -54,6 +56,7 @@ export const VERBS: readonly Verb[] = [
   verb('stats', '[NAME]', statsFlags, (program, { context }) => addStats(program, context)),
   verb('top', '', topFlags, (program, { context }) => addTop(program, context)),
   verb('durability', 'NAME MODE', durabilityFlags, (program, { context }) => addDurability(program, context)),
+  verb('compression', 'NAME METHOD', compressionFlags, (program, { context }) => addCompression(program, context)),
   verb('resize', 'NAME SIZE', resizeFlags, (program, { context, exit }) => addResize(program, context, exit)),
   verb('rename', 'NAME NEW', renameFlags, (program, { context }) => addRename(program, context)),
   verb('label', 'NAME [KEY=VALUE...]', labelFlags, (program, { context }) => addLabel(program, context)),
@@ -97,6 +100,7 @@ const MAKERS: ReadonlySet<string> = new Set(['create', 'open-remote']);
 function argumentWords(name: string, word: string): ArgumentWords {
   if (word === 'NAME' || word === '[NAME]' || word === 'NAME|URI') return { kind: MAKERS.has(name) ? 'any' : 'volume' };
   if (word === 'MODE') return { kind: 'words', words: DURABILITY_MODES };
+  if (word === 'METHOD') return { kind: 'words', words: VOLUME_COMPRESSIONS };
   if (word === 'SHELL') return { kind: 'words', words: SHELLS };
   return { kind: word === 'DIRECTORY' || word === '[DEVICE]' || word === 'DEVICE|NAME|URI' ? 'file' : 'any' };
 }

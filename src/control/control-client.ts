@@ -1,14 +1,16 @@
 /** The control API from its other end: what the CLI asks of a running server. */
 import { request } from 'node:http';
 import { join } from 'node:path';
+import type { VolumeCompression } from '../base/compression.ts';
 import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError, type ErrorContext } from '../base/errors.ts';
+import type { ChunkCompression } from '../base/settings-types.ts';
 import type { OnProgress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
-import { isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeList, isVolumeStats } from './volume-details.ts';
+import { isCompressionAnswer, isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeList, isVolumeStats } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
@@ -112,6 +114,13 @@ export class ControlClient {
   async setDurability(name: string, durability: Durability): Promise<void> {
     // Whoever calls has the consent of the volume's owner.
     await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/durability`, { durability, acceptDataLoss: durability === 'async' });
+  }
+
+  /** What becomes of new chunks now. Errors: those of `VolumeSet.setCompression`, and `io-error`. */
+  async setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    const answer = await this.#ask('PUT', `/v1/volumes/${encodeURIComponent(name)}/compression`, { compression });
+    if (!isCompressionAnswer(answer)) throw this.#notUnderstood('what it says of the compression of a volume');
+    return answer.chunkCompress;
   }
 
   /** Ends when this process does. Errors: those of `VolumeSet.scrub`, and `io-error`. */

@@ -1,15 +1,17 @@
 /** The routes of the control API, version 1, as one table. `openapi.json` describes them; a test holds the two together. */
+import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { RequestStats } from '../base/request-stats.ts';
+import type { ChunkCompression } from '../base/settings-types.ts';
 import { KIB } from '../base/units.ts';
-import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import { type ChunkSpace, type CreateOptions, type ListedVolume, type OnProgress, type ScrubReport, type ShippingStatus, type UnreadableVolume, type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 import { fieldsOf, flagField } from './body-fields.ts';
 import type { EventFeed } from './events.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { writeMetrics } from './metrics.ts';
-import { createVolume, durabilityField, removeVolume, renameVolume, resizeVolume, setLabels } from './volume-routes.ts';
+import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, resizeVolume, setLabels } from './volume-routes.ts';
 import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -28,6 +30,7 @@ export interface ControlledVolumes {
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
   drain(name: string): Promise<VolumeStatus>;
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
 }
 
@@ -63,6 +66,15 @@ export interface ServerInfo {
 /** A volume, with what only the process that has it open can say; null if it is not open. */
 export interface VolumeDetails extends VolumeInfo {
   readonly live: VolumeStatus | null;
+  /** What its chunks take; null: it is not open, and nobody has looked. */
+  readonly space: ChunkSpace | null;
+}
+
+/** Whether new chunks of a volume are compressed: what it says of that, and what becomes of them. */
+export interface CompressionAnswer {
+  readonly name: string;
+  readonly compression: VolumeCompression;
+  readonly chunkCompress: ChunkCompression;
 }
 
 /** A volume in a list; of one whose manifest cannot be read there are only the name and why. */
@@ -146,18 +158,24 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/volumes/{name}/stats', run: ({ targets, name }) => volumeStats(targets, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
+  { method: 'GET', path: '/v1/volumes/{name}/compression', run: ({ targets, name }) => showCompression(targets.volumes, name) },
+  { method: 'PUT', path: '/v1/volumes/{name}/compression', run: ({ targets, name, body }) => changeCompression(targets.volumes, name, body) },
   { method: 'POST', path: '/v1/volumes/{name}/drain', runLong: ({ targets, name, body }, onProgress, signal) => drain(targets.volumes, name, body, { onProgress, signal }) },
   { method: 'POST', path: '/v1/volumes/{name}/scrub', runLong: ({ targets, name, body }, onProgress, signal) => scrub(targets.volumes, name, body, { onProgress, signal }) },
 ];
 
 async function listVolumes(volumes: ControlledVolumes): Promise<{ readonly volumes: readonly ListedDetails[] }> {
   const infos = await volumes.describeAll();
-  return { volumes: infos.map((info) => ('id' in info ? { ...info, live: volumes.statusOf(info.name) } : info)) };
+  return { volumes: infos.map((info) => ('id' in info ? withStatus(info, volumes.statusOf(info.name)) : info)) };
 }
 
 async function showVolume(volumes: ControlledVolumes, name: string): Promise<VolumeDetails> {
   const info = await volumes.describe(name);
-  return { ...info, live: volumes.statusOf(name) };
+  return withStatus(info, volumes.statusOf(name));
+}
+
+function withStatus(info: VolumeInfo, live: VolumeStatus | null): VolumeDetails {
+  return { ...info, live, space: live === null ? null : chunkSpaceOf(live.stats) };
 }
 
 function statsOf({ volumes, traffic }: ControlTargets, name: string): VolumeStatsAnswer {
@@ -189,6 +207,17 @@ async function changeDurability(volumes: ControlledVolumes, name: string, body: 
   const durability = durabilityField(fields.durability, flagField(fields, 'acceptDataLoss'));
   await volumes.setDurability(name, durability);
   return { name, durability };
+}
+
+async function showCompression(volumes: ControlledVolumes, name: string): Promise<CompressionAnswer> {
+  const { compression, chunkCompress } = await volumes.describe(name);
+  return { name, compression, chunkCompress };
+}
+
+async function changeCompression(volumes: ControlledVolumes, name: string, body: unknown): Promise<CompressionAnswer> {
+  const compression = compressionField(fieldsOf(body, ['compression']).compression);
+  const chunkCompress = await volumes.setCompression(name, compression);
+  return { name, compression, chunkCompress };
 }
 
 /** How often a client hears that its drain is not over. */

@@ -1,9 +1,10 @@
 /** Checks what a server says of volumes: another version of it may say something else. */
+import { VOLUME_COMPRESSIONS } from '../base/compression.ts';
 import { isDurability } from '../base/durability.ts';
 import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
 import type { Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { OPERATIONS } from '../base/request-stats.ts';
-import type { ListedDetails, VolumeDetails } from './routes.ts';
+import type { CompressionAnswer, ListedDetails, VolumeDetails } from './routes.ts';
 import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 type Check = (value: unknown) => boolean;
@@ -40,8 +41,10 @@ const isStatus = hasMembers({
   shipping: orNull(isShippingStatus),
   bucketRequests: orNull(isBucketRequests),
 });
+const isSpace = hasMembers({ liveBytes: isNumber, liveStoredBytes: isNumber, storedChunkBytes: isNumber, compressionRatio: orNull(isNumber) });
+const compressionChecks = { name: isText, compression: oneOf(VOLUME_COMPRESSIONS), chunkCompress: oneOf(CHUNK_COMPRESSIONS) };
 const isDetails = hasMembers({
-  name: isText,
+  ...compressionChecks,
   id: isText,
   sizeBytes: isNumber,
   blockSizeBytes: isNumber,
@@ -56,14 +59,20 @@ const isDetails = hasMembers({
   logWay: isLogWay,
   measuredLogWay: orNull(isLogWay),
   logCompress: oneOf(LOG_COMPRESSIONS),
-  chunkCompress: oneOf(CHUNK_COMPRESSIONS),
   labels: isLabelTable,
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),
   damageLookedFor: isFlag,
   live: orNull(isStatus),
+  space: orNull(isSpace),
 });
+
+const isCompression = hasMembers(compressionChecks);
+
+export function isCompressionAnswer(value: unknown): value is CompressionAnswer {
+  return isCompression(value);
+}
 
 const isUnreadable = hasMembers({ name: isText, damage: isText });
 

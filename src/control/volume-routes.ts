@@ -1,4 +1,5 @@
 /** The routes that make, rename, label and delete volumes. */
+import { VOLUME_COMPRESSIONS, isVolumeCompression, type VolumeCompression } from '../base/compression.ts';
 import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
 import { nearest } from '../config/nearest.ts';
@@ -20,13 +21,21 @@ export function durabilityField(durability: unknown, hasConsent: boolean): Durab
   return durability;
 }
 
-export async function createVolume(volumes: ControlledVolumes, body: unknown): Promise<VolumeInfo & { readonly live: null }> {
-  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss']);
+/** What a volume says of compression. */
+export function compressionField(compression: unknown): VolumeCompression {
+  if (isVolumeCompression(compression)) return compression;
+  const hint = typeof compression === 'string' ? `; did you mean ${nearest(compression, VOLUME_COMPRESSIONS)}?` : '';
+  throw new VolumeError('invalid-argument', `"compression" must be one of ${VOLUME_COMPRESSIONS.join(', ')}${hint}`);
+}
+
+export async function createVolume(volumes: ControlledVolumes, body: unknown): Promise<VolumeInfo & { readonly live: null; readonly space: null }> {
+  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss', 'compression']);
   const name = textField(fields, 'name');
   const sizeBytes = bytesField(fields, 'sizeBytes');
   const blockSizeBytes = fields.blockSizeBytes === undefined ? DEFAULT_BLOCK_BYTES : bytesField(fields, 'blockSizeBytes');
   const durability = durabilityField(fields.durability ?? 'batched', flagField(fields, 'acceptDataLoss'));
-  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability })), live: null };
+  const compression = compressionField(fields.compression === undefined ? 'default' : fields.compression);
+  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability, compression })), live: null, space: null };
 }
 
 export async function removeVolume({ volumes, traffic }: ControlTargets, name: string): Promise<{ readonly deleted: string }> {

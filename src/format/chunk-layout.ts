@@ -42,6 +42,13 @@
  * codec 0: the blocks have their own), u8 codec (0 none; in version 2 also 1, LZ4), u8 cipher (0 none), u16 zero, 12 bytes nonce,
  * 12 bytes zero. The tag of a cipher is the end of the frame's stored bytes. A frame of codec 1 is one LZ4 block that stands for
  * whole blocks, back to back: 65536 bytes at most, and more than are stored.
+ *
+ * A frame table entry byte by byte: 0 offset, 8 stored length, 12 plain length, 16 CRC-32, 20 codec, 21 cipher, 22 zero, 24 nonce, 36 zero. Cipher,
+ * nonce and the 12 bytes behind it are zero in versions 1 and 2, and a reader of these refuses a cipher. They are room for a version that encrypts: a frame is
+ * compressed, then encrypted; byte 21 names the cipher, bytes 24 to 35 are its nonce, and its tag stands behind the encrypted bytes as the end of
+ * the frame: stored length and CRC-32 are with it, so that a scrub needs no key, and a frame of codec 0 has a cipher as one of codec 1 has. Such a version says
+ * for itself what becomes of the CRC-32s of blocks, which are of plain bytes and tell something of them.
+ *
  * Range table entry: u64 first block, u64 number of blocks, u32 flags (bit 0: provisioned), u32 zero.
  *
  * Footer

@@ -52,7 +52,7 @@
  * A payload of codec 1 is shorter than its blocks, which are 1 MiB together at most; it has its CRC, and is decoded only then.
  */
 import { checksum, formatChecksum, shortChecksum } from '../base/checksum.ts';
-import { lz4Decompress } from '../base/lz4.ts';
+import { lz4Decode } from '../base/lz4-decoder.ts';
 import { readU64, viewOf, writeU64 } from './bytes.ts';
 
 export const LOG_HEADER_BYTES = 4096;
@@ -342,5 +342,5 @@ export function verifiedPayload(bytes: Uint8Array, view: DataView, record: Decod
 export function decodePayload(stored: Uint8Array, record: Pick<RecordFields, 'codec' | 'blockCount' | 'storedChecksum'>, blockSizeBytes: number): Uint8Array | null {
   if (record.codec === RECORD_CODEC.NONE) return stored;
   // What nobody checked never reaches the decoder.
-  return checksum(stored) === record.storedChecksum ? lz4Decompress(stored, record.blockCount * blockSizeBytes) : null;
+  return checksum(stored) === record.storedChecksum ? (lz4Decode(stored, record.blockCount * blockSizeBytes)?.slice() ?? null) : null;
 }

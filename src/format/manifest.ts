@@ -11,7 +11,8 @@
  * | 40 | 4 | block size in bytes |
  * | 44 | 1 | durability mode: 0 strict, 1 batched, 2 relaxed, 3 async |
  * | 45 | 1 | quickest way to write the log in mode strict, as measured when the volume was made: 0 not measured, 1 buffered, 2 direct |
- * | 46 | 2 | zero |
+ * | 46 | 1 | compression of new chunks: 0 as the settings of whoever opens it say, 1 none, 2 LZ4 |
+ * | 47 | 1 | zero |
  * | 48 | 8 | epoch: how often the volume was opened for writing |
  * | 56 | 8 | number of the newest checkpoint, 0 for none |
  * | 64 | 8 | epoch in which that checkpoint was written |
@@ -29,10 +30,12 @@
  * | 508 | 4 | CRC-32 of bytes 0 to 507 |
  *
  * Valid if and only if the length is 512, magic, version and CRC are right, the block size is a power of two from 4096 to
- * 65536 and divides the sizes, none of which is more than the largest, the mode and byte 45 are known, and there are at least 3 log files. Byte 45 was zero at first, and is not
- * looked at by versions from that time, which take such a manifest and write their next one without it.
+ * 65536 and divides the sizes, none of which is more than the largest, the mode and bytes 45 and 46 are known, and there are at least 3 log files. Bytes 45 and 46 were zero at
+ * first, and are not looked at by versions from that time: they take such a manifest, go by their settings, and write the next one, at
+ * their first opening, without what they do not know. Chunks say for themselves how they are stored, so that nothing depends on byte 46.
  */
 import { checksum, formatChecksum } from '../base/checksum.ts';
+import type { VolumeCompression } from '../base/compression.ts';
 import { DURABILITY_MODES, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
 import { MEASURED_LOG_WAYS, type MeasuredLogWay } from '../base/settings-types.ts';
@@ -52,6 +55,7 @@ const MAGIC = Buffer.from('BASALTMF', 'latin1');
 const CRC_OFFSET = 508;
 /** By their numbers. */
 const LOG_WAYS_ON_DISK: readonly (MeasuredLogWay | null)[] = [null, ...MEASURED_LOG_WAYS];
+const COMPRESSIONS_ON_DISK: readonly VolumeCompression[] = ['default', 'none', 'lz4'];
 
 export interface CheckpointReference {
   readonly number: number;
@@ -85,6 +89,7 @@ export interface Manifest {
   readonly durability: Durability;
   /** Null: not measured. */
   readonly measuredLogWay: MeasuredLogWay | null;
+  readonly compression: VolumeCompression;
   readonly epoch: number;
   readonly checkpoint: CheckpointReference;
   readonly cut: LogCut;
@@ -105,6 +110,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
   view.setUint32(40, manifest.blockSizeBytes, true);
   bytes[44] = DURABILITY_MODES.indexOf(manifest.durability);
   bytes[45] = LOG_WAYS_ON_DISK.indexOf(manifest.measuredLogWay);
+  bytes[46] = COMPRESSIONS_ON_DISK.indexOf(manifest.compression);
   writeU64(view, 48, manifest.epoch);
   writeU64(view, 56, manifest.checkpoint.number);
   writeU64(view, 64, manifest.checkpoint.epoch);
@@ -147,6 +153,8 @@ function fieldsOf(bytes: Uint8Array, view: DataView, name: string, isResized: bo
   if (durability === undefined) throw corrupt(name, `durability mode ${bytes[44]} is not known`, 44);
   const measuredLogWay = LOG_WAYS_ON_DISK[bytes[45]];
   if (measuredLogWay === undefined) throw corrupt(name, `way ${bytes[45]} to write the log is not known`, 45);
+  const compression = COMPRESSIONS_ON_DISK[bytes[46]];
+  if (compression === undefined) throw new VolumeError('unsupported', `${name}: compression ${bytes[46]} is not known; use a newer basalt`);
   return {
     volumeId: new Uint8Array(bytes.subarray(16, 16 + VOLUME_ID_BYTES)),
     sizeBytes: readU64(view, isResized ? 128 : 32),
@@ -155,6 +163,7 @@ function fieldsOf(bytes: Uint8Array, view: DataView, name: string, isResized: bo
     blockSizeBytes: view.getUint32(40, true),
     durability,
     measuredLogWay,
+    compression,
     epoch: readU64(view, 48),
     checkpoint: { number: readU64(view, 56), epoch: readU64(view, 64), lastChunk: readU64(view, 72), lastLsn: readU64(view, 80) },
     logFileCount: view.getUint32(88, true),

@@ -31,7 +31,7 @@ export type PrepareChunkJob = Omit<BuildChunkJob, 'sources' | 'compress'> & { re
 
 export async function prepareChunk(core: VolumeCore, job: PrepareChunkJob): Promise<PreparedChunk> {
   const { identity, picks, sources } = job;
-  const compress = core.settings.chunkCompress === 'lz4';
+  const compress = core.chunkCompress === 'lz4';
   // Unless blocks are compressed their memory does not cross to the thread at all.
   const seen = compress ? sources : sources.map((source) => ({ ...source, bytes: null }));
   const built = asBuiltChunk(await core.env.workers.run(BUILD_CHUNK_TASK, { ...job, sources: seen, compress }));

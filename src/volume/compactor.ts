@@ -77,6 +77,13 @@ export class Compactor {
     if (this.#step === null) this.#arm(this.#pauseMs);
   }
 
+  /** Copies are stored in another way from now on: chunks that were not worth it may be. What is under way is judged by the new way before it is written. */
+  formChanged(): void {
+    if (this.#stopped) return;
+    this.#changed = true;
+    if (this.#step === null) this.#arm(this.#pauseMs);
+  }
+
   /** Starts nothing new; resolves when nothing is under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -130,7 +137,7 @@ export class Compactor {
   #chooseVictims(): readonly number[] | null {
     const { catalogue, slotsPerSlab, blockSizeBytes, lastChunk } = this.#core;
     const limit = livePartLimit(catalogue, this.#limits);
-    const form = { blockSizeBytes, isCompressed: this.#core.settings.chunkCompress !== 'off' };
+    const form = { blockSizeBytes, isCompressed: this.#core.chunkCompress !== 'off' };
     const isCandidate = (chunk: number): boolean => {
       const live = livePart(catalogue, chunk, form);
       return live > 0 && live < limit && !this.#unreadable.has(chunk);
@@ -155,8 +162,8 @@ export class Compactor {
 
   /** What a copy of a block will take, on the average: what it takes now, if copies are compressed. */
   #copyBlockBytes(blockCount: number, storedBytes: number): number {
-    const { settings, blockSizeBytes } = this.#core;
-    return settings.chunkCompress === 'off' || blockCount === 0 ? blockSizeBytes : storedBytes / blockCount;
+    const { chunkCompress, blockSizeBytes } = this.#core;
+    return chunkCompress === 'off' || blockCount === 0 ? blockSizeBytes : storedBytes / blockCount;
   }
 
   #liveBlocks(chunks: readonly number[]): number {

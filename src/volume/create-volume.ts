@@ -119,6 +119,7 @@ async function newManifest({ env, settings, create }: CreateVolumeOptions, stage
     blockSizeBytes: create.blockSizeBytes,
     durability: create.durability,
     measuredLogWay,
+    compression: create.compression ?? 'default',
     epoch: 0,
     checkpoint: NO_CHECKPOINT,
     cut: NO_CUT,

@@ -5,6 +5,7 @@
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
+import { FrameReader } from '../chunk/frame-reader.ts';
 import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import { PAGE_FANOUT, decodeLeaf } from '../format/checkpoint-layout.ts';
 import { RECORD_CODEC } from '../format/log-record.ts';
@@ -197,7 +198,7 @@ async function locateInChunk({ store, manifest, chunks, checkpoint, readTables }
   const object = await store.open(file);
   let computedChecksum: string | null = null;
   try {
-    await readSlots(object, tables, slot, bytes, manifest.blockSizeBytes, file);
+    await readSlots({ object, tables, blockSizeBytes: manifest.blockSizeBytes, key: file, frames: new FrameReader(0) }, slot, bytes);
     computedChecksum = formatChecksum(checksum(bytes));
   } catch (error) {
     if (!isDamage(toVolumeError(error, `reading ${file}`))) throw error;

@@ -2,6 +2,7 @@
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER, type ChunkReaderOptions, chunkKey, parseChunkName, readChunkIdentity, readChunkTables } from '../chunk/chunk-reader.ts';
+import { FrameReader } from '../chunk/frame-reader.ts';
 import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -101,7 +102,7 @@ export async function inspectChunks(inspection: ChunkInspection & { readonly sto
 }
 
 /** Looks at one chunk. Throws what is no damage. */
-export async function inspectChunk(inspection: ChunkInspection, chunk: number, epoch: number): Promise<InspectedChunk> {
+export async function inspectChunk(inspection: Omit<ChunkInspection, 'store'> & { readonly store: ObjectOpener }, chunk: number, epoch: number): Promise<InspectedChunk> {
   const { store, manifest, deep, pace } = inspection;
   const key = chunkKey(epoch, chunk);
   let object: StoredObject;
@@ -137,7 +138,9 @@ async function findBadBlocks(object: StoredObject, tables: ChunkTables, options:
   const most = Math.max(1, Math.floor((pace === undefined ? READ_BYTES : PACED_READ_BYTES) / blockSizeBytes));
   const buffer = new Uint8Array(most * blockSizeBytes);
   const bad: BadBlock[] = [];
-  const readOrFault = (slot: number, target: Uint8Array): Promise<string | null> => faultOfRead(() => readSlots(object, tables, slot, target, blockSizeBytes, key));
+  // Nothing is kept: what is on the disk is looked at.
+  const source = { object, tables, blockSizeBytes, key, frames: new FrameReader(0) };
+  const readOrFault = (slot: number, target: Uint8Array): Promise<string | null> => faultOfRead(() => readSlots(source, slot, target));
   for (let slot = 0; slot < tables.blockNumbers.length; ) {
     const run = Math.min(most, tables.blockNumbers.length - slot);
     const whole = await readOrFault(slot, buffer.subarray(0, run * blockSizeBytes));

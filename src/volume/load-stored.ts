@@ -50,6 +50,7 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
     volumeBlocks: manifest.spanBytes / manifest.blockSizeBytes,
     maxOpen: settings.openChunkFiles,
     maxTableBytes: settings.chunkTableBytes,
+    maxFrameBytes: settings.frameCacheBytes,
   });
   const memory = arena ?? new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes });
   return new VolumeCore({ env, name, directory, settings, arena: memory, reader, observer: observer ?? null, ...parts });

@@ -3,10 +3,11 @@ import { hexOf } from '../format/bytes.ts';
 import type { Manifest } from '../format/manifest.ts';
 import type { VolumeInfo } from './volume-info.ts';
 
-type ManifestFacts = Pick<VolumeInfo, 'id' | 'sizeBytes' | 'blockSizeBytes' | 'durability' | 'epoch' | 'createdMs' | 'checkpointNumber' | 'checkpointChunk' | 'checkpointLsn' | 'logFileBytes' | 'logFileCount' | 'measuredLogWay'>;
+type ManifestFacts = Pick<VolumeInfo, 'name' | 'id' | 'sizeBytes' | 'blockSizeBytes' | 'durability' | 'epoch' | 'createdMs' | 'checkpointNumber' | 'checkpointChunk' | 'checkpointLsn' | 'logFileBytes' | 'logFileCount' | 'measuredLogWay'>;
 
-export function manifestFacts({ volumeId, checkpoint, ...manifest }: Manifest): ManifestFacts {
+export function manifestFacts(name: string, { volumeId, checkpoint, ...manifest }: Manifest): ManifestFacts {
   return {
+    name,
     id: hexOf(volumeId),
     sizeBytes: manifest.sizeBytes,
     blockSizeBytes: manifest.blockSizeBytes,

@@ -7,6 +7,7 @@ import { recoverLog, type ReplayedRecord } from '../wal/log-recovery.ts';
 import { type LoadOptions, loadStored, logOptions } from './load-stored.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import type { VolumeCore } from './volume-core.ts';
+import { type Probe, chunkSpaceOf } from './volume-info.ts';
 import { interruptedRepair, lockVolume, logPath, readManifest, repairPath, withAdvice } from './volume-files.ts';
 
 /** Loads a volume that is not damaged and hands over the log's records behind its chunks. The core is the caller's, also after an error. */
@@ -30,16 +31,21 @@ export async function loadForReading(options: LoadOptions, manifest: Manifest, m
 
 /** What keeps a volume from being opened for writing, and what to do about it; null: nothing, or another process has it open. Errors: `io-error`. */
 export async function damageOf(options: LoadOptions): Promise<string | null> {
+  return (await probeVolume(options)).damage;
+}
+
+/** Looks into a volume; nothing is told of one that another process has open. Errors: `io-error`. */
+export async function probeVolume(options: LoadOptions): Promise<Probe> {
   const { env, directory, name } = options;
   let core: VolumeCore | null = null;
   const lock = await lockVolume(env, directory);
-  if (lock === null) return null;
+  if (lock === null) return { damage: null, space: null };
   try {
-    if (await env.files.exists(repairPath(directory))) return interruptedRepair(name);
+    if (await env.files.exists(repairPath(directory))) return { damage: interruptedRepair(name), space: null };
     // What is here of one that has a bucket is a part of it.
-    if ((await readRemoteConfig(env.files, directory)) !== null) return null;
+    if ((await readRemoteConfig(env.files, directory)) !== null) return { damage: null, space: null };
     const manifest = await readManifest(env.files, directory);
-    await loadForReading(
+    const { catalogue, blockSizeBytes } = await loadForReading(
       options,
       manifest,
       (made) => {
@@ -47,11 +53,11 @@ export async function damageOf(options: LoadOptions): Promise<string | null> {
       },
       () => Promise.resolve(),
     );
-    return null;
+    return { damage: null, space: chunkSpaceOf({ liveBytes: catalogue.liveBlocks * blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes }) };
   } catch (cause) {
     const error = toVolumeError(cause, `looking at volume ${name}`);
     if (error.code !== 'corrupt') throw error;
-    return withAdvice(error, name).message;
+    return { damage: withAdvice(error, name).message, space: null };
   } finally {
     await letGo(core);
     await lock.release();

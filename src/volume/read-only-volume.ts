@@ -194,6 +194,10 @@ export class ReadOnlyVolume implements BlockDevice {
     return Promise.reject(this.#refusal());
   }
 
+  setCompression(): Promise<never> {
+    return Promise.reject(this.#refusal());
+  }
+
   whenAdmitting(): Promise<never> {
     return Promise.reject(this.#refusal());
   }

@@ -5,8 +5,9 @@
 import { assert } from '../base/assert.ts';
 import type { Arena, Slab, SlabOwner } from '../base/arena.ts';
 import { WaitList } from '../base/async.ts';
+import { chunkCompressionOf } from '../base/compression.ts';
 import { type VolumeError, toVolumeError } from '../base/errors.ts';
-import type { EngineSettings } from '../base/settings-types.ts';
+import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
 import type { ChunkReader, ChunkReaderOptions } from '../chunk/chunk-reader.ts';
 import type { Env } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
@@ -160,6 +161,11 @@ export class VolumeCore implements SlabOwner {
   /** What the chunks of this volume are checked against. */
   get readerOptions(): Pick<ChunkReaderOptions, 'volumeId' | 'blockSizeBytes' | 'volumeBlocks'> {
     return { volumeId: this.manifest.volumeId, blockSizeBytes: this.blockSizeBytes, volumeBlocks: this.volumeBlocks };
+  }
+
+  /** Whether new chunks are compressed. It changes while the volume is open: what is looked up before a wait does not hold behind it. */
+  get chunkCompress(): ChunkCompression {
+    return chunkCompressionOf(this.manifest.compression, this.settings.chunkCompress);
   }
 
   get log(): LogWriter {

@@ -1,4 +1,5 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
+import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ChunkCompression, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
 import type { RequestCounters } from '../store/remote-store.ts';
@@ -9,6 +10,8 @@ export interface CreateOptions {
   /** Power of two, 4096 to 65536. */
   readonly blockSizeBytes: number;
   readonly durability: Durability;
+  /** `default` if it is not given. */
+  readonly compression?: VolumeCompression;
 }
 
 export interface VolumeInfo {
@@ -32,8 +35,10 @@ export interface VolumeInfo {
   readonly logWay: LogWay;
   /** The quickest way for mode strict, as measured when the volume was made; null: not measured. */
   readonly measuredLogWay: MeasuredLogWay | null;
-  /** Whether the log and the blocks of new chunks are compressed, as the settings of this process say. */
+  /** Whether the log is compressed, as the settings of this process say. */
   readonly logCompress: LogCompression;
+  /** What the volume says of the blocks of new chunks, and what becomes of them by that and by the settings of this process. */
+  readonly compression: VolumeCompression;
   readonly chunkCompress: ChunkCompression;
   /** What people say of it. */
   readonly labels: Readonly<Record<string, string>>;
@@ -93,6 +98,27 @@ export interface VolumeStats {
   /** What scrubs found rotten (blocks, chunks that cannot be read as a whole, pages, the manifest), and what was written anew from memory. */
   readonly rottenFound: number;
   readonly rottenRewritten: number;
+}
+
+/** What lives in chunks, and what it takes. */
+export interface ChunkSpace {
+  readonly liveBytes: number;
+  readonly liveStoredBytes: number;
+  readonly storedChunkBytes: number;
+  /** Of the first two: 1 where nothing is compressed; null where nothing lives in chunks. */
+  readonly compressionRatio: number | null;
+}
+
+export function chunkSpaceOf({ liveBytes, liveStoredBytes, storedChunkBytes }: Omit<ChunkSpace, 'compressionRatio'>): ChunkSpace {
+  return { liveBytes, liveStoredBytes, storedChunkBytes, compressionRatio: liveStoredBytes === 0 ? null : liveBytes / liveStoredBytes };
+}
+
+/** What is found in a volume that is not open. */
+export interface Probe {
+  /** What keeps it from being opened for writing, and what to do about it; null: nothing. */
+  readonly damage: string | null;
+  /** Null: that could not be told. */
+  readonly space: ChunkSpace | null;
 }
 
 /** Data that a certain loss would take, were it to come now. */

@@ -3,29 +3,32 @@
  * ask, closes it when nobody has used it for a while. All of them share one arena.
  */
 import { Arena, type ArenaUse } from '../base/arena.ts';
+import { type VolumeCompression, chunkCompressionOf } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
-import type { EngineSettings } from '../base/settings-types.ts';
-import type { Env, FileLock, Timer } from '../env/env.ts';
+import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
+import type { Env, Timer } from '../env/env.ts';
+import { changeClosed } from './change-closed.ts';
+import { changeCompressionOffline } from './change-compression.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
 import type { RemoteAccess } from './attach-remote.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
+import type { LoadOptions } from './load-stored.ts';
 import { manifestFacts } from './manifest-facts.ts';
 import { wantedLogWay } from './log-way.ts';
 import { removeVolume, renameVolume } from './move-volume.ts';
 import { type OpenedVolume, openForServing } from './open-read-only.ts';
-import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
-import { damageOf } from './probe-volume.ts';
+import { probeVolume } from './probe-volume.ts';
+import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, Probe, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
-import { readRemoteConfig } from './remote-config.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
 import { refuseLoss } from './resize.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
 import { type TakenOver, finishTakeovers, takeVolumeOver } from './take-over.ts';
 import { checkVolumeName, nameProblem } from './volume-name.ts';
 import { type Labels, PropertyStore } from './volume-properties.ts';
-import { holdsVolume, interruptedRepair, lockPath, lockVolume, readManifest, repairPath } from './volume-files.ts';
+import { holdsVolume, interruptedRepair, lockPath, readManifest, repairPath } from './volume-files.ts';
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -154,11 +157,11 @@ export class VolumeSet implements DeviceDirectory {
     const manifest = await readManifest(this.#env.files, directory);
     const damage = await this.#damageOf(name, directory);
     return {
-      name,
-      ...manifestFacts(manifest),
+      ...manifestFacts(name, manifest),
       logWay: wantedLogWay(this.#settings.logIo, manifest.measuredLogWay, manifest.durability),
       logCompress: this.#settings.logCompress,
-      chunkCompress: this.#settings.chunkCompress,
+      compression: manifest.compression,
+      chunkCompress: chunkCompressionOf(manifest.compression, this.#settings.chunkCompress),
       storedBytes: await this.#env.files.usedBytes(directory),
       labels: await this.#properties.labelsIfSound(directory),
       open: await this.#isOpen(name, directory),
@@ -174,12 +177,12 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   /**
-   * Looks whether a volume that is not open could be opened for writing, as far as its opening would: all but the blocks in its chunks.
-   * Null: it could, or somebody has it open. Changes nothing. Errors: `not-found`, `io-error`.
+   * Looks whether a volume that is not open could be opened for writing, as far as its opening would, all but the blocks in its chunks; and what
+   * these take. Null: somebody has it open. Changes nothing. Errors: `not-found`, `io-error`.
    */
-  async probe(name: string): Promise<string | null> {
+  async probe(name: string): Promise<Probe | null> {
     const directory = await this.#existing(name);
-    return this.#whileClosed(name, () => damageOf({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
+    return this.#whileClosed(name, () => probeVolume({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
   }
 
   /** The directory of a volume that is there. */
@@ -276,33 +279,35 @@ export class VolumeSet implements DeviceDirectory {
    * before is durable. Errors: `not-found`, `in-use` (another process has it open), `corrupt`, `failed`, `no-space`, `io-error`.
    */
   async setDurability(name: string, durability: Durability): Promise<void> {
-    const directory = this.#pathOf(name);
-    await this.#tidyUp();
-    const isDone = await this.#whileClosed(name, () => this.#setOffline(name, directory, durability));
+    await this.#change(name, 'durability', {
+      closed: (options) => changeDurabilityOffline(options, durability),
+      open: (volume) => volume.setDurability(durability),
+    });
+  }
+
+  /** Changes whether new chunks of a volume are compressed, in the same way; returns what becomes of them now. Errors: as for `setDurability`. */
+  async setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    await this.#change(name, 'compression', {
+      closed: (options) => changeCompressionOffline(options, compression),
+      open: (volume) => volume.setCompression(compression),
+    });
+    return chunkCompressionOf(compression, this.#settings.chunkCompress);
+  }
+
+  async #change(name: string, what: string, by: { readonly closed: (options: LoadOptions) => Promise<void>; readonly open: (volume: OpenedVolume) => Promise<void> }): Promise<void> {
+    const changing = this.#whileClosed(name, async () => {
+      const directory = await this.#existing(name);
+      return changeClosed({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, by.closed);
+    });
+    const isDone = await changing.catch((error: unknown) => {
+      throw toVolumeError(error, `changing the ${what} of volume ${name}`);
+    });
     if (isDone === true) return;
     const volume = await this.acquireVolume(name);
     try {
-      await volume.setDurability(durability);
+      await by.open(volume);
     } finally {
       this.release(volume);
-    }
-  }
-
-  /** False: it has to be opened for that. */
-  async #setOffline(name: string, directory: string, durability: Durability): Promise<boolean> {
-    let lock: FileLock | null = null;
-    try {
-      await this.#existing(name);
-      lock = await lockVolume(this.#env, directory);
-      if (lock === null) throw new VolumeError('in-use', `volume ${name} is open in another process; change it there, or stop that first`);
-      // A new manifest is a new epoch, of which its bucket has to know.
-      if ((await readRemoteConfig(this.#env.files, directory)) !== null) return false;
-      await changeDurabilityOffline({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }, durability);
-      return true;
-    } catch (error) {
-      throw toVolumeError(error, `changing the durability of volume ${name}`);
-    } finally {
-      await lock?.release();
     }
   }
 

@@ -1,5 +1,6 @@
 /** An open volume: admission of requests, and what they wait for. The work is done by the parts (see `volume-core.ts`). */
 import { deferred } from '../base/async.ts';
+import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import { ExtentList } from '../base/extent-list.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
@@ -7,6 +8,7 @@ import type { FileLock } from '../env/env.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { Admission, BlockDevice, Completion, ReadLoan, ZeroOptions } from './block-device.ts';
 import { type AttachedRemote, detachRemote } from './attach-remote.ts';
+import { changeCompression } from './change-compression.ts';
 import { changeDurability } from './change-durability.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Compactor } from './compactor.ts';
@@ -18,7 +20,8 @@ import { RemoteFlush } from './remote-flush.ts';
 import { type StoredRange, resizeVolume, storedIn } from './resize.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
-import type { ScrubReport, ShippingStatus, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
+import type { ScrubReport, AtRisk, DataAtRisk, VolumeStats, VolumeStatus } from './volume-info.ts';
+import { shippingOf, wearOf } from './volume-status.ts';
 import { type EdgeBlock, type EdgeBlocks, NO_EDGES, type WritePath } from './write-path.ts';
 
 /** Zeroes that keep their space take memory for each leaf: 100 MiB for a range of this size. An extended header can ask for any. */
@@ -85,6 +88,10 @@ export class Volume implements BlockDevice {
     return this.#durability;
   }
 
+  get compression(): VolumeCompression {
+    return this.#core.manifest.compression;
+  }
+
   /** LSN of the newest accepted record. */
   get lastLsn(): number {
     return this.#log.lastLsn;
@@ -116,17 +123,7 @@ export class Volume implements BlockDevice {
   status(): VolumeStatus {
     const { remote } = this.#parts;
     const stats = this.stats();
-    const deviceBytes = stats.logBytes + stats.chunkBytes + stats.checkpointBytes;
-    const wear = { deviceBytes, userBytes: stats.writtenBytes, factor: stats.writtenBytes === 0 ? null : deviceBytes / stats.writtenBytes };
-    return { atRisk: this.atRisk(), wear, stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: this.#shipping(), bucketRequests: remote === null ? null : { ...remote.remote.counters } };
-  }
-
-  #shipping(): ShippingStatus | null {
-    const { shipper, pressure, storeStall } = this.#core;
-    if (shipper === null) return null;
-    const stall = storeStall ?? this.#log.trouble;
-    const isPaused = stall !== null && this.#core.waitsForBucket(stall);
-    return { ...shipper.status(), writers: isPaused ? 'paused' : (pressure?.state ?? 'free') };
+    return { atRisk: this.atRisk(), wear: wearOf(stats), stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: shippingOf(this.#core, this.#log), bucketRequests: remote === null ? null : { ...remote.remote.counters } };
   }
 
   /**
@@ -146,6 +143,17 @@ export class Volume implements BlockDevice {
       },
     });
     core.env.logger.log('info', 'durability-changed', { volume: this.name, durability });
+  }
+
+  /**
+   * Changes whether new chunks are compressed. On return it stands in the manifest and holds for every chunk that is begun from now on; older ones
+   * follow as compaction rewrites them. Errors: as `changeCompression`, `closed`, `failed`.
+   */
+  async setCompression(compression: VolumeCompression): Promise<void> {
+    const { core, flusher, compactor } = this.#parts;
+    await changeCompression({ core, flusher, check: () => this.#checkWritable() }, compression);
+    compactor.formChanged();
+    core.env.logger.log('info', 'compression-changed', { volume: this.name, compression, chunkCompress: core.chunkCompress });
   }
 
   /** Makes it larger, or cuts off its end; see `resizeVolume`. Requests that reach past the end are refused from that moment on. */

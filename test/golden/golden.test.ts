@@ -63,6 +63,15 @@ describe('format version 1', () => {
     expect(() => decodeManifest(measured, 'manifest')).toThrow('way 3 to write the log is not known');
   });
 
+  test.each([['plain-manifest', golden.PLAIN_MANIFEST], ['packing-manifest', golden.PACKING_MANIFEST]] as const)('the %s, of a volume that says whether its chunks are compressed, differs in one byte that was zero, and in its checksum', (name, manifest) => {
+    const [before, bytes] = [bytesOf('measured-manifest'), bytesOf(name)];
+    expect(decodeManifest(bytes, 'manifest')).toEqual(manifest);
+    expect([...bytes.keys()].filter((at) => bytes[at] !== before[at] && at < 508)).toEqual([46]);
+    bytes[46] = 3;
+    bytes.writeUInt32LE(checksum(bytes.subarray(0, 508)), 508);
+    expect(() => decodeManifest(bytes, 'manifest')).toThrow('compression 3 is not known; use a newer basalt');
+  });
+
   test('a manifest of a volume that was resized is of version 2, and says its sizes behind the rest', () => {
     const [bytes, resized] = [bytesOf('manifest'), bytesOf('resized-manifest', FILE_2)];
     expect(decodeManifest(resized, 'manifest')).toEqual(golden.RESIZED_MANIFEST);

@@ -26,9 +26,13 @@ export const MANIFEST = {
   logFileBytes: 64 * 1024 * 1024,
   createdMs: 1_790_000_000_123,
   measuredLogWay: null,
+  compression: 'default',
 } as const;
 /** As it is written since it says how the log is best written; versions before that take it, too. */
 export const MEASURED_MANIFEST = { ...MANIFEST, measuredLogWay: 'direct' } as const;
+/** As they are written since a volume may say for itself whether its chunks are compressed; versions before that take them, too. */
+export const PLAIN_MANIFEST = { ...MEASURED_MANIFEST, compression: 'none' } as const;
+export const PACKING_MANIFEST = { ...MEASURED_MANIFEST, compression: 'lz4' } as const;
 /** Of a volume that was made larger, and then smaller. */
 export const RESIZED_MANIFEST = { ...MANIFEST, sizeBytes: 2 ** 41, spanBytes: 2 ** 42 + 4096 } as const;
 
@@ -87,6 +91,8 @@ export function structures(): Map<string, Uint8Array> {
   return new Map<string, Uint8Array>([
     ['manifest', encodeManifest(MANIFEST)],
     ['measured-manifest', encodeManifest(MEASURED_MANIFEST)],
+    ['plain-manifest', encodeManifest(PLAIN_MANIFEST)],
+    ['packing-manifest', encodeManifest(PACKING_MANIFEST)],
     ['log-header', encodeLogHeader(LOG_HEADER).subarray(0, 72)],
     ['linked-log-header', encodeLogHeader(LINKED_LOG_HEADER).subarray(0, 84)],
     ['write-record-prefix', record(WRITE_RECORD)],

@@ -116,7 +116,13 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a block of a compressed frame is taken from its beginning',
     invariant: 'I3',
     taste: 'usual',
-    edits: [{ file: 'chunk/stored-blocks.js', find: 'plain.subarray(from, from + blockSizeBytes)', replace: 'plain.subarray(0, from - from + blockSizeBytes)' }],
+    edits: [{ file: 'chunk/stored-blocks.js', find: 'plain.subarray(start, start + blockSizeBytes)', replace: 'plain.subarray(0, start - start + blockSizeBytes)' }],
+  },
+  {
+    name: 'a frame is kept in the memory that it was decoded into',
+    invariant: 'I3',
+    taste: 'uniform',
+    edits: [{ file: 'chunk/frame-reader.js', find: 'endBytes: frame.plainBytes }).slice()', replace: 'endBytes: frame.plainBytes })' }],
   },
   {
     name: 'a scrub does not compare checksums',

@@ -1,5 +1,6 @@
 /** A simulated client: one request after another, each checked against the model. Several of them share a volume. */
 import { deferred } from '../../src/base/async.ts';
+import { VOLUME_COMPRESSIONS, type VolumeCompression } from '../../src/base/compression.ts';
 import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts';
 import type { VolumeError } from '../../src/base/errors.ts';
 import type { Admission, Completion, ReadLoan } from '../../src/volume/block-device.ts';
@@ -62,6 +63,8 @@ export class Client {
         return this.#cache();
       case 'durability':
         return this.#changeMode(random.pick(DURABILITY_MODES));
+      case 'compression':
+        return this.#changeCompression(random.pick(VOLUME_COMPRESSIONS));
       case 'pause':
         return this.#life.process.sleep(random.unit() * this.#life.world.plan.pauseMs);
     }
@@ -136,6 +139,20 @@ export class Client {
       process.trace.event('mode changed', durability, scope);
     } catch (error) {
       this.#life.expectRefusal(error, `a change to mode ${durability}`);
+    }
+  }
+
+  async #changeCompression(compression: VolumeCompression): Promise<void> {
+    const { world, process, volume } = this.#life;
+    const change = world.obligations.compressionAsked(compression);
+    process.trace.event(`asks for compression ${compression}`, world.directory, change);
+    try {
+      await volume.setCompression(compression);
+      if (!process.alive) return;
+      this.#life.check(() => this.#life.compressionChanged(change));
+      process.trace.event('compression changed', compression, change);
+    } catch (error) {
+      this.#life.expectRefusal(error, `a change to compression ${compression}`);
     }
   }
 

@@ -15,6 +15,7 @@ export const COUNTS = [
   'refusedForFaults',
   'failedVolumes', // took no more writes until they were opened again
   'chunks',
+  'compressionChanges', // of a volume in use
   'packedVolumes', // had chunks that are smaller than their blocks, when a life ended
   'checkpoints',
   'logBytes',
@@ -22,6 +23,7 @@ export const COUNTS = [
   'scrubs', // to their end
   'endedScrubs', // before it: by their caller, or because the volume was closed
   'rottenScrubs', // that were given rot to find, and found it
+  'rottenBlockScrubs', // those of them that met it in blocks alone
   'rescuedBlocks', // that scrubs wrote anew
   'rottenChunkReads', // by anybody but a scrub
   'rottenLogReads',
@@ -49,6 +51,7 @@ export function noCounts(): WorldCounts {
     refusedForFaults: 0,
     failedVolumes: 0,
     chunks: 0,
+    compressionChanges: 0,
     packedVolumes: 0,
     checkpoints: 0,
     logBytes: 0,
@@ -56,6 +59,7 @@ export function noCounts(): WorldCounts {
     scrubs: 0,
     endedScrubs: 0,
     rottenScrubs: 0,
+    rottenBlockScrubs: 0,
     rescuedBlocks: 0,
     rottenChunkReads: 0,
     rottenLogReads: 0,

@@ -1,5 +1,6 @@
 /** The engine under test, as a world sees it: the real one, or a toy with a known flaw that shows that the checks can fail. */
 import type { Arena } from '../../src/base/arena.ts';
+import type { VolumeCompression } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import type { VolumeError } from '../../src/base/errors.ts';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
@@ -12,12 +13,14 @@ import type { WorkerTask } from './env.ts';
 
 export interface SimVolume extends BlockDevice {
   readonly durability: Durability;
+  readonly compression: VolumeCompression;
   readonly lastLsn: number;
   readonly durableLsn: number;
   readonly recoveredLsn: number;
   /** Why it takes no more writes, for good; null while it does. */
   readonly failure: VolumeError | null;
   setDurability(durability: Durability): Promise<void>;
+  setCompression(compression: VolumeCompression): Promise<void>;
   stats(): VolumeStats;
   /** The toy has none. */
   scrub?(options: ScrubOptions): Promise<ScrubReport>;

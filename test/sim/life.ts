@@ -81,6 +81,8 @@ export class Life {
   }
 
   opened(volume: SimVolume): void {
+    const strange = this.world.obligations.strangeChoice(volume);
+    if (strange !== null) throw new SimulationFailure(`the volume was opened ${strange}, which nobody asked for`);
     this.#volume = volume;
     this.#logSyncFailedAt = null;
     this.#syncFailed = false;
@@ -192,6 +194,12 @@ export class Life {
   modeChanged(change: number, scope: number): void {
     this.#checkPromise(`a change of the mode after LSN ${scope}`);
     this.world.obligations.changeAnswered(change, scope);
+  }
+
+  /** A change of compression is answered. */
+  compressionChanged(change: number): void {
+    this.world.obligations.compressionAnswered(change);
+    this.world.counts.compressionChanges += 1;
   }
 
   /** Throws unless `error` is one that the world caused: the disk is full, calls failed. */

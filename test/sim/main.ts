@@ -158,8 +158,8 @@ function describeCounts(counts: WorldCounts): string {
     `  ${counts.requests} changes and ${counts.reads} reads; ${counts.records} records, ${counts.refusedForSpace} refusals of a full disk`,
     `  ${counts.opens} recoveries, ${counts.lossyRecoveries} of them to less than all; ${counts.processCrashes} crashes of the process, ${counts.powerCuts} power cuts (${counts.earlyCrashes} of these while opening or creating), ${counts.exits} proper exits`,
     `  ${counts.failedCalls} calls failed, ${counts.failedSyncs} of them syncs; ${counts.refusedForFaults} refusals because of them, ${counts.failedVolumes} volumes that took no more writes`,
-    `  ${counts.chunks} chunks, ${counts.checkpoints} checkpoints, ${Math.round(counts.logBytes / 1e6)} MB of log; ${counts.packedVolumes} volumes with compressed chunks at the end of a life`,
-    `  ${counts.scrubs} scrubs while clients worked (and ${counts.endedScrubs} ended early), ${counts.rottenScrubs} found rot, ${counts.rescuedBlocks} blocks written anew`,
+    `  ${counts.chunks} chunks, ${counts.checkpoints} checkpoints, ${Math.round(counts.logBytes / 1e6)} MB of log; ${counts.packedVolumes} volumes with compressed chunks at the end of a life, ${counts.compressionChanges} changes of that`,
+    `  ${counts.scrubs} scrubs while clients worked (and ${counts.endedScrubs} ended early), ${counts.rottenScrubs} found rot (${counts.rottenBlockScrubs} in blocks alone), ${counts.rescuedBlocks} blocks written anew`,
     `  rot in ${counts.rottenChunkReads} other reads of chunks, ${counts.rottenLogReads} of logs, ${counts.rottenCheckpointReads} of checkpoints; ${counts.readOnlyOpenings} volumes served read-only, ${counts.unreadableBlocks} blocks of them unreadable; ${counts.rottenEnds} times it looked like the end of a log`,
   ].join('\n');
 }

@@ -2,6 +2,7 @@
  * What a volume owes its clients after a crash, as the first LSN that it may lose: kept apart for the death of the process
  * and for a power cut (DESIGN, "Durability modes" and I1).
  */
+import type { VolumeCompression } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 
 /** `exit`: closed properly. */
@@ -13,9 +14,39 @@ export interface Obligation {
   readonly reason: string;
 }
 
+/** What may have been chosen: the last choice that is known, and those that were asked for since. They are made in the order in which they are asked for. */
+class Choices<T> {
+  #possible: T[];
+  #before = 0;
+
+  constructor(first: T) {
+    this.#possible = [first];
+  }
+
+  /** The number is given to `answered`. */
+  asked(choice: T): number {
+    return this.#before + this.#possible.push(choice) - 1;
+  }
+
+  answered(change: number): void {
+    const superseded = Math.max(0, change - this.#before);
+    this.#possible = this.#possible.slice(superseded);
+    this.#before += superseded;
+  }
+
+  /** False if it cannot be. */
+  found(choice: T): boolean {
+    if (!this.#possible.includes(choice)) return false;
+    this.#before += this.#possible.length;
+    this.#possible = [choice];
+    return true;
+  }
+}
+
 export interface ObligationOptions {
   /** The mode that the volume was made in. */
   readonly durability: Durability;
+  readonly compression?: VolumeCompression;
   /** A write that was answered this long ago survives a power cut even without a flush; null: no such promise. It may depend on the write's mode. */
   readonly ageMs: number | null | ((durability: Durability) => number | null);
 }
@@ -30,16 +61,16 @@ export class Obligations {
   #answeredLsn = 0;
   /** When `#answeredLsn` rose to what. */
   #answers: { readonly timeMs: number; readonly lsn: number; readonly durability: Durability }[] = [];
-  /** Modes that the volume may be in: the last one that is known, and those that were asked for since. */
-  #modes: Durability[];
-  #modesBefore = 0;
+  readonly #modes: Choices<Durability>;
+  readonly #compressions: Choices<VolumeCompression>;
   #ageRule = true;
   /** Whether the page cache still has all that was handed to the kernel. */
   #cacheIsSound = true;
 
   constructor(options: ObligationOptions) {
     this.#options = options;
-    this.#modes = [options.durability];
+    this.#modes = new Choices(options.durability);
+    this.#compressions = new Choices(options.compression ?? 'default');
   }
 
   /** `durability` is the mode that the write was accepted in. */
@@ -69,24 +100,28 @@ export class Obligations {
 
   /** A change of the mode is asked for; the number is given to `changeAnswered`. */
   changeAsked(durability: Durability): number {
-    return this.#modesBefore + this.#modes.push(durability) - 1;
+    return this.#modes.asked(durability);
   }
 
   /** Changes are made in the order in which they are asked for; what was answered before it was asked for is durable. */
   changeAnswered(change: number, scope: number): void {
     this.#oweAfterProcessCrash(scope, `a change of the mode after LSN ${scope} was answered`);
     this.#oweAfterPowerCut(scope, `a change of the mode after LSN ${scope} was answered`);
-    const superseded = Math.max(0, change - this.#modesBefore);
-    this.#modes = this.#modes.slice(superseded);
-    this.#modesBefore += superseded;
+    this.#modes.answered(change);
   }
 
-  /** The volume was opened and says that its mode is `durability`; false if it cannot be. */
-  modeFound(durability: Durability): boolean {
-    if (!this.#modes.includes(durability)) return false;
-    this.#modesBefore += this.#modes.length;
-    this.#modes = [durability];
-    return true;
+  compressionAsked(compression: VolumeCompression): number {
+    return this.#compressions.asked(compression);
+  }
+
+  compressionAnswered(change: number): void {
+    this.#compressions.answered(change);
+  }
+
+  /** The volume was opened and says this of itself; what it cannot be, or null. */
+  strangeChoice({ durability, compression }: { readonly durability: Durability; readonly compression: VolumeCompression }): string | null {
+    if (!this.#modes.found(durability)) return `in mode ${durability}`;
+    return this.#compressions.found(compression) ? null : `with compression ${compression}`;
   }
 
   /** The volume itself says that all records up to `lsn` are durable. */

@@ -1,4 +1,5 @@
 /** What a world is made of, drawn from its seed: the volume, its settings, the machine, the clients and how often things go wrong. */
+import { VOLUME_COMPRESSIONS } from '../../src/base/compression.ts';
 import { DURABILITY_MODES, type Durability } from '../../src/base/durability.ts';
 import { type EngineSettings, CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_IO_MODES } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
@@ -21,6 +22,7 @@ export const OPERATIONS = [
   'cache',
   'pause',
   'durability',
+  'compression',
 ] as const;
 export type Operation = (typeof OPERATIONS)[number];
 
@@ -271,7 +273,7 @@ export const NO_FAULT_PLAN: FaultPlan = { errorChance: 0, slowChance: 0, slowMs:
 
 /** Drawn apart: worlds without scrubs are what they were before there were any. */
 function drawScrubs(random: SeededRandom): Pick<WorldPlan, 'scrubChance' | 'scrubRotChance'> {
-  return { scrubChance: random.pick([0, 0, 0.1, 0.5]), scrubRotChance: random.pick([0, 0.3]) };
+  return { scrubChance: random.pick([0, 0, 0.1, 0.5]), scrubRotChance: random.pick([0, 0.3, 0.9]) };
 }
 
 function drawFaults(random: SeededRandom): FaultPlan {
@@ -296,7 +298,9 @@ function drawVolume(random: SeededRandom, taste: Taste): VolumePlan {
   const blockSizeBytes = taste === 'seam' ? random.pick([8 * KIB, 16 * KIB]) : usualBytes;
   const blockCount = drawBlockCount(random, blockSizeBytes);
   const modes = taste === 'eager' || taste === 'seam' || taste === 'rewriting' ? LAZY_MODES : taste === 'idle' ? AGE_MODES : DURABILITY_MODES;
-  return { create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick<Durability>(modes) }, regions: drawRegions(random, blockCount) };
+  // Drawn apart, as what changes it is: worlds that change nothing are what they were before a volume had a say in it.
+  const compression = random.derive('compression of a volume').pick(['default', 'default', ...VOLUME_COMPRESSIONS] as const);
+  return { create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability: random.pick<Durability>(modes), compression }, regions: drawRegions(random, blockCount) };
 }
 
 function drawBlockCount(random: SeededRandom, blockSizeBytes: number): number {
@@ -341,13 +345,16 @@ function drawWeights(random: SeededRandom): ReadonlyMap<Operation, number> {
     cache: 1,
     pause: 1,
     durability: 0,
+    compression: 0,
   };
-  // What changes the mode draws for itself: worlds that keep theirs are what they were without it.
-  const own = random.derive('durability');
-  const changes = own.chance(0.4) ? own.pick([0.3, 1, 4]) : 0;
+  // What changes the mode, or compression, draws for itself: worlds that keep theirs are what they were without it.
+  const changes = (['durability', 'compression'] as const).map((operation): [Operation, number] => {
+    const own = random.derive(operation);
+    return [operation, own.chance(0.4) ? own.pick([0.3, 1, 4]) : 0];
+  });
   // Each world has its own taste: some hardly flush, some mostly trim.
-  const tasted = OPERATIONS.filter((operation) => operation !== 'durability').map((operation): [Operation, number] => [operation, usual[operation] * random.pick([0.1, 1, 1, 1, 4])]);
-  return new Map([...tasted, ['durability', changes]]);
+  const tasted = OPERATIONS.filter((operation) => operation !== 'durability' && operation !== 'compression').map((operation): [Operation, number] => [operation, usual[operation] * random.pick([0.1, 1, 1, 1, 4])]);
+  return new Map([...tasted, ...changes]);
 }
 
 function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly settings: EngineSettings; readonly slabBytes: number } {
@@ -358,6 +365,7 @@ function drawSettings(random: SeededRandom, blockSizeBytes: number): { readonly 
     dirtyBytes: slabBytes * dirtySlabs,
     indexBytes: random.pick([64 * KIB, 16 * MIB]),
     chunkTableBytes: random.pick([16 * KIB, MIB]),
+    frameCacheBytes: random.derive('frame cache').pick([0, 64 * KIB, MIB]),
     openChunkFiles: random.between(1, 8),
     logFileBytes: random.pick([64 * KIB, 128 * KIB, 256 * KIB]) * Math.max(1, blockSizeBytes / (16 * KIB)),
     logFileCount: random.between(3, 5),

@@ -135,6 +135,7 @@ export class RemoteWorld {
       indexBytes: 16 * MIB,
       chunkTableBytes: MIB,
       openChunkFiles: 4,
+      frameCacheBytes: random.pick([0, 64 * KIB]),
       logFileBytes: random.pick([512 * KIB, MIB]),
       eraseBlockBytes: 0,
       logFileCount: 3,

@@ -3,6 +3,7 @@
  * blocks in memory and appends each record to one file; a record carries the epoch of the opening that wrote it.
  */
 import { checksum } from '../../src/base/checksum.ts';
+import type { VolumeCompression } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../../src/base/errors.ts';
 import { EXTENT, type ExtentList } from '../../src/base/extent-list.ts';
@@ -31,6 +32,7 @@ interface Meta {
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
   readonly durability: Durability;
+  readonly compression?: VolumeCompression;
   readonly epoch: number;
 }
 
@@ -264,6 +266,14 @@ class ToyVolume implements SimVolume {
 
   setDurability(): Promise<void> {
     return Promise.reject(new VolumeError('unsupported', 'the toy keeps its mode'));
+  }
+
+  get compression(): VolumeCompression {
+    return this.#meta.compression ?? 'default';
+  }
+
+  setCompression(): Promise<void> {
+    return Promise.reject(new VolumeError('unsupported', 'the toy has no chunks'));
   }
 
   stats(): VolumeStats {

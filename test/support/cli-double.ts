@@ -1,15 +1,17 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { type VolumeCompression, chunkCompressionOf } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
+import type { ChunkCompression } from '../../src/base/settings-types.ts';
 import type { CliContext, DeviceTools, OpenVolumesOptions, PkiPlan, RunningServer, ServePlan, VolumeManager } from '../../src/cli/context.ts';
 import type { DiskUse } from '../../src/cli/disk-life.ts';
 import type { Host } from '../../src/cli/doctor/host.ts';
 import type { Measured } from '../../src/cli/choose-profile.ts';
 import { runCli } from '../../src/cli/program.ts';
 import { type Labels, changedLabels } from '../../src/volume/volume-properties.ts';
-import type { CreateOptions, ListedVolume, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
+import type { ChunkSpace, CreateOptions, ListedVolume, Probe, UnreadableVolume, VolumeInfo } from '../../src/volume/volume-info.ts';
 import { PROJECT_ROOT } from './source-tree.ts';
 
 export const notAsked = (): Promise<never> => Promise.reject(new Error('not asked for'));
@@ -18,6 +20,8 @@ export class FakeVolumes implements VolumeManager {
   readonly infos = new Map<string, VolumeInfo>();
   readonly damaged = new Set<string>();
   readonly unreadable: UnreadableVolume[] = [];
+  /** What is found in each of them. */
+  space: ChunkSpace | null = null;
   closed = 0;
 
   create(name: string, options: CreateOptions): Promise<VolumeInfo> {
@@ -36,7 +40,8 @@ export class FakeVolumes implements VolumeManager {
       logWay: 'buffered',
       measuredLogWay: null,
       logCompress: 'auto',
-      chunkCompress: 'off',
+      compression: options.compression ?? 'default',
+      chunkCompress: chunkCompressionOf(options.compression ?? 'default', 'off'),
       labels: {},
       storedBytes: 4096,
       open: false,
@@ -57,9 +62,9 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve([...this.infos.values(), ...this.unreadable].toSorted((first, second) => (first.name < second.name ? -1 : 1)));
   }
 
-  /** As `damage` of the info has it. */
-  probe(name: string): Promise<string | null> {
-    return Promise.resolve(this.infos.get(name)?.damage ?? null);
+  /** As `damage` of the info has it, and `space`. */
+  probe(name: string): Promise<Probe | null> {
+    return Promise.resolve({ damage: this.infos.get(name)?.damage ?? null, space: this.space });
   }
 
   remove(name: string): Promise<void> {
@@ -105,6 +110,14 @@ export class FakeVolumes implements VolumeManager {
     return Promise.resolve();
   }
 
+  setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    const info = this.infos.get(name);
+    if (info === undefined) return Promise.reject(new VolumeError('not-found', `no volume ${name}`));
+    const chunkCompress = chunkCompressionOf(compression, 'off');
+    this.infos.set(name, { ...info, compression, chunkCompress });
+    return Promise.resolve(chunkCompress);
+  }
+
   close(): Promise<void> {
     this.closed += 1;
     return Promise.resolve();
@@ -112,7 +125,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

@@ -1,8 +1,10 @@
 /** A control server over volumes that are only names, and HTTP spoken by hand. */
 import net from 'node:net';
+import type { VolumeCompression } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { OPERATION } from '../../src/base/request-stats.ts';
+import type { ChunkCompression } from '../../src/base/settings-types.ts';
 import { buildSettings, type ControlSettings } from '../../src/config/settings.ts';
 import { ControlServer } from '../../src/control/control-server.ts';
 import { EventFeed } from '../../src/control/events.ts';
@@ -56,7 +58,7 @@ export async function until(condition: () => boolean): Promise<void> {
 
 /** Volumes that are only names; the one called `open` is open. */
 export class NamedVolumes extends FakeVolumes implements ControlledVolumes {
-  readonly changes: [string, Durability][] = [];
+  readonly changes: [string, Durability | VolumeCompression][] = [];
   /** Thrown by the next calls. */
   trouble: VolumeError | null = null;
   /** What a look at a volume waits for. */
@@ -104,6 +106,12 @@ export class NamedVolumes extends FakeVolumes implements ControlledVolumes {
   override async setDurability(name: string, durability: Durability): Promise<void> {
     await super.setDurability(name, durability);
     this.changes.push([name, durability]);
+  }
+
+  override async setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression> {
+    const chunkCompress = await super.setCompression(name, compression);
+    this.changes.push([name, compression]);
+    return chunkCompress;
   }
 }
 

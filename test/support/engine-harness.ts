@@ -36,6 +36,7 @@ export function smallSettings(changes: Partial<EngineSettings> = {}): EngineSett
     dirtyBytes: 16 * SLAB_BYTES,
     indexBytes: 16 * MIB,
     chunkTableBytes: MIB,
+    frameCacheBytes: 256 * KIB,
     openChunkFiles: 8,
     logFileBytes: MIB,
     eraseBlockBytes: 0,

@@ -62,16 +62,27 @@ describe('the report', () => {
   test('the table names the mode and marks each figure with its guarantee', () => {
     const job = jobNamed('randwrite-4k-q32');
     const comparison = [measurement(job, 'basalt', 500), measurement(job, 'memory', 1000)];
-    const text = renderReport({ mode: 'batched', comparison, tls: [], bytes: [], memory: null });
+    const text = renderReport({ mode: 'batched', comparison, tls: [], compression: null, bytes: [], memory: null });
     expect(text).toContain('basalt (batched)');
     expect(text).toMatch(/randwrite-4k-q32\s+500 u\s+1000 v\s+0\.50/);
   });
 
   test('bytes and memory are reported with their ratio and their limit', () => {
     const bytes = [{ name: 'bulk', userBytes: 1024, diskBytesAtEnd: 1024, diskBytesSettled: 1536 }];
-    const text = renderReport({ mode: 'strict', comparison: [], tls: [], bytes, memory: { userBytes: 1024 ** 3, peakBytes: 500 * 1024 ** 2, limitBytes: 400 * 1024 ** 2 } });
+    const text = renderReport({ mode: 'strict', comparison: [], tls: [], compression: null, bytes, memory: { userBytes: 1024 ** 3, peakBytes: 500 * 1024 ** 2, limitBytes: 400 * 1024 ** 2 } });
     expect(text).toMatch(/bulk\s+1 KiB\s+1 KiB\s+1\.5 KiB\s+1\.50/);
     expect(text).toContain('500 MiB, ABOVE (< 400 MiB)');
+  });
+
+  test('compression is reported with what text takes and what it costs, by the median round, and their limits', () => {
+    const space = [['lines', 0.27], ['prose', 0.46]].map(([name, part]) => ({ name: String(name), userBytes: 1024, part: Number(part) }));
+    const costs = [[0.9, 0.7, 0.59], [0.5, 0.59, 1]].map((ratios, index) => ({ name: `job ${index}`, plainIops: 1000, packedIops: 700, ratios, processorRatio: 1.25, least: 0.6 }));
+    const text = renderReport({ mode: 'strict', comparison: [], tls: [], compression: { space, costs }, bytes: [], memory: null });
+    expect(text).toMatch(/^lines +1 KiB +0\.270 +ok \(<= 0\.45\)$/mu);
+    expect(text).toMatch(/^prose +1 KiB +0\.460 +ABOVE \(<= 0\.45\)$/mu);
+    expect(text).toMatch(/^compressed chunks \(strict\)/mu);
+    expect(text).toMatch(/^job 0 +1000 +700 +0\.70 +1\.25 +ok 0\.59 to 0\.90 \(>= 0\.6\)$/mu);
+    expect(text).toMatch(/^job 1 +1000 +700 +0\.59 +1\.25 +BELOW 0\.50 to 1\.00 \(>= 0\.6\)$/mu);
   });
 
   test('columns are as wide as their widest cell', () => {
@@ -88,7 +99,7 @@ describe('the report', () => {
 describe('the options', () => {
   test('a prefix chooses jobs and scenarios', () => {
     expect(parseOptions(['--only', 'fsync,rss'])).toMatchObject({ jobs: [{ name: 'fsync-4k-q1' }, { name: 'fsync-4k-q32' }], scenarios: ['rss'] });
-    expect(parseOptions([])).toMatchObject({ rounds: 5, seconds: 2, mode: 'batched', peers: ['memory', 'file', 'qemu'], scenarios: ['tls', 'bytes', 'rss'] });
+    expect(parseOptions([])).toMatchObject({ rounds: 5, seconds: 2, mode: 'batched', peers: ['memory', 'file', 'qemu'], scenarios: ['tls', 'compression', 'bytes', 'rss'] });
     expect(parseOptions(['--quick', '--seconds', '0.5', '--peers', 'none'])).toMatchObject({ rounds: 1, seconds: 0.5, peers: [] });
     expect(parseOptions(['--help'])).toBeNull();
   });

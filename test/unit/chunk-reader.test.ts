@@ -95,7 +95,7 @@ function pathOf(chunk: number): string {
 }
 
 function reader(limits: { maxOpen?: number; maxTableBytes?: number } = {}): ChunkReader {
-  return new ChunkReader({ store, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, volumeBlocks: VOLUME_BLOCKS, maxOpen: 10, maxTableBytes: 1e6, ...limits });
+  return new ChunkReader({ store, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, volumeBlocks: VOLUME_BLOCKS, maxOpen: 10, maxTableBytes: 1e6, maxFrameBytes: 0, ...limits });
 }
 
 async function readBlocks(from: ChunkReader, chunk: number, slot: number, count: number): Promise<Buffer> {

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { VolumeError } from '../../src/base/errors.ts';
 import type { VolumeDetails } from '../../src/control/routes.ts';
-import type { VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
+import { type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../../src/volume/volume-info.ts';
 import { FakeCli, NOT_ASKED } from '../support/cli-double.ts';
 import { SimMachine } from '../support/engine-harness.ts';
 
@@ -74,14 +74,14 @@ describe('durability', () => {
 
 /** A server runs and says this of the volume. */
 async function served(live: VolumeStatus): Promise<VolumeDetails> {
-  const details = { ...(await cli.volumes.describe('demo')), live };
+  const details = { ...(await cli.volumes.describe('demo')), live, space: chunkSpaceOf(live.stats) };
   cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details), volumes: () => Promise.resolve([details]) };
   return details;
 }
 
 /** What `show` says of the way in which the log is written. */
 async function logWrites(changes: Partial<VolumeInfo>, live: VolumeStatus | null): Promise<string | undefined> {
-  const details = { ...(await cli.volumes.describe('demo')), ...changes, live };
+  const details = { ...(await cli.volumes.describe('demo')), ...changes, live, space: null };
   cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details) };
   expect(await cli.run('show', 'demo')).toBe(0);
   return /^log writes +(.*)$/m.exec(cli.out)?.[1];
@@ -111,13 +111,15 @@ describe('show', () => {
   });
 
   test.each<readonly [Partial<VolumeInfo>, boolean | null, string]>([
-    [{ logCompress: 'off', chunkCompress: 'lz4' }, false, 'log: off; new chunks: lz4'],
-    [{ logCompress: 'auto' }, true, 'log: auto, at work now as the disk is slow; new chunks: off'],
-    [{ logCompress: 'auto' }, false, 'log: auto, not at work now; new chunks: off'],
-    [{ logCompress: 'auto' }, null, 'log: auto; new chunks: off'],
-    [{ logCompress: 'lz4' }, true, 'log: lz4; new chunks: off'],
+    [{ logCompress: 'off', chunkCompress: 'lz4' }, false, 'log: off; new chunks: lz4, as the settings say'],
+    [{ logCompress: 'off', compression: 'lz4', chunkCompress: 'lz4' }, false, 'log: off; new chunks: lz4, as the volume says'],
+    [{ logCompress: 'off', compression: 'none' }, false, 'log: off; new chunks: none, as the volume says'],
+    [{ logCompress: 'auto' }, true, 'log: auto, at work now as the disk is slow; new chunks: off, as the settings say'],
+    [{ logCompress: 'auto' }, false, 'log: auto, not at work now; new chunks: off, as the settings say'],
+    [{ logCompress: 'auto' }, null, 'log: auto; new chunks: off, as the settings say'],
+    [{ logCompress: 'lz4' }, true, 'log: lz4; new chunks: off, as the settings say'],
   ])('says what is compressed: %j, at work %j', async (changes, logCompressing, words) => {
-    const details = { ...(await cli.volumes.describe('demo')), ...changes, live: await statusOf({ logCompressing }) };
+    const details = { ...(await cli.volumes.describe('demo')), ...changes, live: await statusOf({ logCompressing }), space: null };
     cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details) };
     expect(await cli.run('show', 'demo')).toBe(0);
     expect(/^compressed +(.*)$/m.exec(cli.out)?.[1]).toBe(words);

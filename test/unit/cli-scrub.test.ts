@@ -101,7 +101,7 @@ describe('a damaged volume', () => {
     });
     damage();
     const stats = { ...status.stats, scrubs: 2, scrubbedBytes: 3 * 1024 * 1024, rottenFound: 5, rottenRewritten: 4 };
-    const details = { ...(await cli.volumes.describe('demo')), open: true, live: { ...status, stats, readOnly: DAMAGE } };
+    const details = { ...(await cli.volumes.describe('demo')), open: true, live: { ...status, stats, readOnly: DAMAGE }, space: null };
     cli.server = { ...NOT_ASKED, volume: () => Promise.resolve(details), volumes: () => Promise.resolve([details]) };
     expect(await cli.run('show', 'demo')).toBe(0);
     expect(cli.out).toMatch(new RegExp(`^read-only +${DAMAGE}$`, 'mu'));

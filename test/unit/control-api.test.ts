@@ -58,7 +58,7 @@ describe('the API', () => {
     const made = await ask('POST', '/v1/volumes', { name: 'new', sizeBytes: 65_536, blockSizeBytes: 8192, durability: 'strict' });
     expect(made).toMatchObject({ status: 201, body: { name: 'new', sizeBytes: 65_536, blockSizeBytes: 8192, durability: 'strict', live: null } });
     expectAsDescribed('/v1/volumes', 'post', made);
-    expect(await ask('POST', '/v1/volumes', { name: 'usual', sizeBytes: 65_536 })).toMatchObject({ status: 201, body: { blockSizeBytes: 4096, durability: 'batched' } });
+    expect(await ask('POST', '/v1/volumes', { name: 'usual', sizeBytes: 65_536 })).toMatchObject({ status: 201, body: { blockSizeBytes: 4096, durability: 'batched', compression: 'default' } });
     const labelled = await ask('PATCH', '/v1/volumes/new/labels', { labels: { owner: 'alice', tier: 'scratch' } });
     expect(labelled).toMatchObject({ status: 200, body: { name: 'new', labels: { owner: 'alice', tier: 'scratch' } } });
     expectAsDescribed('/v1/volumes/{name}/labels', 'patch', labelled);
@@ -81,6 +81,17 @@ describe('the API', () => {
     expect([...volumes.infos.keys()]).toEqual(['a', 'open', 'usual']);
   });
 
+  test('makes volumes with and without compression, and says what a change does to new chunks', async () => {
+    await start();
+    for (const [compression, chunkCompress] of [['lz4', 'lz4'], ['none', 'off'], ['default', 'off']] as const) {
+      const name = `of-${compression}`;
+      expect(await ask('POST', '/v1/volumes', { name, sizeBytes: 65_536, compression })).toMatchObject({ status: 201, body: { compression, chunkCompress, space: null } });
+      const changed = await ask('PUT', '/v1/volumes/a/compression', { compression });
+      expect(changed).toMatchObject({ status: 200, body: { name: 'a', compression, chunkCompress } });
+      expect(volumes.infos.get('a')).toMatchObject({ compression, chunkCompress });
+    }
+  });
+
   test('forgets the statistics of what is gone', async () => {
     await start();
     await ask('DELETE', '/v1/volumes/open');
@@ -95,6 +106,14 @@ describe('the API', () => {
     ['POST', '/v1/volumes', { name: 'x', sizeBytes: 4096, size: 1 }, 400, 'invalid-argument', /no field "size"; did you mean [a-zA-Z]+\?/],
     ['POST', '/v1/volumes', { name: 'x', sizeBytes: 4096, durability: 'stric' }, 400, 'invalid-argument', /did you mean strict\?/],
     ['POST', '/v1/volumes', { name: 'x', sizeBytes: 4096, durability: 'async' }, 400, 'invalid-argument', /"acceptDataLoss": true says that this is wanted/],
+    ['POST', '/v1/volumes', { name: 'x', sizeBytes: 4096, compression: 'lz5' }, 400, 'invalid-argument', '"compression" must be one of default, none, lz4; did you mean lz4?'],
+    ['POST', '/v1/volumes', { name: 'x', sizeBytes: 4096, compression: null }, 400, 'invalid-argument', '"compression" must be one of default, none, lz4'],
+    ['PUT', '/v1/volumes/a/compression', {}, 400, 'invalid-argument', '"compression" must be one of default, none, lz4'],
+    ['PUT', '/v1/volumes/a/compression', { compression: 'lz5' }, 400, 'invalid-argument', '"compression" must be one of default, none, lz4; did you mean lz4?'],
+    ['PUT', '/v1/volumes/a/compression', { compression: true }, 400, 'invalid-argument', '"compression" must be one of default, none, lz4'],
+    ['PUT', '/v1/volumes/a/compression', { compress: 'lz4' }, 400, 'invalid-argument', 'no field "compress"; did you mean compression?'],
+    ['PUT', '/v1/volumes/a/compression', [], 400, 'invalid-argument', 'the body must be a JSON object with compression'],
+    ['PUT', '/v1/volumes/none/compression', { compression: 'lz4' }, 404, 'not-found', 'no volume none'],
     ['POST', '/v1/volumes', { name: 'a', sizeBytes: 4096 }, 409, 'already-exists', 'volume a exists'],
     ['POST', '/v1/volumes', '{', 400, 'bad-json', /not JSON/],
     ['POST', '/v1/volumes', [], 400, 'invalid-argument', /must be a JSON object/],

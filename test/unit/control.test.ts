@@ -70,6 +70,8 @@ describe('the API', () => {
     ['GET', '/v1/volumes/open', '/v1/volumes/{name}', null],
     ['GET', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', null],
     ['PUT', '/v1/volumes/a/durability', '/v1/volumes/{name}/durability', '{"durability":"strict"}'],
+    ['GET', '/v1/volumes/a/compression', '/v1/volumes/{name}/compression', null],
+    ['PUT', '/v1/volumes/a/compression', '/v1/volumes/{name}/compression', '{"compression":"lz4"}'],
   ])('answers %s %s as it says', async (method, path, route, body) => {
     await start();
     const answer = await ask(method, path, body);
@@ -339,7 +341,9 @@ describe('the client', () => {
     volumes.unreadable.push({ name: 'z', damage: 'its manifest is damaged' });
     expect(await client?.volumes()).toMatchObject([{ name: 'a', live: null }, { name: 'größe & Co' }, { name: 'open', live: STATUS }, { name: 'z', damage: 'its manifest is damaged' }]);
     await client?.setDurability('größe & Co', 'async');
-    expect(volumes.changes).toEqual([['größe & Co', 'async']]);
+    expect(await client?.setCompression('größe & Co', 'lz4')).toBe('lz4');
+    expect(volumes.changes).toEqual([['größe & Co', 'async'], ['größe & Co', 'lz4']]);
+    await expect(client?.setCompression('none', 'lz4')).rejects.toMatchObject({ code: 'not-found' });
     await expect(client?.volume('none')).rejects.toMatchObject({ code: 'not-found', message: 'no volume none' });
   });
 

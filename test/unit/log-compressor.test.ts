@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { lz4Compress, lz4Decompress } from '../../src/base/lz4.ts';
+import { lz4Compress } from '../../src/base/lz4.ts';
+import { lz4Decode } from '../../src/base/lz4-decoder.ts';
 import { LOG_COMPRESSIONS } from '../../src/base/settings-types.ts';
 import { LOG_VERSION, RECORD_CODEC, RECORD_HEADER_BYTES } from '../../src/format/log-record.ts';
 import { NoiseTest } from '../../src/base/noise.ts';
@@ -32,15 +33,15 @@ describe('an LZ4 block', () => {
         shared.set(plain);
         const stored = lz4Compress(plain);
         expect(Buffer.compare(lz4Compress(shared), stored)).toBe(0);
-        expect(Buffer.compare(lz4Decompress(stored, plain.length) ?? Buffer.alloc(0), plain)).toBe(0);
+        expect(Buffer.compare(lz4Decode(stored, plain.length) ?? Buffer.alloc(0), plain)).toBe(0);
       }),
     );
   });
 
   test('does not stand for another number of bytes', () => {
     const stored = lz4Compress(compressible(1, 1));
-    for (const length of [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES + 1, 2 * BLOCK_BYTES]) expect(lz4Decompress(stored, length), `${length} bytes`).toBeNull();
-    expect(lz4Decompress(stored.subarray(0, stored.length - 1), BLOCK_BYTES)).toBeNull();
+    for (const length of [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES + 1, 2 * BLOCK_BYTES]) expect(lz4Decode(stored, length), `${length} bytes`).toBeNull();
+    expect(lz4Decode(stored.subarray(0, stored.length - 1), BLOCK_BYTES)).toBeNull();
   });
 });
 
@@ -50,6 +51,15 @@ describe('the noise test', () => {
   test('takes noise for noise, nearly always', () => {
     const found = Array.from({ length: 200 }, (_, seed) => noise.isNoise(pattern(seed + 1, 1 + (seed % 32)))).filter(Boolean);
     expect(found.length).toBeGreaterThan(180);
+  });
+
+  test.each([[4096, false], [4096, true], [65536, true]])('looks at blocks of %i bytes where they are, noise being likely: %j', (blockBytes, isLikely) => {
+    const bytes = 65536;
+    const areNoise = (payload: Uint8Array): boolean => noise.areNoise(bytes / blockBytes, blockBytes, (index) => payload.subarray(index * blockBytes, (index + 1) * blockBytes), isLikely);
+    const found = Array.from({ length: 100 }, (_, seed) => areNoise(pattern(seed + 1, bytes / BLOCK_BYTES))).filter(Boolean);
+    expect(found.length).toBeGreaterThan(90);
+    expect(areNoise(Buffer.alloc(bytes, 'the quick brown fox, '))).toBe(false);
+    expect(areNoise(Buffer.concat([pattern(4, bytes / 2 / BLOCK_BYTES), Buffer.alloc(bytes / 2)]))).toBe(false);
   });
 
   test.each([

@@ -9,6 +9,8 @@ import { workerEntry } from '../../src/chunk/worker-entry.ts';
 import { PoolWorkers } from '../../src/env/node-env.ts';
 import { CHUNK_HEADER_BYTES, CHUNK_VERSION, type ChunkIdentity, FRAME_CODEC, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
 import type { ObjectStore, StoredObject } from '../../src/store/object-store.ts';
+import { inspectChunk } from '../../src/volume/inspect-chunks.ts';
+import { MANIFEST } from '../golden/structures.ts';
 import { SeededRandom } from '../sim/random.ts';
 import { text } from '../support/text.ts';
 
@@ -65,8 +67,8 @@ function objectOf(built: BuiltChunk, blocks: readonly Uint8Array[]): OneObject {
   return new OneObject(Buffer.concat([built.header, ...(built.packed === null ? blocks : [built.packed]), built.tail]));
 }
 
-function readerOf(object: OneObject, blockSizeBytes = BLOCK_BYTES): ChunkReader {
-  return new ChunkReader({ store: object, volumeId: VOLUME_ID, blockSizeBytes, volumeBlocks: 1000, maxOpen: 4, maxTableBytes: MIB });
+function readerOf(object: OneObject, blockSizeBytes = BLOCK_BYTES, maxFrameBytes = 0): ChunkReader {
+  return new ChunkReader({ store: object, volumeId: VOLUME_ID, blockSizeBytes, volumeBlocks: 1000, maxOpen: 4, maxTableBytes: MIB, maxFrameBytes });
 }
 
 async function readAlone(reader: ChunkReader, slot: number, blockSizeBytes = BLOCK_BYTES): Promise<Uint8Array> {
@@ -188,5 +190,13 @@ describe('damage in a compressed frame', () => {
     const stored = Uint8Array.from([0x1f, 0x61, 1, 0, ...Array<number>(15).fill(255), 246, 0x50, ...Array<number>(5).fill(0x61)]);
     const reader = readerOf(forged(stored, BLOCK_BYTES, checksum(stored)));
     await expect(readAlone(reader, 0)).rejects.toMatchObject({ code: 'corrupt', message: text(/block 10: checksum/) });
+  });
+
+  test('whose checksum is right though a block has not its own is found by a deep check and a scrub, too', async () => {
+    const stored = Uint8Array.from([0x1f, 0x61, 1, 0, ...Array<number>(15).fill(255), 246, 0x50, ...Array<number>(5).fill(0x61)]);
+    const object = await forged(stored, BLOCK_BYTES, checksum(stored)).open();
+    const inspected = await inspectChunk({ store: { open: () => Promise.resolve(object) }, manifest: { ...MANIFEST, volumeId: VOLUME_ID, blockSizeBytes: BLOCK_BYTES, sizeBytes: 1000 * BLOCK_BYTES }, deep: true }, 1, 1);
+    expect(inspected.fault).toBeNull();
+    expect(inspected.badBlocks).toMatchObject([{ blockNumber: 10, offsetBytes: CHUNK_HEADER_BYTES, problem: text(/^checksum [0-9a-f]{8}, expected [0-9a-f]{8}$/) }]);
   });
 });

@@ -341,8 +341,8 @@ describe('a set of volumes', () => {
     const before = digests(machine.snapshot('/v'));
     await machine.run(async () => {
       const set = setOn(machine);
-      expect(await set.probe('v')).toMatch(/is missing.*basalt repair v/u);
-      expect(await set.probe('x')).toBeNull();
+      expect(await set.probe('v')).toEqual({ damage: text(/is missing.*basalt repair v/u), space: null });
+      expect(await set.probe('x')).toMatchObject({ damage: null, space: { compressionRatio: 1 } });
       await expect(set.probe('none')).rejects.toMatchObject({ code: 'not-found' });
       await set.close();
     });

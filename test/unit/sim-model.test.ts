@@ -157,6 +157,20 @@ describe('the obligations of a volume', () => {
   });
 });
 
+describe('what a volume says of itself', () => {
+  test('is what was chosen last, or something that was asked for since', () => {
+    const obligations = new Obligations({ durability: 'batched', compression: 'lz4', ageMs: null });
+    expect(obligations.strangeChoice({ durability: 'batched', compression: 'lz4' })).toBeNull();
+    expect(obligations.strangeChoice({ durability: 'strict', compression: 'lz4' })).toBe('in mode strict');
+    expect(obligations.strangeChoice({ durability: 'batched', compression: 'none' })).toBe('with compression none');
+    const [first] = [obligations.compressionAsked('none'), obligations.compressionAsked('default')];
+    obligations.compressionAnswered(first);
+    expect(obligations.strangeChoice({ durability: 'batched', compression: 'lz4' })).toBe('with compression lz4');
+    expect(obligations.strangeChoice({ durability: 'batched', compression: 'default' })).toBeNull();
+    expect(obligations.strangeChoice({ durability: 'batched', compression: 'none' })).toBe('with compression none');
+  });
+});
+
 describe('a payload', () => {
   test.each(['stamped', 'noisy'] as const)('%s: says which request wrote it and where it belongs', (kind) => {
     const bytes = makePayload(kind, 77, 1000, 3000);

@@ -15,7 +15,7 @@ function forToy(plan: WorldPlan): WorldPlan {
     ...plan,
     volumes: [{ create: { sizeBytes: blockCount * blockSizeBytes, blockSizeBytes, durability }, regions: [{ firstBlock: 0, blockCount }] }],
     operationsPerLife: Math.min(80, plan.operationsPerLife),
-    weights: new Map([...plan.weights, ['durability', 0]]), // it keeps its mode
+    weights: new Map([...plan.weights, ['durability', 0], ['compression', 0]]), // it keeps its mode, and has no chunks
     diskFullChance: 0,
     secondOpenerChance: 0.2,
     faults: NO_FAULT_PLAN,

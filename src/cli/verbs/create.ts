@@ -1,11 +1,13 @@
 /** `basalt create NAME SIZE` */
 import type { Argv, Options } from 'yargs';
+import { VOLUME_COMPRESSIONS } from '../../base/compression.ts';
 import { DURABILITY_MODES } from '../../base/durability.ts';
 import { formatSize } from '../../base/units.ts';
 import type { VolumeInfo } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
 import { DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
 import { formatJson } from '../output.ts';
+import { compressionOf } from './compression.ts';
 import { BUCKET_FLAGS, bucketOf } from './remote-flags.ts';
 import { checkConsent, DATA_LOSS_FLAG, durabilityOf } from './durability.ts';
 
@@ -19,6 +21,14 @@ export const createFlags = {
     describe: 'what an answered write and flush promise (see the README)',
   },
   'accept-data-loss': DATA_LOSS_FLAG,
+  compression: {
+    type: 'string',
+    requiresArg: true,
+    choices: VOLUME_COMPRESSIONS,
+    default: 'default',
+    coerce: compressionOf,
+    describe: 'of new chunks; default: as engine.chunk_compress of whoever serves it says',
+  },
   'block-size': { type: 'string', requiresArg: true, default: '4096', coerce: sizeOf('block-size'), describe: 'power of two, 4096 to 65536' },
   remote: { type: 'string', requiresArg: true, coerce: once('remote'), describe: 's3://BUCKET/PREFIX: the volume is shipped there, and can be opened from there on another host' },
   ...BUCKET_FLAGS,
@@ -55,13 +65,14 @@ export function addCreate(program: Argv, context: CliContext): Argv {
         .options(createFlags)
         .example('$0 create demo 10G', 'a volume of 10 GiB in ./volumes')
         .example('$0 create db 100G --remote s3://volumes/db --endpoint https://s3.example.com', 'one that is kept in a bucket as well')
-        .example('$0 create logs 64G --durability strict', 'one whose writes are on disk when they are answered'),
+        .example('$0 create logs 64G --durability strict', 'one whose writes are on disk when they are answered')
+        .example('$0 create mail 64G --compression lz4', 'one whose chunks are compressed where that pays'),
     async (parsed) => {
       checkConsent(parsed.durability, parsed['accept-data-loss']);
       const { settings } = await readSettings(context, parsed);
       const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine, remote: settings.remote, makeDirectory: true });
       try {
-        const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability };
+        const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability, compression: parsed.compression };
         const info = await volumes.create(parsed.name, options, parsed.remote === undefined ? undefined : bucketOf(parsed.remote, parsed));
         context.terminal.out(parsed.json ? formatJson(info) : describeCreated(info, parsed.data));
       } finally {

@@ -35,7 +35,7 @@ async function lookUp(context: CliContext, directory: string): Promise<readonly 
   const { settings } = await readSettings(context);
   const volumes = await context.openVolumes({ directory, settings: settings.engine });
   try {
-    return (await volumes.describeAll()).map((info) => ('id' in info ? { ...info, live: null } : info));
+    return (await volumes.describeAll()).map((info) => ('id' in info ? { ...info, live: null, space: null } : info));
   } finally {
     await volumes.close();
   }

@@ -2,7 +2,7 @@
 import type { Argv, Options } from 'yargs';
 import { formatSize } from '../../base/units.ts';
 import type { VolumeDetails } from '../../control/routes.ts';
-import type { DataAtRisk, ShippingStatus, VolumeStatus } from '../../volume/volume-info.ts';
+import type { ChunkSpace, DataAtRisk, ShippingStatus, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
 import { describeLife, type DiskLife, estimateLife } from '../disk-life.ts';
 import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, type SettingsArguments } from '../flags.ts';
@@ -27,8 +27,8 @@ function describeScrubs({ scrubs, scrubbedBytes, rottenFound, rottenRewritten }:
 }
 
 /** What lives in chunks, what it takes there, and what all chunks take. */
-function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes }: VolumeStatus['stats']): string {
-  const ratio = liveStoredBytes < liveBytes ? `, compressed ${(liveBytes / liveStoredBytes).toFixed(2)} : 1` : '';
+function describeSpace({ liveBytes, liveStoredBytes, storedChunkBytes, compressionRatio }: ChunkSpace): string {
+  const ratio = compressionRatio !== null && liveStoredBytes < liveBytes ? `, compressed ${compressionRatio.toFixed(2)} : 1` : '';
   return `${formatSize(liveBytes)} in ${formatSize(storedChunkBytes)} of chunks${ratio}`;
 }
 
@@ -62,7 +62,6 @@ function describeLive(status: VolumeStatus): [string, string][] {
     ['not synced', describeRisk(atRisk.unsynced)],
     ['not in a chunk', describeRisk(atRisk.unchunked)],
     ['wear', wear.factor === null ? 'nothing written since it was opened' : `${wear.factor.toFixed(2)} bytes to the device per byte written (${formatSize(wear.deviceBytes)} since it was opened)`],
-    ['live in chunks', describeSpace(stats)],
     ...describeShipping(status),
     ...scrubbed,
     ...(failure === null ? [] : [['failed', failure] satisfies [string, string]]),
@@ -83,11 +82,11 @@ function describeLogWay({ logWay, measuredLogWay, live }: VolumeDetails): string
   return `${now}${measuredLogWay === null ? '' : `; measured as best when the volume was made: ${measuredLogWay}`}${refused}`;
 }
 
-/** What the settings say; of `auto`, what becomes of it now. */
-function describeCompression({ logCompress, chunkCompress, live }: VolumeDetails): string {
+/** What the settings say, of `auto` what becomes of it now, and what the volume says for itself. */
+function describeCompression({ logCompress, compression, chunkCompress, live }: VolumeDetails): string {
   const isCompressing = live?.logCompressing ?? null;
   const now = logCompress !== 'auto' || isCompressing === null ? '' : isCompressing ? ', at work now as the disk is slow' : ', not at work now';
-  return `log: ${logCompress}${now}; new chunks: ${chunkCompress}`;
+  return `log: ${logCompress}${now}; new chunks: ${compression === 'default' ? `${chunkCompress}, as the settings say` : `${compression}, as the volume says`}`;
 }
 
 export function describeVolume(info: VolumeDetails, disk: DiskLife | null): string {
@@ -107,6 +106,7 @@ export function describeVolume(info: VolumeDetails, disk: DiskLife | null): stri
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
     ['created', new Date(info.createdMs).toISOString()],
+    ...(info.space === null ? [] : [['live in chunks', describeSpace(info.space)] satisfies [string, string]]),
     ...(info.live === null ? [] : describeLive(info.live)),
     ...(disk === null ? [] : describeLife(disk)),
     ...(info.damage === null || info.live?.readOnly === info.damage ? [] : [['damaged', info.damage] satisfies [string, string]]),
@@ -122,7 +122,8 @@ async function lookUp(context: CliContext, directory: string, name: string): Pro
   try {
     const info = await volumes.describe(name);
     // A volume that another process has open tells its damage there.
-    return { ...info, damage: info.damage ?? (await volumes.probe(name)), damageLookedFor: info.damageLookedFor || !info.open, live: null };
+    const probe = await volumes.probe(name);
+    return { ...info, damage: info.damage ?? probe?.damage ?? null, damageLookedFor: info.damageLookedFor || !info.open, live: null, space: probe?.space ?? null };
   } finally {
     await volumes.close();
   }
@@ -143,7 +144,7 @@ export function addShow(program: Argv, context: CliContext): Argv {
       verb
         .positional('name', { type: 'string', demandOption: true, describe: 'name of the volume' })
         .options(showFlags)
-        .example('$0 show demo', 'size, mode, space taken, last checkpoint, damage; while it is served: data at risk, wear')
+        .example('$0 show demo', 'size, mode, space taken, compression, last checkpoint, damage; while it is served: data at risk, wear')
         .example('$0 show demo --set process.disk_endurance_bytes=30T', 'and how long a card lasts that takes 30 TiB'),
     async (parsed) => {
       const details = await lookUp(context, parsed.data, parsed.name);
