@@ -148,11 +148,7 @@ export class ChunkReader {
   async readBlocks(chunk: { readonly number: number; readonly epoch: number }, slot: number, count: number, blockNumber: number, target: Uint8Array, targetStart: number): Promise<Uint32Array> {
     const open = await this.#acquire(chunk.number, chunk.epoch);
     try {
-      await readAgainInDoubt(open.object, (isAgain) => {
-        // What is kept may have come of the bytes that were wrong.
-        if (isAgain) this.#frames.clear();
-        return this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart);
-      });
+      await readAgainInDoubt(open.object, () => this.#readSlots(open, chunkKey(chunk.epoch, chunk.number), { slot, count, blockNumber }, target, targetStart));
       return open.tables.checksums.subarray(slot, slot + count);
     } catch (error) {
       throw toVolumeError(error, `reading ${chunkKey(chunk.epoch, chunk.number)}`);

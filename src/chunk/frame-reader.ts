@@ -63,12 +63,6 @@ export class FrameReader {
     return kept;
   }
 
-  /** Keeps none of what was read up to now. */
-  clear(): void {
-    this.#recent.clear();
-    this.#recentBytes = 0;
-  }
-
   #forget(frame: ChunkFrame): void {
     if (this.#recent.delete(frame)) this.#recentBytes -= frame.plainBytes;
   }
