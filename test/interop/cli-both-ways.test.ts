@@ -45,7 +45,7 @@ const SCRIPT: readonly (readonly string[])[] = [
 ];
 
 /** Members that differ from one run to the next, or say which way was taken. */
-const OWN = new Set(['id', 'createdMs', 'storedBytes', 'elapsedMs', 'epoch', 'live', 'open', 'damageLookedFor', 'checkpointNumber', 'checkpointChunk', 'checkpointLsn', 'pages', 'bytes', 'directory', 'disk']);
+const OWN = new Set(['id', 'createdMs', 'storedBytes', 'elapsedMs', 'epoch', 'live', 'open', 'damageLookedFor', 'checkpointNumber', 'checkpointChunk', 'checkpointLsn', 'pages', 'bytes', 'directory', 'disk', 'space']);
 
 function withoutOwn(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutOwn);
