@@ -35,13 +35,19 @@ interface Running {
 
 async function end({ server, control, volumes, env }: Running, { graceMs, drain }: { readonly graceMs: number; readonly drain: boolean }): Promise<void> {
   await server.stop({ graceMs });
+  const closed = async (): Promise<void> => {
+    try {
+      await volumes.close();
+    } finally {
+      // Last: until here the directory is not for another server.
+      await control?.stop();
+      await env.workers.close();
+    }
+  };
   try {
     if (drain) await volumes.drainAll();
-    await volumes.close();
   } finally {
-    // Last: until here the directory is not for another server.
-    await control?.stop();
-    await env.workers.close();
+    await closed();
   }
 }
 

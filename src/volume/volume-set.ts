@@ -107,14 +107,12 @@ export class VolumeSet implements DeviceDirectory {
    * (it has no bucket), `not-found`.
    */
   async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
-    const done = await this.#whileClosed(name, () => this.#takeOver(name, options));
+    const done = await this.#whileClosed(name, async () => {
+      await this.#existing(name);
+      return takeVolumeOver({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
+    });
     if (done === null) throw new VolumeError('in-use', `volume ${name} is open; stop the server that has it, and try again`);
     return done;
-  }
-
-  async #takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
-    await this.#existing(name);
-    return takeVolumeOver({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
   }
 
   /** Before the directory is looked at for the first time: what a process that died in the middle of a takeover has left is finished. */
@@ -127,20 +125,22 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
-  async drain(name: string): Promise<VolumeStatus> {
+  async drain(name: string, { isLast = false } = {}): Promise<VolumeStatus> {
     const volume = await this.acquireVolume(name);
     try {
       if (volume instanceof ReadOnlyVolume) throw volume.reason;
-      await volume.drain();
+      await volume.drain({ isLast });
       return volume.status();
     } finally {
       this.release(volume);
     }
   }
 
-  /** Drains all volumes that are open and have a bucket. */
+  /** Drains all volumes that are open and have a bucket, before they are closed. Rejects, when all of them are through, with what kept the first one from it. */
   async drainAll(): Promise<void> {
-    for (const name of this.#open.keys()) if ((this.statusOf(name)?.shipping ?? null) !== null) await this.drain(name);
+    const names = [...this.#open.keys()].filter((name) => (this.statusOf(name)?.shipping ?? null) !== null);
+    const outcomes = await Promise.allSettled(names.map((name) => this.drain(name, { isLast: true })));
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
   /** What is known of a volume without opening it. Errors: `not-found`, `corrupt`, `io-error`. */

@@ -412,9 +412,7 @@ export class Volume implements BlockDevice {
   }
 
   async flush(): Promise<void> {
-    const settled = new Promise<void>((resolve, reject) => {
-      this.flushNow({ settle: (error) => (error === null ? resolve() : reject(error)) });
-    });
+    const settled = new Promise<void>((resolve, reject) => this.flushNow({ settle: (error) => (error === null ? resolve() : reject(error)) }));
     this.#submitSoon();
     await settled;
   }
@@ -446,12 +444,13 @@ export class Volume implements BlockDevice {
 
   /**
    * Makes everything accepted so far durable in the bucket: a root that says it all. Errors: `unsupported` (there is no bucket), `fenced`, and what
-   * keeps chunks from being made here. While the bucket cannot be reached it waits.
+   * keeps chunks from being made here. While the bucket cannot be reached it waits. After the last one before it is closed nothing is compacted any more.
    */
-  async drain(): Promise<void> {
-    const { core, flusher, checkpointer } = this.#parts;
+  async drain({ isLast = false } = {}): Promise<void> {
+    const { core, flusher, checkpointer, compactor } = this.#parts;
     this.#checkWritable();
     if (core.shipper === null) throw new VolumeError('unsupported', `volume ${this.name} has no bucket; there is nothing to drain to`);
+    if (isLast) await compactor.stop();
     await this.#forceLog();
     await flusher.drain();
     await flusher.serial.run(() => checkpointer.run());

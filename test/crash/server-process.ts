@@ -72,10 +72,10 @@ export class ServerProcess {
   }
 
   /** Starts the server and returns at once; `ready` waits for its listener. */
-  static spawn(command: ServerCommand): ServerProcess {
+  static spawn(command: ServerCommand, flags: readonly string[] = []): ServerProcess {
     if (!existsSync(command.entry)) throw new Error(`${command.entry} is not there: run \`make build\` first`);
     const settings = command.settings.flatMap((setting) => ['--set', setting]);
-    const args = ['serve', '--data', command.dataDirectory, '--socket', command.socketPath, '--log-level', 'info', ...settings];
+    const args = ['serve', '--data', command.dataDirectory, '--socket', command.socketPath, '--log-level', 'info', ...flags, ...settings];
     const child = spawn(...commandLine(command, args), { stdio: ['ignore', 'pipe', 'pipe'] });
     const server = new ServerProcess(child);
     const keep = (text: string): void => {

@@ -22,6 +22,9 @@ export class RemoteMachine {
   readonly machine: SimMachine;
   readonly bucket: RemoteBucket;
   remoteSettings: RemoteSettings = REMOTE;
+  /** Those of other places than that of `CONFIG`, by URL. */
+  readonly #others = new Map<string, RemoteBucket>();
+  readonly #newBucket: () => RemoteBucket;
   readonly #transports: BucketTransport[] = [];
 
   constructor(settings: EngineSettings = smallSettings(), seed = 1, conditions: ConditionBehaviour = 'full') {
@@ -38,7 +41,8 @@ export class RemoteMachine {
         };
       },
     };
-    this.bucket = new RemoteBucket({ clock, random: new SeededRandom(seed), latencyMsMin: 1, latencyMsMax: 5, lateMsMax: 5000, pageObjects: 7, conditions });
+    this.#newBucket = () => new RemoteBucket({ clock, random: new SeededRandom(seed), latencyMsMin: 1, latencyMsMax: 5, lateMsMax: 5000, pageObjects: 7, conditions });
+    this.bucket = this.#newBucket();
   }
 
   run<T>(task: () => Promise<T>): Promise<T> {
@@ -55,13 +59,20 @@ export class RemoteMachine {
     return {
       host,
       settings: this.remoteSettings,
-      open: ({ singleWriter }) => {
-        const transport = new BucketTransport(this.bucket, env.clock);
+      open: ({ singleWriter, url }) => {
+        const transport = new BucketTransport(this.#bucketAt(url), env.clock);
         this.#transports.push(transport);
         const store = new RetryingStore(transport, env, RETRIES);
         return Promise.resolve(singleWriter ? new SingleWriterStore(store) : store);
       },
     };
+  }
+
+  #bucketAt(url: string): RemoteBucket {
+    if (url === CONFIG.url) return this.bucket;
+    const bucket = this.#others.get(url) ?? this.#newBucket();
+    this.#others.set(url, bucket);
+    return bucket;
   }
 
   async create(directory: string, sizeBytes = 4 * MIB): Promise<void> {

@@ -233,6 +233,26 @@ describe('in a set of volumes', () => {
     });
   });
 
+  test('all that are open are drained before they are closed, and one that was taken over keeps no other from it', async () => {
+    const world = new RemoteMachine(settings);
+    await world.run(async () => {
+      for (const directory of ['/one', '/two']) await world.machine.env.files.makeDirectory(directory);
+      const volumes = setOf(world, '/one');
+      await volumes.create('lost', CREATE, { ...BUCKET, url: 's3://simulated/lost' });
+      await volumes.create('kept', CREATE, { ...BUCKET, url: 's3://simulated/kept' });
+      for (const name of ['lost', 'kept']) await writeTo(volumes, name, 1);
+      const other = setOf(world, '/two');
+      await other.openRemote('lost', { ...BUCKET, url: 's3://simulated/lost' }, { isForced: true, onProgress: () => undefined });
+      await expect(volumes.drainAll()).rejects.toMatchObject({ code: 'fenced' });
+      expect(volumes.statusOf('kept')?.shipping).toMatchObject({ unshippedBytes: 0, trouble: null });
+      await volumes.close();
+      // Its lease was given up, so nobody has to take it by force.
+      await other.openRemote('kept', { ...BUCKET, url: 's3://simulated/kept' }, { isForced: false, onProgress: () => undefined });
+      await writeTo(other, 'kept', 7);
+      await other.close();
+    });
+  });
+
   test('a bucket that holds something is not taken for a new volume', async () => {
     const world = new RemoteMachine(settings);
     await world.run(async () => {

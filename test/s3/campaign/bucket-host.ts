@@ -112,7 +112,7 @@ export class BucketHost {
 
   /** Starts the server; resolves when it listens. */
   async serve(): Promise<void> {
-    const server = ServerProcess.spawn(this.#command);
+    const server = ServerProcess.spawn(this.#command, ['--drain']);
     this.#server = server;
     this.#isWanted = true;
     await server.ready(this.#command.socketPath);
