@@ -7,6 +7,7 @@
  * of SSE4.1 (the default ones of QEMU among them), on which Node runs all the same, could read neither compressed chunks nor a compressed log.
  */
 import { assert } from './assert.ts';
+import { type Assembled, instantiate } from './assembled.ts';
 import { MIB } from './units.ts';
 
 /** Longest that a block may be, and what it stands for. */
@@ -22,37 +23,12 @@ const BINARY = [
   'IAVJDQALBSAMQQFGBEAgBCAGLQAAIAr8CwAFA0AgBCAGLQAAOgAAIAZBAWohBiAEQQFqIQQgBCAFSQ0ACwsLIAUhBCAEIAFJDQALIARBgIDEAGsL',
 ].join('');
 
-/** What is used of it; its types come with those of browsers only. */
-declare const WebAssembly: {
-  readonly Module: new (binary: Uint8Array) => object;
-  readonly Instance: new (module: object) => { readonly exports: object };
-};
-
-interface Decoder {
-  readonly memory: Uint8Array;
-  readonly decode: (sourceBytes: number, stop: number, plainBytes: number) => unknown;
-}
-
 /** Made with its first use. */
-let made: Decoder | null = null;
+let made: Assembled | null = null;
 
 /** The module, as it is assembled from its source. */
 export function lz4DecoderBinary(): Uint8Array<ArrayBuffer> {
   return Uint8Array.from(Buffer.from(BINARY, 'base64'));
-}
-
-function decoder(): Decoder {
-  if (made !== null) return made;
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(lz4DecoderBinary()));
-  assert(isDecoder(exports), 'the decoder is not what was assembled');
-  made = { memory: new Uint8Array(exports.memory.buffer), decode: exports.decode };
-  return made;
-}
-
-function isDecoder(exports: object): exports is { readonly memory: { readonly buffer: ArrayBuffer }; readonly decode: Decoder['decode'] } {
-  if (!('memory' in exports) || !('decode' in exports) || typeof exports.decode !== 'function') return false;
-  const { memory } = exports;
-  return typeof memory === 'object' && memory !== null && 'buffer' in memory && memory.buffer instanceof ArrayBuffer;
 }
 
 /**
@@ -62,11 +38,12 @@ function isDecoder(exports: object): exports is { readonly memory: { readonly bu
 export function lz4Decode(stored: Uint8Array, plainBytes: number, wantedBytes = plainBytes): Uint8Array | null {
   assert(plainBytes <= MAX_BYTES && wantedBytes <= plainBytes, `${wantedBytes} of ${plainBytes} bytes are more than the decoder has room for`);
   if (stored.length > MAX_BYTES) return null;
-  const { memory, decode } = decoder();
+  made ??= instantiate(lz4DecoderBinary(), 'decode');
+  const { memory, run } = made;
   memory.set(stored, 0);
   // The end of the block is looked for only where all of it is wanted.
   const isPart = wantedBytes < plainBytes;
-  const count = decode(stored.length, isPart ? wantedBytes : plainBytes + 1, plainBytes);
+  const count = run(stored.length, isPart ? wantedBytes : plainBytes + 1, plainBytes);
   const isRight = typeof count === 'number' && (isPart ? count >= wantedBytes : count === plainBytes);
   return isRight ? memory.subarray(PLAIN_OFFSET, PLAIN_OFFSET + count) : null;
 }

@@ -1,6 +1,9 @@
 /** What the LZ4 decoder is compared with: one that copies byte by byte, and the module itself in memory that can be looked at. */
+import fc from 'fast-check';
+import { decompress } from 'lz4-wasm-nodejs';
 import { MIB } from '../../src/base/units.ts';
 import { lz4DecoderBinary } from '../../src/base/lz4-decoder.ts';
+import { SeededRandom } from '../sim/random.ts';
 
 /** Where the module puts what a block stands for. */
 export const PLAIN_OFFSET = MIB + 65_536;
@@ -53,4 +56,31 @@ export function referenceDecode(stored: Uint8Array, stop: number, plainBytes: nu
     count += matched + 4;
     if (count >= stop) return plain.subarray(0, count);
   }
+}
+
+/** By the decoder that did this work before, which is none of ours. */
+export function decodedElsewhere(stored: Uint8Array, plainBytes: number): Uint8Array {
+  const framed = Buffer.alloc(4 + stored.length);
+  framed.writeUInt32LE(plainBytes, 0);
+  framed.set(stored, 4);
+  return decompress(framed);
+}
+
+/** Pieces of noise, runs of one byte, patterns of some bytes, and repetitions of what was there before, near and far. */
+export const pieces = fc.array(
+  fc.record({ kind: fc.constantFrom('noise', 'run', 'pattern', 'again'), length: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 5000 })), value: fc.nat(255), back: fc.nat(70_000) }),
+  { minLength: 1, maxLength: 40 },
+);
+
+export function buildPieces(parts: readonly { readonly kind: string; readonly length: number; readonly value: number; readonly back: number }[]): Buffer {
+  const bytes: number[] = [];
+  const random = new SeededRandom(parts.length);
+  for (const { kind, length, value, back } of parts) {
+    const from = Math.max(0, bytes.length - back);
+    for (let i = 0; i < length; i += 1) {
+      const seen = bytes[from + i] ?? value;
+      bytes.push({ noise: random.below(256), run: value, pattern: i % ((value % 20) + 2), again: seen }[kind] ?? 0);
+    }
+  }
+  return Buffer.from(bytes);
 }

@@ -1,21 +1,12 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
-import { decompress } from 'lz4-wasm-nodejs';
 import { describe, expect, test } from 'vitest';
 import wabt from 'wabt';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { lz4Compress } from '../../src/base/lz4.ts';
 import { lz4Decode, lz4DecoderBinary } from '../../src/base/lz4-decoder.ts';
 import { SeededRandom } from '../sim/random.ts';
-import { PLAIN_OFFSET, canary, rawDecoder, referenceDecode } from '../support/lz4-reference.ts';
-
-/** By the decoder that did this work before, which is none of ours. */
-function decodedElsewhere(stored: Uint8Array, plainBytes: number): Uint8Array {
-  const framed = Buffer.alloc(4 + stored.length);
-  framed.writeUInt32LE(plainBytes, 0);
-  framed.set(stored, 4);
-  return decompress(framed);
-}
+import { PLAIN_OFFSET, buildPieces, canary, decodedElsewhere, pieces, rawDecoder, referenceDecode } from '../support/lz4-reference.ts';
 
 test('the module is what its source says, and needs no SIMD instructions', async () => {
   const source = readFileSync(new URL('../../src/base/lz4-decoder.wat', import.meta.url), 'utf8');
@@ -25,30 +16,11 @@ test('the module is what its source says, and needs no SIMD instructions', async
   expect(Buffer.compare(lz4DecoderBinary(), assembled.toBinary({}).buffer)).toBe(0);
 });
 
-/** Pieces of noise, runs of one byte, patterns of some bytes, and repetitions of what was there before, near and far. */
-const pieces = fc.array(
-  fc.record({ kind: fc.constantFrom('noise', 'run', 'pattern', 'again'), length: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 5000 })), value: fc.nat(255), back: fc.nat(70_000) }),
-  { minLength: 1, maxLength: 40 },
-);
-
-function build(parts: readonly { readonly kind: string; readonly length: number; readonly value: number; readonly back: number }[]): Buffer {
-  const bytes: number[] = [];
-  const random = new SeededRandom(parts.length);
-  for (const { kind, length, value, back } of parts) {
-    const from = Math.max(0, bytes.length - back);
-    for (let i = 0; i < length; i += 1) {
-      const seen = bytes[from + i] ?? value;
-      bytes.push({ noise: random.below(256), run: value, pattern: i % ((value % 20) + 2), again: seen }[kind] ?? 0);
-    }
-  }
-  return Buffer.from(bytes);
-}
-
 describe('what was compressed', () => {
   test('comes back, whole and as far as it is wanted, as another decoder has it', () => {
     fc.assert(
       fc.property(pieces, fc.nat(), (parts, cut) => {
-        const plain = build(parts);
+        const plain = buildPieces(parts);
         const stored = lz4Compress(plain);
         expect(Buffer.compare(lz4Decode(stored, plain.length) ?? Buffer.alloc(0), plain)).toBe(0);
         expect(Buffer.compare(decodedElsewhere(stored, plain.length), plain)).toBe(0);
