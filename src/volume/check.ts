@@ -3,9 +3,11 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env } from '../env/env.ts';
 import { type BlockRange, type Finding, type OnProgress, REPAIR_ADVICE, faultOf, isDamage } from './inspect-findings.ts';
-import { type Inspection, inspectVolume } from './inspect.ts';
+import type { BucketLook } from './check-remote.ts';
+import type { Inspection } from './inspect.ts';
 import { takeLock } from './open-volume.ts';
-import { refuseShipped } from './remote-config.ts';
+import type { RemoteAccess } from './attach-remote.ts';
+import { withInspection } from './tool-source.ts';
 import { manifestCopyKey, manifestKey, readManifest, readManifestCopy, repairPath } from './volume-files.ts';
 
 export interface ToolOptions {
@@ -14,6 +16,8 @@ export interface ToolOptions {
   /** The volume's directory. */
   readonly directory: string;
   readonly settings: EngineSettings;
+  /** For a volume that has a bucket. */
+  readonly remotes?: RemoteAccess;
   readonly onProgress: OnProgress;
 }
 
@@ -33,13 +37,14 @@ export interface CheckReport {
   /** Null when the manifest cannot be read. */
   readonly lastLsn: number | null;
   readonly blockSizeBytes: number | null;
+  /** Of a look at the bucket alone, unless its beginning is damaged; null: at what is here, and what is not here of it in the bucket. */
+  readonly bucket: BucketLook | null;
 }
 
 /** Runs `task` while nobody else can open the volume. Errors: `not-found`, `in-use`, and what `task` rejects with. */
 export async function withLock<T>({ env, directory, name }: ToolOptions, task: () => Promise<T>): Promise<T> {
   const lock = await takeLock(env, directory, name);
   try {
-    await refuseShipped(env.files, directory, name);
     return await task();
   } catch (error) {
     throw toVolumeError(error, `looking at volume ${name}`);
@@ -56,10 +61,11 @@ export function checkVolume(options: ToolOptions & { readonly deep: boolean }): 
     const manifest = await readManifest(env.files, directory).catch((error: unknown) => damageOf(error));
     const copy = await readManifestCopy(env.files, directory).catch((error: unknown) => damageOf(error));
     if (manifest instanceof VolumeError) return withoutManifest(name, deep, manifest, !(copy instanceof VolumeError));
-    const inspection = await inspectVolume({ ...options, manifest, uncertain: 'lost' });
-    // A volume of a basalt that made no copies has none.
-    if (copy instanceof VolumeError && copy.code === 'corrupt') inspection.findings.notes.push(`${copy.message}; the next opening for writing makes it anew`);
-    return reportOf(name, deep, inspection);
+    return withInspection({ ...options, manifest, uncertain: 'lost' }, (inspection) => {
+      // A volume of a basalt that made no copies has none.
+      if (copy instanceof VolumeError && copy.code === 'corrupt') inspection.findings.notes.push(`${copy.message}; the next opening for writing makes it anew`);
+      return Promise.resolve(reportOf(name, deep, inspection));
+    });
   });
 }
 
@@ -74,10 +80,10 @@ function reportOf(volume: string, deep: boolean, { findings, lost, chunks, check
   const { notes } = findings;
   const list = findings.list.map((finding) => (finding.advice === REPAIR_ADVICE ? { ...finding, advice: `${REPAIR_ADVICE} ${volume}` } : finding));
   const { blockSizeBytes } = manifest;
-  return { volume, deep, isClean: list.length === 0, findings: list, notes, lost: lost.list, chunks: chunks.size, leaves: checkpoint.leaves.size, logRecords: log.records.length, lastLsn: log.lastLsn, blockSizeBytes };
+  return { volume, deep, isClean: list.length === 0, findings: list, notes, lost: lost.list, chunks: chunks.size, leaves: checkpoint.leaves.size, logRecords: log.records.length, lastLsn: log.lastLsn, blockSizeBytes, bucket: null };
 }
 
-const NOTHING = { notes: [], lost: [], chunks: 0, leaves: 0, logRecords: 0, lastLsn: null, blockSizeBytes: null };
+const NOTHING = { notes: [], lost: [], chunks: 0, leaves: 0, logRecords: 0, lastLsn: null, blockSizeBytes: null, bucket: null };
 
 function withoutManifest(volume: string, deep: boolean, error: VolumeError, isCopied: boolean): CheckReport {
   const file = manifestKey();

@@ -90,7 +90,14 @@ export async function readRemoteConfig(files: FileSystem, directory: string): Pr
 export async function refuseShipped(files: FileSystem, directory: string, name: string): Promise<void> {
   const config = await readRemoteConfig(files, directory);
   if (config === null) return;
-  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and this tool looks at what is here alone; basalt scrub ${name} reads all of it while it is served`);
+  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and a scrub of a closed volume reads what is here alone; serve it, and basalt scrub ${name} reads all of it, or: basalt check ${name} --deep`);
+}
+
+/** A repair goes by what is here; a volume that has a bucket is in two places. Errors: `unsupported`. */
+export async function refuseRepair(files: FileSystem, directory: string, name: string): Promise<void> {
+  const config = await readRemoteConfig(files, directory);
+  if (config === null) return;
+  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and is not repaired here: an opening makes anew what the bucket has sound. If that does not help, basalt check ${name} --remote says up to which LSN the bucket has the volume, and basalt takeover ${name} goes on from there; what is here is kept beside it`);
 }
 
 /** Writes the file of a volume that is being made; synced, but not its directory. */
