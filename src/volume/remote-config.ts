@@ -6,6 +6,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
 import { WRITER_BYTES } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
+import { takeoverAdvice } from './volume-files.ts';
 
 const REMOTE_NAME = 'remote';
 const REMOTE_BYTES_MAX = 16 * 1024;
@@ -97,7 +98,7 @@ export async function refuseShipped(files: FileSystem, directory: string, name: 
 export async function refuseRepair(files: FileSystem, directory: string, name: string): Promise<void> {
   const config = await readRemoteConfig(files, directory);
   if (config === null) return;
-  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and is not repaired here: an opening makes anew what the bucket has sound. If that does not help, basalt check ${name} --remote says up to which LSN the bucket has the volume, and basalt takeover ${name} goes on from there; what is here is kept beside it`);
+  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and is not repaired here: an opening makes anew what the bucket has sound. If that does not help, look with ${takeoverAdvice(name)}`);
 }
 
 /** Writes the file of a volume that is being made; synced, but not its directory. */

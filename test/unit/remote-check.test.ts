@@ -5,6 +5,7 @@ import { checkRemote } from '../../src/volume/check-remote.ts';
 import { explainBlock } from '../../src/volume/explain.ts';
 import type { Progress } from '../../src/volume/inspect-findings.ts';
 import { repairVolume } from '../../src/volume/repair.ts';
+import { takeVolumeOver } from '../../src/volume/take-over.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { BLOCK_BYTES, SLAB_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
 import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
@@ -274,5 +275,28 @@ describe('check and explain of a closed volume that has a bucket', () => {
       const { env, settings } = world.machine;
       const second = { env, name: 'second', directory: '/second', settings, remotes: { ...world.access('second'), settings: REMOTE }, onProgress: () => undefined };
       expect(await checkVolume({ ...second, deep: true })).toMatchObject({ isClean: true, findings: [], notes: [] });
+    }));
+});
+
+describe('what is damaged here, and what helps', () => {
+  test.each([
+    ['the manifest', ['manifest'], []],
+    ['the manifest and its copy', ['manifest', 'manifest-copy'], []],
+    ['a file of the log', [], ['log/00.log']],
+  ] as const)('%s: a takeover goes on from the bucket, as check and opening say', (_, rotten, missing) =>
+    withShipped(async (world) => {
+      for (const name of rotten) world.rot(`/first/${name}`, 60);
+      for (const name of missing) await world.machine.env.files.remove(`/first/${name}`);
+      const { findings } = await checkVolume({ ...toolsOf(world), deep: true });
+      expect(findings.length).toBeGreaterThan(0);
+      for (const { advice } of findings) expect(advice).toContain('basalt takeover first goes on from there');
+      await expect(world.open('/first')).rejects.toMatchObject({ code: 'corrupt', message: text('basalt takeover first goes on from there') });
+      expect(await remoteReport(world, true)).toMatchObject({ isClean: true });
+      const { env, settings } = world.machine;
+      const { keptAs } = await takeVolumeOver({ env, parent: '/.', name: 'first', settings, access: world.access('first'), isForced: true, onProgress: () => undefined });
+      expect(world.machine.names(`/${keptAs}`)).toContain('remote');
+      const volume = await world.open('/first');
+      await expectContent(volume, 1);
+      await volume.close();
     }));
 });
