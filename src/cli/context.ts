@@ -80,7 +80,7 @@ export interface RunningServer extends VolumeChanges {
 
 /** What looks at, and repairs, volumes that nobody has open. */
 export interface VolumeTools {
-  check(name: string, options: { readonly deep: boolean }, onProgress: OnProgress): Promise<CheckReport>;
+  check(name: string, options: { readonly deep: boolean; readonly remote: boolean }, onProgress: OnProgress): Promise<CheckReport>;
   explain(name: string, options: { readonly offsetBytes: number }, onProgress: OnProgress): Promise<ExplainReport>;
   repair(name: string, options: Pick<RepairOptions, 'apply' | 'uncertain'>, onProgress: OnProgress): Promise<RepairReport>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null }, onProgress: OnProgress): Promise<ScrubReport>;

@@ -7,7 +7,7 @@ import { ProgressLine } from './progress.ts';
 /** Runs `task` with the tools for a directory of volumes; how far it is shows on a terminal. */
 export async function withTools<T>(context: CliContext, directory: string, task: (tools: VolumeTools, onProgress: OnProgress) => Promise<T>): Promise<T> {
   const { settings } = await readSettings(context);
-  const tools = await context.openTools({ directory, settings: settings.engine });
+  const tools = await context.openTools({ directory, settings: settings.engine, remote: settings.remote });
   const line = new ProgressLine(context.terminal, () => performance.now());
   try {
     return await task(tools, line.update);

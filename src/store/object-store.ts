@@ -61,6 +61,7 @@ export async function readAgainInDoubt<T>(object: StoredObject, read: (isAgain: 
 
 /** What objects are read from. */
 export type ObjectOpener = Pick<ObjectStore, 'open'>;
+export type ObjectSource = Pick<ObjectStore, 'open' | 'list'>;
 
 /** An object that is open for reading; it stays readable until it is closed, even if it is removed meanwhile. */
 export interface StoredObject {

@@ -113,7 +113,7 @@ function orphansOf({ objects, strangers, roots, putMs }: RemoteState, isUnused: 
  * Whether an object of the bucket that is not here is the volume's. Up to our checkpoint that says which are. Behind it they are those of a chain that goes on from there,
  * as a volume has it that was made of its bucket; else they are of a writer that had lost its epoch.
  */
-async function awayOf({ local, manifest }: AttachOptions, remote: RemoteStore, { objects }: RemoteState, here: ReadonlySet<string>): Promise<(key: string) => boolean> {
+export async function awayOf({ local, manifest }: Pick<AttachOptions, 'local' | 'manifest'>, remote: RemoteStore, { objects }: RemoteState, here: ReadonlySet<string>): Promise<(key: string) => boolean> {
   const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
   const away = [...objects.keys()].filter((key) => isBehind(key) && !here.has(key));
   if (away.length === 0) return (key) => !isBehind(key);
@@ -130,7 +130,7 @@ async function awayOf({ local, manifest }: AttachOptions, remote: RemoteStore, {
   return (key) => !isBehind(key) || chain.has(key);
 }
 
-function chunkNumberOf(key: string): number | null {
+export function chunkNumberOf(key: string): number | null {
   return key.startsWith(`${CHUNK_FOLDER}/`) ? (parseChunkName(key.slice(CHUNK_FOLDER.length + 1))?.chunk ?? null) : null;
 }
 

@@ -3,10 +3,13 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env } from '../env/env.ts';
 import { type BlockRange, type Finding, type OnProgress, REPAIR_ADVICE, faultOf, isDamage } from './inspect-findings.ts';
-import { type Inspection, inspectVolume } from './inspect.ts';
+import type { BucketLook } from './check-remote.ts';
+import type { Inspection } from './inspect.ts';
 import { takeLock } from './open-volume.ts';
-import { refuseShipped } from './remote-config.ts';
-import { manifestCopyKey, manifestKey, readManifest, readManifestCopy, repairPath } from './volume-files.ts';
+import type { RemoteAccess } from './attach-remote.ts';
+import { remotePath } from './remote-config.ts';
+import { withInspection } from './tool-source.ts';
+import { takeoverAdvice, manifestCopyKey, manifestKey, readManifest, readManifestCopy, repairPath } from './volume-files.ts';
 
 export interface ToolOptions {
   readonly env: Env;
@@ -14,6 +17,8 @@ export interface ToolOptions {
   /** The volume's directory. */
   readonly directory: string;
   readonly settings: EngineSettings;
+  /** For a volume that has a bucket. */
+  readonly remotes?: RemoteAccess;
   readonly onProgress: OnProgress;
 }
 
@@ -33,13 +38,14 @@ export interface CheckReport {
   /** Null when the manifest cannot be read. */
   readonly lastLsn: number | null;
   readonly blockSizeBytes: number | null;
+  /** Of a look at the bucket alone, unless its beginning is damaged; null: at what is here, and what is not here of it in the bucket. */
+  readonly bucket: BucketLook | null;
 }
 
 /** Runs `task` while nobody else can open the volume. Errors: `not-found`, `in-use`, and what `task` rejects with. */
 export async function withLock<T>({ env, directory, name }: ToolOptions, task: () => Promise<T>): Promise<T> {
   const lock = await takeLock(env, directory, name);
   try {
-    await refuseShipped(env.files, directory, name);
     return await task();
   } catch (error) {
     throw toVolumeError(error, `looking at volume ${name}`);
@@ -55,11 +61,13 @@ export function checkVolume(options: ToolOptions & { readonly deep: boolean }): 
     if (await env.files.exists(repairPath(directory))) return interrupted(name, deep);
     const manifest = await readManifest(env.files, directory).catch((error: unknown) => damageOf(error));
     const copy = await readManifestCopy(env.files, directory).catch((error: unknown) => damageOf(error));
-    if (manifest instanceof VolumeError) return withoutManifest(name, deep, manifest, !(copy instanceof VolumeError));
-    const inspection = await inspectVolume({ ...options, manifest, uncertain: 'lost' });
-    // A volume of a basalt that made no copies has none.
-    if (copy instanceof VolumeError && copy.code === 'corrupt') inspection.findings.notes.push(`${copy.message}; the next opening for writing makes it anew`);
-    return reportOf(name, deep, inspection);
+    const hasBucket = await env.files.exists(remotePath(directory));
+    if (manifest instanceof VolumeError) return withoutManifest(options, manifest, { isCopied: !(copy instanceof VolumeError), hasBucket });
+    return withInspection({ ...options, manifest, uncertain: 'lost' }, (inspection) => {
+      // A volume of a basalt that made no copies has none.
+      if (copy instanceof VolumeError && copy.code === 'corrupt') inspection.findings.notes.push(`${copy.message}; the next opening for writing makes it anew`);
+      return reportOf(options, inspection);
+    });
   });
 }
 
@@ -70,20 +78,22 @@ function damageOf(error: unknown): VolumeError {
   throw error;
 }
 
-function reportOf(volume: string, deep: boolean, { findings, lost, chunks, checkpoint, log, manifest }: Inspection): CheckReport {
+async function reportOf({ env, directory, name: volume, deep }: ToolOptions & { readonly deep: boolean }, { findings, lost, chunks, checkpoint, log, manifest }: Inspection): Promise<CheckReport> {
   const { notes } = findings;
-  const list = findings.list.map((finding) => (finding.advice === REPAIR_ADVICE ? { ...finding, advice: `${REPAIR_ADVICE} ${volume}` } : finding));
+  const remedy = (await env.files.exists(remotePath(directory))) ? `run: ${takeoverAdvice(volume)}` : `${REPAIR_ADVICE} ${volume}`;
+  const list = findings.list.map((finding) => (finding.advice === REPAIR_ADVICE ? { ...finding, advice: remedy } : finding));
   const { blockSizeBytes } = manifest;
-  return { volume, deep, isClean: list.length === 0, findings: list, notes, lost: lost.list, chunks: chunks.size, leaves: checkpoint.leaves.size, logRecords: log.records.length, lastLsn: log.lastLsn, blockSizeBytes };
+  return { volume, deep, isClean: list.length === 0, findings: list, notes, lost: lost.list, chunks: chunks.size, leaves: checkpoint.leaves.size, logRecords: log.records.length, lastLsn: log.lastLsn, blockSizeBytes, bucket: null };
 }
 
-const NOTHING = { notes: [], lost: [], chunks: 0, leaves: 0, logRecords: 0, lastLsn: null, blockSizeBytes: null };
+const NOTHING = { notes: [], lost: [], chunks: 0, leaves: 0, logRecords: 0, lastLsn: null, blockSizeBytes: null, bucket: null };
 
-function withoutManifest(volume: string, deep: boolean, error: VolumeError, isCopied: boolean): CheckReport {
+function withoutManifest({ name: volume, deep }: ToolOptions & { readonly deep: boolean }, error: VolumeError, { isCopied, hasBucket }: { readonly isCopied: boolean; readonly hasBucket: boolean }): CheckReport {
   const file = manifestKey();
   const noCopy = 'without it, and without a copy of it, nothing can be said of the other files, and the volume cannot be opened or repaired; put the manifest of a backup in its place (the other files may be newer than it) and check again';
-  const advice = isCopied ? `${REPAIR_ADVICE} ${volume}; it goes by the copy, ${manifestCopyKey()}, and says what of the other files is damaged` : noCopy;
-  return { ...NOTHING, volume, deep, isClean: false, findings: [{ file, ...faultOf(file, error), lost: [], advice, needsRepair: isCopied }] };
+  const ofFiles = isCopied ? `${REPAIR_ADVICE} ${volume}; it goes by the copy, ${manifestCopyKey()}, and says what of the other files is damaged` : noCopy;
+  const advice = hasBucket ? `run: ${takeoverAdvice(volume)}` : ofFiles;
+  return { ...NOTHING, volume, deep, isClean: false, findings: [{ file, ...faultOf(file, error), lost: [], advice, needsRepair: isCopied && !hasBucket }] };
 }
 
 function interrupted(volume: string, deep: boolean): CheckReport {

@@ -14,10 +14,11 @@ import { type ToolOptions, withLock } from './check.ts';
 import type { InspectedSet } from './inspect-chunks.ts';
 import { faultOf, isDamage } from './inspect-findings.ts';
 import type { InspectedRecord } from './inspect-log.ts';
-import { type Inspection, inspectVolume } from './inspect.ts';
+import type { Inspection } from './inspect.ts';
 import { PageReader } from './load-checkpoint.ts';
 import { readCompressed, readLogged } from './logged-blocks.ts';
 import { doubtOf } from './open-read-only.ts';
+import { withInspection } from './tool-source.ts';
 import { checkpointKey, logKey, logPath, readManifest } from './volume-files.ts';
 
 /** Something that befell the block. */
@@ -78,15 +79,20 @@ export function explainBlock(options: ToolOptions & { readonly offsetBytes: numb
     const { env, directory, name, offsetBytes } = options;
     const manifest = await readManifest(env.files, directory);
     if (offsetBytes >= manifest.sizeBytes) throw new VolumeError('invalid-argument', `offset ${offsetBytes} is beyond the end of volume ${name}, which has ${manifest.sizeBytes} bytes`, { context: { offsetBytes, sizeBytes: manifest.sizeBytes } });
-    const inspection = await inspectVolume({ ...options, manifest, deep: false, uncertain: 'lost' });
-    const blockNumber = Math.floor(offsetBytes / manifest.blockSizeBytes);
-    const history = [await fromCheckpoint(inspection, blockNumber), ...(await fromSets(inspection, blockNumber)), ...fromLog(inspection, blockNumber)];
-    const place = history.findLast((step) => step.place !== null)?.place ?? { state: 'empty' };
-    const found = await locate(options, inspection, place, blockNumber);
-    const doubt = doubtOf(inspection);
-    const doubted = doubt === null ? found : { ...found, isReadable: false, problem: found.problem ?? `it may be older than it seems: ${doubt}` };
-    return { volume: name, offsetBytes, blockNumber, blockSizeBytes: manifest.blockSizeBytes, state: place.state, ...doubted, doubt, history, needsRepair: inspection.findings.needRepair };
+    return withInspection({ ...options, manifest, deep: false, uncertain: 'lost' }, (inspection) => explain(options, inspection));
   });
+}
+
+async function explain(options: ToolOptions & { readonly offsetBytes: number }, inspection: Inspection): Promise<ExplainReport> {
+  const { name, offsetBytes } = options;
+  const { manifest } = inspection;
+  const blockNumber = Math.floor(offsetBytes / manifest.blockSizeBytes);
+  const history = [await fromCheckpoint(inspection, blockNumber), ...(await fromSets(inspection, blockNumber)), ...fromLog(inspection, blockNumber)];
+  const place = history.findLast((step) => step.place !== null)?.place ?? { state: 'empty' };
+  const found = await locate(options, inspection, place, blockNumber);
+  const doubt = doubtOf(inspection);
+  const doubted = doubt === null ? found : { ...found, isReadable: false, problem: found.problem ?? `it may be older than it seems: ${doubt}` };
+  return { volume: name, offsetBytes, blockNumber, blockSizeBytes: manifest.blockSizeBytes, state: place.state, ...doubted, doubt, history, needsRepair: inspection.findings.needRepair };
 }
 
 function placeIn(chunk: number, slot: number): BlockPlace {

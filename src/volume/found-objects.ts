@@ -2,14 +2,14 @@
 import { VolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
 import type { FileSystem } from '../env/env.ts';
-import type { ObjectStore } from '../store/object-store.ts';
+import type { ObjectSource } from '../store/object-store.ts';
 import type { Findings } from './inspect-findings.ts';
 import { CHECKPOINT_FOLDER, LOG_FOLDER, OBJECT_FOLDERS, parseCheckpointName } from './volume-files.ts';
 
 const FOLDERS = [...OBJECT_FOLDERS, LOG_FOLDER];
 
 /** Names in a folder of the store, in order. */
-export async function listFound(store: ObjectStore, folder: string): Promise<readonly string[]> {
+export async function listFound(store: Pick<ObjectSource, 'list'>, folder: string): Promise<readonly string[]> {
   try {
     return await store.list(folder);
   } catch (error) {
@@ -25,7 +25,7 @@ export interface NewerObject {
 }
 
 /** The object of the newest epoch, if the manifest does not know of that: it is an old one, then. */
-export async function findNewerObject(store: ObjectStore, lastEpoch: number): Promise<NewerObject | null> {
+export async function findNewerObject(store: Pick<ObjectSource, 'list'>, lastEpoch: number): Promise<NewerObject | null> {
   let newest = { key: '', epoch: lastEpoch };
   for (const folder of OBJECT_FOLDERS) {
     for (const name of await listFound(store, folder)) {

@@ -1,4 +1,5 @@
 /** The chunks of a volume, looked at one by one, and the chain of sets behind the checkpoint as far as it is sound. */
+import { forEachLimited } from '../base/async.ts';
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER, type ChunkReaderOptions, chunkKey, parseChunkName, readChunkIdentity, readChunkTables } from '../chunk/chunk-reader.ts';
@@ -6,7 +7,7 @@ import { FrameReader } from '../chunk/frame-reader.ts';
 import { extentOf, readSlots } from '../chunk/stored-blocks.ts';
 import type { ChunkIdentity, ChunkTables } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
-import type { ObjectOpener, ObjectStore, StoredObject } from '../store/object-store.ts';
+import type { ObjectOpener, ObjectSource, StoredObject } from '../store/object-store.ts';
 import { listFound } from './found-objects.ts';
 import { type Fault, type Findings, type OnProgress, faultOf, isDamage } from './inspect-findings.ts';
 
@@ -78,9 +79,9 @@ export function chunkExpectations({ volumeId, blockSizeBytes, spanBytes }: Manif
   return { volumeId, blockSizeBytes, volumeBlocks: spanBytes / blockSizeBytes };
 }
 
-/** Every chunk there is, by number, in order. */
-export async function inspectChunks(inspection: ChunkInspection & { readonly store: ObjectStore; readonly findings: Findings; readonly onProgress: OnProgress }): Promise<Map<number, InspectedChunk>> {
-  const { store, findings, onProgress } = inspection;
+/** Every chunk there is, by number, in order. `isDoubted`: whether to read one again that is damaged, as bits may flip on the way. */
+export async function inspectChunks(inspection: ChunkInspection & { readonly store: ObjectSource; readonly findings: Findings; readonly readsAtOnce?: number; readonly isDoubted?: (key: string) => boolean; readonly onProgress: OnProgress }): Promise<Map<number, InspectedChunk>> {
+  const { store, findings, readsAtOnce = 1, isDoubted = () => false, onProgress } = inspection;
   const found: { chunk: number; epoch: number }[] = [];
   for (const name of await listFound(store, CHUNK_FOLDER)) {
     const parsed = parseChunkName(name);
@@ -88,11 +89,19 @@ export async function inspectChunks(inspection: ChunkInspection & { readonly sto
     else found.push(parsed);
   }
   found.sort((a, b) => a.chunk - b.chunk || a.epoch - b.epoch);
+  const looks: InspectedChunk[] = [];
+  let done = 0;
+  await forEachLimited([...found.entries()], readsAtOnce, async ([index, { chunk, epoch }]) => {
+    onProgress({ task: 'chunks', done, total: found.length });
+    let look = await inspectChunk(inspection, chunk, epoch);
+    while ((look.fault !== null || look.badBlocks.length > 0) && isDoubted(look.key)) look = await inspectChunk(inspection, chunk, epoch);
+    looks[index] = look;
+    done += 1;
+  });
   const chunks = new Map<number, InspectedChunk>();
-  for (const [index, { chunk, epoch }] of found.entries()) {
-    onProgress({ task: 'chunks', done: index, total: found.length });
+  for (const inspected of looks) {
+    const { chunk, epoch } = inspected;
     const other = chunks.get(chunk);
-    const inspected = await inspectChunk(inspection, chunk, epoch);
     // Which of the two is right nobody can say: neither of them counts.
     const fault = other === undefined ? inspected.fault : { offsetBytes: null, problem: `chunk ${chunk} is there twice, of epochs ${other.epoch} and ${epoch}` };
     chunks.set(chunk, { ...inspected, fault });

@@ -12,7 +12,7 @@ import type { Manifest } from '../format/manifest.ts';
 import { BlockMap, LEAF_BLOCKS } from '../index/block-map.ts';
 import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
-import type { ObjectStore } from '../store/object-store.ts';
+import type { ObjectSource } from '../store/object-store.ts';
 import { type ChunkContent, applySet } from './commit.ts';
 import { findNewerObject, listFound, reportFolders } from './found-objects.ts';
 import { type InspectedCheckpoint, inspectCheckpoint } from './inspect-checkpoint.ts';
@@ -41,11 +41,25 @@ export interface InspectOptions {
   /** For leaves that have to be put together again. */
   readonly uncertain: UncertainChoice;
   readonly onProgress: OnProgress;
+  /** Where its objects are, of a volume that has a bucket; its directory, if it is not given. */
+  readonly source?: InspectedSource;
+}
+
+/** Where objects are that do not all stand in the volume's directory. */
+export interface InspectedSource {
+  readonly store: ObjectSource;
+  readonly readsAtOnce: number;
+  /** Whether to read an object again that is damaged: bits flip on the way. */
+  readonly isDoubted: (key: string) => boolean;
+  /** The directory does not count, nor the log in it: what would a recovery make of the objects alone? */
+  readonly isAlone: boolean;
 }
 
 export interface Inspection {
   readonly manifest: Manifest;
-  readonly store: ObjectStore;
+  readonly store: ObjectSource;
+  /** Those that are in the directory. */
+  readonly local: DirectoryStore;
   readonly findings: Findings;
   readonly checkpoint: InspectedCheckpoint;
   readonly chunks: ReadonlyMap<number, InspectedChunk>;
@@ -67,13 +81,15 @@ export interface Inspection {
  * system that fails otherwise than by a disk that cannot read.
  */
 export async function inspectVolume(options: InspectOptions): Promise<Inspection> {
-  const { env, directory, manifest, deep, onProgress } = options;
-  const store = new DirectoryStore(env.files, directory, 0);
+  const { env, directory, manifest, deep, source, onProgress } = options;
+  const local = new DirectoryStore(env.files, directory, 0);
+  const store = source?.store ?? local;
+  const isAlone = source?.isAlone === true;
   const findings = new Findings();
-  await reportFolders(env.files, directory, findings);
+  if (!isAlone) await reportFolders(env.files, directory, findings);
   const checkpoint = await inspectCheckpoint(store, manifest, findings);
   const deepChunks = deep === 'logged' ? { fromLsn: await oldestLsn(env.files, directory, manifest) } : deep;
-  const chunks = await inspectChunks({ store, manifest, findings, deep: deepChunks, onProgress });
+  const chunks = await inspectChunks({ ...source, store, manifest, findings, deep: deepChunks, onProgress });
   const readTables = (chunk: number): Promise<ChunkTables> => tablesOf(store, manifest, chunks, chunk);
   const volumeBlocks = manifest.spanBytes / manifest.blockSizeBytes;
   const leaves = await inspectLeaves({ store, checkpoint, chunks, volumeBlocks, readTables, findings, onProgress });
@@ -83,16 +99,28 @@ export async function inspectVolume(options: InspectOptions): Promise<Inspection
   const chain = followChain(manifest, chunks, findings);
   const rebuilt = isComplete ? null : await rebuild(options, { checkpoint, chunks, leaves, readTables });
   const map = await buildMap({ store, checkpoint, chain, rebuilt, wanted: wantedLeaves(checkpoint, leaves, rebuilt, volumeBlocks), readTables, volumeBlocks, blockSizeBytes: manifest.blockSizeBytes, indexBytes: options.settings.indexBytes });
+  const { log, restore } = isAlone ? withoutLog(chain) : await lookAtLog(options, store, chunks, chain, findings);
+  const { lost, restored } = await reportLosses({ findings, checkpoint, chunks, chain, log, map, leaves, rebuilt, readTables, restore });
+  if (!isAlone) await noteLeftovers(local, checkpoint, findings);
+  return { manifest, store, local, findings, checkpoint, chunks, chain, log, map, misplaced: leaves.misplaced, rebuilt, lost, restored, readTables };
+}
+
+type LogLook = { readonly log: InspectedLog } & Pick<LossSources, 'restore'>;
+
+async function lookAtLog({ env: { files }, directory, manifest }: InspectOptions, store: ObjectSource, chunks: ReadonlyMap<number, InspectedChunk>, chain: ChunkChain, findings: Findings): Promise<LogLook> {
   const newer = await findNewerObject(store, manifest.epoch);
   if (newer !== null) findings.broken(manifestKey(), EPOCH_OFFSET, newer.problem);
   const log =
     newer === null
-      ? await inspectLog(env.files, directory, manifest, chain.lastLsn, findings)
-      : await inspectOlderLog({ files: env.files, directory, manifest, newestEpoch: newer.epoch, knownLsn: lastLsnOf(chunks, manifest.epoch), chunkedLsn: chain.lastLsn, findings });
-  const restore: LossSources['restore'] = async (wanted) => newer === null ? findInLog({ files: env.files, directory, manifest, chunkedLsn: chain.lastLsn, log, wanted }) : new Map();
-  const { lost, restored } = await reportLosses({ findings, checkpoint, chunks, chain, log, map, leaves, rebuilt, readTables, restore });
-  await noteLeftovers(store, checkpoint, findings);
-  return { manifest, store, findings, checkpoint, chunks, chain, log, map, misplaced: leaves.misplaced, rebuilt, lost, restored, readTables };
+      ? await inspectLog(files, directory, manifest, chain.lastLsn, findings)
+      : await inspectOlderLog({ files, directory, manifest, newestEpoch: newer.epoch, knownLsn: lastLsnOf(chunks, manifest.epoch), chunkedLsn: chain.lastLsn, findings });
+  return { log, restore: async (wanted) => newer === null ? findInLog({ files, directory, manifest, chunkedLsn: chain.lastLsn, log, wanted }) : new Map() };
+}
+
+/** A bucket has no log: what its chunks have is all. */
+function withoutLog({ lastLsn }: ChunkChain): LogLook {
+  const log: InspectedLog = { records: [], lastLsn, end: 'there is no log', isDamaged: false, isDoubtful: false, lost: [], missesRecords: false, behind: [], ownFiles: 0, newestEpoch: 0 };
+  return { log, restore: () => Promise.resolve(new Map()) };
 }
 
 /** The last LSN of chunks that were made in `epoch` or before. */
@@ -101,7 +129,7 @@ function lastLsnOf(chunks: ReadonlyMap<number, InspectedChunk>, epoch: number): 
   return older.reduce((last, { identity }) => Math.max(last, identity?.lastLsn ?? 0), 0);
 }
 
-async function tablesOf(store: ObjectStore, manifest: Manifest, chunks: ReadonlyMap<number, InspectedChunk>, chunk: number): Promise<ChunkTables> {
+async function tablesOf(store: ObjectSource, manifest: Manifest, chunks: ReadonlyMap<number, InspectedChunk>, chunk: number): Promise<ChunkTables> {
   const key = chunkKey(chunks.get(chunk)?.epoch ?? 0, chunk);
   const object = await store.open(key);
   try {
@@ -134,7 +162,7 @@ function rebuild({ manifest, uncertain }: InspectOptions, { checkpoint, chunks, 
 }
 
 interface BuildMapOptions {
-  readonly store: ObjectStore;
+  readonly store: ObjectSource;
   readonly checkpoint: InspectedCheckpoint;
   readonly chain: ChunkChain;
   readonly rebuilt: RebuiltLeaves | null;
@@ -194,7 +222,7 @@ function wantedLeaves(checkpoint: InspectedCheckpoint, leaves: InspectedLeaves, 
 }
 
 /** Files that an interrupted process left. */
-async function noteLeftovers(store: ObjectStore, checkpoint: InspectedCheckpoint, findings: Findings): Promise<void> {
+async function noteLeftovers(store: ObjectSource, checkpoint: InspectedCheckpoint, findings: Findings): Promise<void> {
   for (const name of await listFound(store, CHECKPOINT_FOLDER)) {
     const key = `${CHECKPOINT_FOLDER}/${name}`;
     if (!checkpoint.keys.has(key) && checkpoint.lostRoot === null) findings.notes.push(`${key} belongs to no checkpoint that counts; the next opening removes it`);

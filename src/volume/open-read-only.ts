@@ -106,7 +106,7 @@ class ReadOnlyOpening {
     // Damage that kept it from being opened was named there; another cause says nothing of it.
     const [first] = cause.code === 'corrupt' ? [] : inspection.findings.list;
     if (doubt !== null) throw new Undecided(first === undefined ? doubt : `${doubt} (${first.file}: ${first.problem})`);
-    const { store, map, log, chunks } = inspection;
+    const { local: store, map, log, chunks } = inspection;
     const logged = new Map<number, LoggedBlock>();
     for (const record of log.records) await applyRecord(map, record, logged);
     await applyVersions(map, inspection.restored, logged);

@@ -20,6 +20,7 @@ import { Flusher } from './flusher.ts';
 import { type StoredVolume, loadStored, logOptions } from './load-stored.ts';
 import { LogWriting } from './log-way.ts';
 import { replayLog } from './replay-log.ts';
+import { remotePath } from './remote-config.ts';
 import { shipFrom } from './ship-from.ts';
 import { openSyncedMark } from './synced-mark-file.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -57,7 +58,7 @@ export async function openVolume(options: OpenVolumeOptions): Promise<Volume> {
     return await opening.run();
   } catch (error) {
     await opening.undo();
-    throw withAdvice(toVolumeError(error, `opening volume ${name}`), name);
+    throw withAdvice(toVolumeError(error, `opening volume ${name}`), name, await env.files.exists(remotePath(directory)).catch(() => false));
   }
 }
 

@@ -6,6 +6,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
 import { WRITER_BYTES } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
+import { takeoverAdvice } from './volume-files.ts';
 
 const REMOTE_NAME = 'remote';
 const REMOTE_BYTES_MAX = 16 * 1024;
@@ -90,7 +91,14 @@ export async function readRemoteConfig(files: FileSystem, directory: string): Pr
 export async function refuseShipped(files: FileSystem, directory: string, name: string): Promise<void> {
   const config = await readRemoteConfig(files, directory);
   if (config === null) return;
-  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and this tool looks at what is here alone; basalt scrub ${name} reads all of it while it is served`);
+  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and a scrub of a closed volume reads what is here alone; serve it, and basalt scrub ${name} reads all of it, or: basalt check ${name} --deep`);
+}
+
+/** A repair goes by what is here; a volume that has a bucket is in two places. Errors: `unsupported`. */
+export async function refuseRepair(files: FileSystem, directory: string, name: string): Promise<void> {
+  const config = await readRemoteConfig(files, directory);
+  if (config === null) return;
+  throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, and is not repaired here: an opening makes anew what the bucket has sound. If that does not help, look with ${takeoverAdvice(name)}`);
 }
 
 /** Writes the file of a volume that is being made; synced, but not its directory. */

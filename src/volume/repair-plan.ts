@@ -99,10 +99,10 @@ export function refuseForeignManifest({ manifest, chunks, checkpoint, log, findi
 }
 
 /** Everything that is not part of the volume afterwards, but for what is known to be of no use. */
-async function filesToKeep({ store, chunks, chain, checkpoint, findings, log, manifest }: Inspection, live: ReadonlyMap<number, number>): Promise<string[]> {
+async function filesToKeep({ local, chunks, chain, checkpoint, findings, log, manifest }: Inspection, live: ReadonlyMap<number, number>): Promise<string[]> {
   const keep: string[] = [];
   const placed = new Set(chain.sets.flatMap((set) => set.chunks.map(({ chunk }) => chunk)));
-  for (const name of await listFound(store, CHUNK_FOLDER)) {
+  for (const name of await listFound(local, CHUNK_FOLDER)) {
     const parsed = parseChunkName(name);
     if (parsed === null) continue;
     const inspected = chunks.get(parsed.chunk);
@@ -113,7 +113,7 @@ async function filesToKeep({ store, chunks, chain, checkpoint, findings, log, ma
     if (!(isSound && (isDead || placed.has(parsed.chunk)))) keep.push(`${CHUNK_FOLDER}/${name}`);
   }
   if (findings.list.some(({ file }) => file.startsWith(`${CHECKPOINT_FOLDER}/`))) {
-    for (const name of await listFound(store, CHECKPOINT_FOLDER)) keep.push(`${CHECKPOINT_FOLDER}/${name}`);
+    for (const name of await listFound(local, CHECKPOINT_FOLDER)) keep.push(`${CHECKPOINT_FOLDER}/${name}`);
   }
   if (log.isDamaged) for (let index = 0; index < manifest.logFileCount; index += 1) keep.push(logKey(index));
   return keep;

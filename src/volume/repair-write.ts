@@ -32,7 +32,7 @@ export interface RepairTarget {
 
 /** Writes what only the log has as one set of chunks; durable on return. Returns their facts and puts their blocks into the map. */
 export async function writeLoggedBlocks(inspection: Inspection, plan: RepairPlan, target: RepairTarget): Promise<Map<number, ChunkFacts>> {
-  const { manifest, chain, log, store, map } = inspection;
+  const { manifest, chain, log, local: store, map } = inspection;
   const written = new Map<number, ChunkFacts>();
   const blocks = [...plan.logged.keys()].toSorted((a, b) => a - b);
   if (blocks.length === 0) return written;
@@ -84,7 +84,7 @@ async function writeChunk(object: StagedObject, identity: ChunkIdentity, numbers
 
 /** Writes the whole map as one checkpoint object; durable on return. */
 export async function writeWholeCheckpoint(inspection: Inspection, identity: CheckpointIdentity, written: ReadonlyMap<number, ChunkFacts>): Promise<void> {
-  const { store, map } = inspection;
+  const { local: store, map } = inspection;
   const object = await store.stage(checkpointKey(identity.epoch, identity.number));
   const writer = new PageWriter(object, identity);
   const live = new Map<number, number>();

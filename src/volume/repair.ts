@@ -20,6 +20,7 @@ import { type RepairPlan, planRepair } from './repair-plan.ts';
 import { type RepairMarker, createMissingLogFiles, keepAside, nextFolder, readMarker, removeMarker, writeKept, writeMarker } from './repair-files.ts';
 import { writeLoggedBlocks, writeWholeCheckpoint } from './repair-write.ts';
 import type { UncertainChoice } from './rebuild-leaves.ts';
+import { refuseRepair } from './remote-config.ts';
 import { CHECKPOINT_FOLDER, OBJECT_FOLDERS, manifestCopyKey, parseCheckpointName, writeManifest } from './volume-files.ts';
 
 export interface RepairOptions extends ToolOptions {
@@ -63,7 +64,8 @@ export interface RepairReport {
  */
 export function repairVolume(options: RepairOptions): Promise<RepairReport> {
   return withLock(options, async () => {
-    const { env, directory, apply } = options;
+    const { env, directory, name, apply } = options;
+    await refuseRepair(env.files, directory, name);
     const marker = await readMarker(env.files, directory);
     const root = await readRoot(env.files, directory, marker);
     const { manifest } = root;

@@ -8,6 +8,7 @@ import { type ToolOptions, withLock } from './check.ts';
 import { isStillAt } from './commit.ts';
 import type { BadBlock, InspectedChunk } from './inspect-chunks.ts';
 import { letGo, loadForReading } from './probe-volume.ts';
+import { refuseShipped } from './remote-config.ts';
 import { StillStructures } from './scrub-still.ts';
 import { type ScrubOptions, allChunks, loadLeafOf, placeOf, scrub } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -21,6 +22,7 @@ import type { RottenPlace, ScrubReport } from './volume-info.ts';
 export function scrubClosed(options: ToolOptions & ScrubOptions): Promise<ScrubReport> {
   return withLock(options, async () => {
     const { env, directory, name } = options;
+    await refuseShipped(env.files, directory, name);
     await refuseWhileRepairing(env.files, directory, name);
     const manifest = await readManifest(env.files, directory);
     const store = new DirectoryStore(env.files, directory, 0);

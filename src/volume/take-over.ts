@@ -7,6 +7,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, FileLock } from '../env/env.ts';
 import type { RemoteAccess } from './attach-remote.ts';
+import { isDamage } from './inspect-findings.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
 import { holdsVolume, lockVolume, readManifest } from './volume-files.ts';
@@ -50,10 +51,20 @@ async function exchange({ files }: Pick<Env, 'files'>, { parent, name, keptAs }:
 
 /** Where what is here of the volume goes. Errors: `already-exists`. */
 async function freeName({ files }: Pick<Env, 'files'>, parent: string, name: string): Promise<string> {
-  const { epoch } = await readManifest(files, `${parent}/${name}`);
-  const keptAs = `${name}.before-e${epoch}`;
+  const epoch = await epochHere(files, `${parent}/${name}`);
+  const keptAs = `${name}.before-${epoch === null ? 'takeover' : `e${epoch}`}`;
   if (!(await files.exists(`${parent}/${keptAs}`))) return keptAs;
   throw new VolumeError('already-exists', `${parent}/${keptAs} exists already; it is what an earlier takeover has kept. Move it away and try again`);
+}
+
+/** Null: its manifest is damaged. That is what a takeover may be for. */
+async function epochHere(files: Env['files'], directory: string): Promise<number | null> {
+  try {
+    return (await readManifest(files, directory)).epoch;
+  } catch (error) {
+    if (isDamage(toVolumeError(error, 'reading the manifest'))) return null;
+    throw error;
+  }
 }
 
 async function whileLocked<T>(env: Env, directory: string, what: string, task: () => Promise<T>): Promise<T> {

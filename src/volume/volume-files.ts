@@ -53,10 +53,15 @@ export async function refuseWhileRepairing(files: FileSystem, directory: string,
   if (await files.exists(repairPath(directory))) throw new VolumeError('corrupt', interruptedRepair(name));
 }
 
+/** What helps where a volume that has a bucket is damaged here: a repair knows of one place only. */
+export function takeoverAdvice(name: string): string {
+  return `basalt check ${name} --remote up to which LSN its bucket has it; basalt takeover ${name} goes on from there, and keeps what is here beside it`;
+}
+
 /** What is damaged, and what to do about it; other errors as they are. */
-export function withAdvice(error: VolumeError, name: string): VolumeError {
+export function withAdvice(error: VolumeError, name: string, hasBucket = false): VolumeError {
   if (error.code !== 'corrupt' || error.message.includes('basalt ')) return error;
-  const message = `${error.message}; basalt check ${name} says all that is wrong, basalt repair ${name} what can be saved`;
+  const message = `${error.message}; basalt check ${name} says all that is wrong, ${hasBucket ? `and ${takeoverAdvice(name)}` : `basalt repair ${name} what can be saved`}`;
   return new VolumeError('corrupt', message, { cause: error, context: error.context });
 }
 

@@ -52,6 +52,9 @@ time nbdcopy "${bar[@]}" --flush "$work/in.img" "nbd://127.0.0.1:$nbd_port/volum
 say 'drain'
 time "${basalt[@]}" drain volume --data "$work/first"
 
+say 'what the bucket has, byte by byte'
+time "${basalt[@]}" check volume --remote --deep --data "$work/first"
+
 say 'the server stops, and its directory is deleted'
 kill "$server" && wait "$server"
 server=''

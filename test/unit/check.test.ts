@@ -25,7 +25,7 @@ function damaged(files: VolumeFiles, name: string, at: number): VolumeFiles {
 }
 
 test('a sound volume is clean, and what was looked at is counted', async () => {
-  expect(await reportOn(sample)).toEqual({ volume: 'v', deep: true, isClean: true, findings: [], notes: [], lost: [], chunks: 3, leaves: 1, logRecords: 4, lastLsn: 12, blockSizeBytes: 4096 });
+  expect(await reportOn(sample)).toEqual({ volume: 'v', deep: true, isClean: true, findings: [], notes: [], lost: [], chunks: 3, leaves: 1, logRecords: 4, lastLsn: 12, blockSizeBytes: 4096, bucket: null });
 });
 
 test('a rotten block in a synced record of the log is named, and lost unless a later record has it anew', async () => {
