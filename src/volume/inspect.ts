@@ -12,7 +12,7 @@ import type { Manifest } from '../format/manifest.ts';
 import { BlockMap, LEAF_BLOCKS } from '../index/block-map.ts';
 import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
-import type { ObjectSource } from '../store/object-store.ts';
+import { type ObjectSource, readAgainInDoubt } from '../store/object-store.ts';
 import { type ChunkContent, applySet } from './commit.ts';
 import { findNewerObject, listFound, reportFolders } from './found-objects.ts';
 import { type InspectedCheckpoint, inspectCheckpoint } from './inspect-checkpoint.ts';
@@ -133,7 +133,7 @@ async function tablesOf(store: ObjectSource, manifest: Manifest, chunks: Readonl
   const key = chunkKey(chunks.get(chunk)?.epoch ?? 0, chunk);
   const object = await store.open(key);
   try {
-    return (await readChunkTables(object, chunkExpectations(manifest), chunk, key)).tables;
+    return (await readAgainInDoubt(object, () => readChunkTables(object, chunkExpectations(manifest), chunk, key))).tables;
   } finally {
     await object.close();
   }

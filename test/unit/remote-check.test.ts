@@ -8,6 +8,7 @@ import { repairVolume } from '../../src/volume/repair.ts';
 import { takeVolumeOver } from '../../src/volume/take-over.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { BLOCK_BYTES, SLAB_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
+import { NO_FAULTS } from '../sim/remote-bucket.ts';
 import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
 import { text } from '../support/text.ts';
 
@@ -216,6 +217,27 @@ describe('check --remote', () => {
       expect(new Set(reports.map(({ bucket }) => bucket?.checkpoint)).size).toBeGreaterThan(2);
     });
   });
+
+  test('looks again where what a root named went while it looked', () =>
+    withShipped(async (world, chunk) => {
+      await removeHere(world, 'chunks');
+      const object = world.bucket.objects.get(chunk)?.bytes ?? new Uint8Array(0);
+      world.bucket.objects.delete(chunk);
+      let looks = 0;
+      const putBack = ({ task, done, total }: Progress): void => {
+        if (task !== 'chunks' || done !== total) return;
+        looks += 1;
+        world.bucket.put(chunk, object);
+      };
+      expect(await checkRemote({ ...toolsOf(world, putBack), deep: false })).toMatchObject({ isClean: true });
+      expect(looks).toBe(2);
+    }));
+
+  test('takes bits that flip on the way for no damage', () =>
+    withShipped(async (world) => {
+      world.bucket.faults = { ...NO_FAULTS, flippedBit: 0.05 };
+      for (let round = 0; round < 15; round += 1) expect((await remoteReport(world, true)).findings).toEqual([]);
+    }));
 
   test('is refused for a volume without a bucket, and says what keeps it from one that cannot be reached', async () => {
     const world = new RemoteMachine(SETTINGS);
