@@ -144,7 +144,7 @@ describe('whatever is put before the decoder', () => {
         if (found === null) refused += 1;
         else taken += 1;
       }),
-      { numRuns: 700 },
+      { numRuns: 3000 },
     );
     expect(Math.min(taken, refused)).toBeGreaterThan(100);
   });
