@@ -25,7 +25,7 @@ export function addTop(program: Argv, context: CliContext): Argv {
         .example('$0 top', 'requests, latencies, memory, once a second; Ctrl-C ends it')
         .example('$0 top --count 1 > now.txt', 'without a terminal: plain text'),
     async (parsed) => {
-      if (parsed.json === true) throw new UsageError('top draws for people; basalt stats --json --watch says the same for machines', { flag: 'json' });
+      if (parsed.json) throw new UsageError('top draws for people; basalt stats --json --watch says the same for machines', { flag: 'json' });
       const { terminal } = context;
       const server = await serverOf(context, parsed.data);
       const pictures = parsed.count ?? Number.POSITIVE_INFINITY;
