@@ -5,6 +5,7 @@ import type { Device } from '../attach/devices.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
 import type { ProfileName } from '../config/profiles.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
@@ -42,11 +43,14 @@ export interface TakingOptions {
 
 /** What may be asked of volumes with and without a server. */
 export interface VolumeChanges {
+  create(name: string, options: CreateOptions): Promise<VolumeInfo>;
   describe(name: string): Promise<VolumeInfo>;
   remove(name: string): Promise<void>;
   rename(name: string, target: string): Promise<void>;
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
+  limitsOf(name: string): Promise<VolumeLimits>;
+  setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits>;
 }
 
 /** The part of `VolumeSet` that the verbs use. */

@@ -3,13 +3,14 @@ import type { Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { RequestStats } from '../base/request-stats.ts';
 import { KIB } from '../base/units.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
 import type { CreateOptions, ListedVolume, OnProgress, ScrubReport, ShippingStatus, UnreadableVolume, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 import { fieldsOf, flagField } from './body-fields.ts';
 import type { EventFeed } from './events.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { writeMetrics } from './metrics.ts';
-import { createVolume, durabilityField, removeVolume, renameVolume, setLabels } from './volume-routes.ts';
+import { createVolume, durabilityField, removeVolume, renameVolume, setLabels, setLimits } from './volume-routes.ts';
 import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -26,6 +27,10 @@ export interface ControlledVolumes {
   rename(name: string, target: string): Promise<void>;
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
+  limitsOf(name: string): Promise<VolumeLimits>;
+  setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits>;
+  /** Of a volume that is open. */
+  limitsInForce(name: string): VolumeLimits;
   drain(name: string): Promise<VolumeStatus>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
 }
@@ -71,6 +76,7 @@ export interface ControlTargets {
   readonly volumes: ControlledVolumes;
   readonly server: () => ServerInfo;
   readonly traffic: ClientTraffic;
+  readonly throttles: ClientLimits;
   /** Shared memory, and what the process takes, as of now. */
   readonly memory: () => MemoryUse;
   readonly process: () => ProcessUse;
@@ -84,6 +90,13 @@ export interface ClientTraffic {
   /** Null: no client has had the volume. */
   find(volume: string): RequestStats | null;
   names(): readonly string[];
+  /** There is no volume of that name any more. */
+  forget(volume: string): void;
+}
+
+/** Who holds clients to the limits of volumes. */
+export interface ClientLimits {
+  changed(volume: string, limits: VolumeLimits): void;
   /** There is no volume of that name any more. */
   forget(volume: string): void;
 }
@@ -141,6 +154,8 @@ export const ROUTES: readonly Route[] = [
   { method: 'PUT', path: '/v1/volumes/{name}/name', run: ({ targets, name, body }) => renameVolume(targets, name, body) },
   { method: 'GET', path: '/v1/volumes/{name}/labels', run: async ({ targets, name }) => ({ name, labels: await targets.volumes.labelsOf(name) }) },
   { method: 'PATCH', path: '/v1/volumes/{name}/labels', run: ({ targets, name, body }) => setLabels(targets.volumes, name, body) },
+  { method: 'GET', path: '/v1/volumes/{name}/limits', run: async ({ targets, name }) => ({ name, limits: await targets.volumes.limitsOf(name) }) },
+  { method: 'PATCH', path: '/v1/volumes/{name}/limits', run: ({ targets, name, body }) => setLimits(targets, name, body) },
   { method: 'GET', path: '/v1/volumes/{name}/stats', run: ({ targets, name }) => volumeStats(targets, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
@@ -159,7 +174,8 @@ async function showVolume(volumes: ControlledVolumes, name: string): Promise<Vol
 }
 
 function statsOf({ volumes, traffic }: ControlTargets, name: string): VolumeStatsAnswer {
-  return { name, requests: traffic.find(name)?.snapshot() ?? null, live: volumes.statusOf(name) };
+  const live = volumes.statusOf(name);
+  return { name, requests: traffic.find(name)?.snapshot() ?? null, limits: live === null ? null : volumes.limitsInForce(name), live };
 }
 
 function allStats(targets: ControlTargets): StatsAnswer {

@@ -1,6 +1,7 @@
 /** The routes that make, rename, label and delete volumes. */
 import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
+import { changedLimits, LIMIT_NAMES, NO_LIMITS, type LimitChanges, type VolumeLimits } from '../base/volume-limits.ts';
 import { nearest } from '../config/nearest.ts';
 import type { VolumeInfo } from '../volume/volume-info.ts';
 import { bytesField, fieldsOf, flagField, textField } from './body-fields.ts';
@@ -21,24 +22,46 @@ export function durabilityField(durability: unknown, hasConsent: boolean): Durab
 }
 
 export async function createVolume(volumes: ControlledVolumes, body: unknown): Promise<VolumeInfo & { readonly live: null }> {
-  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss']);
+  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss', 'limits']);
   const name = textField(fields, 'name');
   const sizeBytes = bytesField(fields, 'sizeBytes');
   const blockSizeBytes = fields.blockSizeBytes === undefined ? DEFAULT_BLOCK_BYTES : bytesField(fields, 'blockSizeBytes');
   const durability = durabilityField(fields.durability ?? 'batched', flagField(fields, 'acceptDataLoss'));
-  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability })), live: null };
+  const limits = fields.limits === undefined ? NO_LIMITS : changedLimits(NO_LIMITS, limitsField(fields.limits));
+  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability, limits })), live: null };
 }
 
-export async function removeVolume({ volumes, traffic }: ControlTargets, name: string): Promise<{ readonly deleted: string }> {
+/** Numbers; null takes one away, and what is not there stays. */
+function limitsField(value: unknown): LimitChanges {
+  const fields = fieldsOf(value, LIMIT_NAMES, '"limits"');
+  const changes: Partial<Record<keyof VolumeLimits, number | null>> = {};
+  for (const name of LIMIT_NAMES) {
+    const limit = fields[name];
+    if (limit === undefined) continue;
+    if (typeof limit !== 'number' && limit !== null) throw new VolumeError('invalid-argument', `limit "${name}" must be a number, or null to take it away`);
+    changes[name] = limit;
+  }
+  return changes;
+}
+
+export async function setLimits({ volumes, throttles }: ControlTargets, name: string, body: unknown): Promise<{ readonly name: string; readonly limits: VolumeLimits }> {
+  const limits = await volumes.setLimits(name, limitsField(fieldsOf(body, ['limits']).limits));
+  throttles.changed(name, limits);
+  return { name, limits };
+}
+
+export async function removeVolume({ volumes, traffic, throttles }: ControlTargets, name: string): Promise<{ readonly deleted: string }> {
   await volumes.remove(name);
   traffic.forget(name);
+  throttles.forget(name);
   return { deleted: name };
 }
 
-export async function renameVolume({ volumes, traffic }: ControlTargets, name: string, body: unknown): Promise<{ readonly name: string; readonly renamedFrom: string }> {
+export async function renameVolume({ volumes, traffic, throttles }: ControlTargets, name: string, body: unknown): Promise<{ readonly name: string; readonly renamedFrom: string }> {
   const target = textField(fieldsOf(body, ['name']), 'name');
   await volumes.rename(name, target);
   traffic.forget(name);
+  throttles.forget(name);
   return { name: target, renamedFrom: name };
 }
 

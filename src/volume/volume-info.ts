@@ -1,6 +1,7 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
 import type { Durability } from '../base/durability.ts';
-import type { ChunkCompression, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { ChunkCompression, EngineSettings, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { VolumeLimits } from '../base/volume-limits.ts';
 
 export interface CreateOptions {
   /** A multiple of the block size, at most 2^53-1. */
@@ -8,7 +9,14 @@ export interface CreateOptions {
   /** Power of two, 4096 to 65536. */
   readonly blockSizeBytes: number;
   readonly durability: Durability;
+  /** For its clients; none if it is not given. */
+  readonly limits?: VolumeLimits;
+  /** What of its log is to be other than the settings of this process say. */
+  readonly log?: LogChoices;
 }
+
+/** The settings that a volume keeps from the moment when it is made, and the one that is measured for then. */
+export type LogChoices = Partial<Pick<EngineSettings, 'logFileBytes' | 'logFileCount' | 'eraseBlockBytes' | 'logIo'>>;
 
 export interface VolumeInfo {
   readonly name: string;
@@ -36,6 +44,8 @@ export interface VolumeInfo {
   readonly chunkCompress: ChunkCompression;
   /** What people say of it. */
   readonly labels: Readonly<Record<string, string>>;
+  /** For its clients. */
+  readonly limits: VolumeLimits;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */

@@ -6,6 +6,7 @@ import { Arena, type ArenaUse } from '../base/arena.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
 import type { Env, FileLock, Timer } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
@@ -81,8 +82,9 @@ export class VolumeSet implements DeviceDirectory {
     const directory = this.#pathOf(name);
     const config = remote === undefined ? null : withWriter(remote, this.#env);
     if (config !== null) await checkNewBucket(this.#env, this.#remoteAccess, config);
-    await createVolume({ env: this.#env, directory, settings: this.#settings, create: options, ...(config === null ? {} : { remote: config }) });
-    this.#env.logger.log('info', 'volume-created', { volume: name, ...options });
+    const { log, ...create } = options;
+    await createVolume({ env: this.#env, directory, settings: { ...this.#settings, ...log }, create, ...(config === null ? {} : { remote: config }) });
+    this.#env.logger.log('info', 'volume-created', { volume: name, ...create });
     return this.describe(name);
   }
 
@@ -159,7 +161,7 @@ export class VolumeSet implements DeviceDirectory {
       logCompress: this.#settings.logCompress,
       chunkCompress: this.#settings.chunkCompress,
       storedBytes: await this.#env.files.usedBytes(directory),
-      labels: await this.#properties.labelsIfSound(directory),
+      ...(await this.#properties.ifSound(directory)),
       open: await this.#isOpen(name, directory),
       damage,
       damageLookedFor: damage !== null || (this.#open.get(name)?.volume ?? null) !== null,
@@ -352,7 +354,21 @@ export class VolumeSet implements DeviceDirectory {
 
   /** Labels of a volume, open or not. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */
   async labelsOf(name: string): Promise<Labels> {
-    return this.#properties.labelsOf(await this.#existing(name));
+    return (await this.#properties.of(await this.#existing(name))).labels;
+  }
+
+  /** Limits for the clients of a volume, open or not. Errors: as `labelsOf`. */
+  async limitsOf(name: string): Promise<VolumeLimits> {
+    return (await this.#properties.of(await this.#existing(name))).limits;
+  }
+
+  /** Changes some limits; returns all of them. Errors: as `setLabels`. */
+  async setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits> {
+    return this.#properties.changeLimits(await this.#existing(name), changes);
+  }
+
+  limitsInForce(name: string): VolumeLimits {
+    return this.#properties.limitsInForce(`${this.#directory}/${name}`);
   }
 
   /** Sets labels, and takes those away that are null; returns all of them. Errors: `not-found`, `invalid-argument`, `no-space`, `io-error`. */
@@ -400,7 +416,7 @@ export class VolumeSet implements DeviceDirectory {
 
   #startOpening(name: string, directory: string): OpenEntry {
     const watch = this.#watchOpening(name);
-    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) }).finally(() => watch.end());
+    const opening = this.#properties.loadLimits(directory).then(() => openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) })).finally(() => watch.end());
     const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
     opening.then(

@@ -1,4 +1,5 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { changedLimits, NO_LIMITS, type LimitChanges, type VolumeLimits } from '../../src/base/volume-limits.ts';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Durability } from '../../src/base/durability.ts';
@@ -25,7 +26,9 @@ export class FakeVolumes implements VolumeManager {
     const info: VolumeInfo = {
       name,
       id: '0123456789abcdef0123456789abcdef',
-      ...options,
+      sizeBytes: options.sizeBytes,
+      blockSizeBytes: options.blockSizeBytes,
+      durability: options.durability,
       epoch: 3,
       createdMs: Date.UTC(2026, 10, 20, 10, 0, 0),
       checkpointNumber: 0,
@@ -38,6 +41,7 @@ export class FakeVolumes implements VolumeManager {
       logCompress: 'auto',
       chunkCompress: 'off',
       labels: {},
+      limits: options.limits ?? NO_LIMITS,
       storedBytes: 4096,
       open: false,
       damage: null,
@@ -87,6 +91,17 @@ export class FakeVolumes implements VolumeManager {
     return labels;
   }
 
+  async limitsOf(name: string): Promise<VolumeLimits> {
+    return (await this.describe(name)).limits;
+  }
+
+  async setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits> {
+    const info = await this.describe(name);
+    const limits = changedLimits(info.limits, changes);
+    this.infos.set(name, { ...info, limits });
+    return limits;
+  }
+
   openRemote = notAsked;
   takeOver = notAsked;
   drain = notAsked;
@@ -105,7 +120,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, create: notAsked, limitsOf: notAsked, setLimits: notAsked, remove: notAsked, rename: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

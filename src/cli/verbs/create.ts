@@ -2,12 +2,14 @@
 import type { Argv, Options } from 'yargs';
 import { DURABILITY_MODES } from '../../base/durability.ts';
 import { formatSize } from '../../base/units.ts';
+import { changedLimits, NO_LIMITS } from '../../base/volume-limits.ts';
 import type { VolumeInfo } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
 import { DATA_FLAG, JSON_FLAG, once, readSettings, SETTINGS_FLAGS, sizeOf } from '../flags.ts';
 import { formatJson } from '../output.ts';
 import { BUCKET_FLAGS, bucketOf } from './remote-flags.ts';
 import { checkConsent, DATA_LOSS_FLAG, durabilityOf } from './durability.ts';
+import { LIMIT_FLAGS, limitChanges } from './limit.ts';
 
 export const createFlags = {
   durability: {
@@ -20,6 +22,7 @@ export const createFlags = {
   },
   'accept-data-loss': DATA_LOSS_FLAG,
   'block-size': { type: 'string', requiresArg: true, default: '4096', coerce: sizeOf('block-size'), describe: 'power of two, 4096 to 65536' },
+  ...LIMIT_FLAGS,
   remote: { type: 'string', requiresArg: true, coerce: once('remote'), describe: 's3://BUCKET/PREFIX: the volume is shipped there, and can be opened from there on another host' },
   ...BUCKET_FLAGS,
   data: DATA_FLAG,
@@ -61,7 +64,7 @@ export function addCreate(program: Argv, context: CliContext): Argv {
       const { settings } = await readSettings(context, parsed);
       const volumes = await context.openVolumes({ directory: parsed.data, settings: settings.engine, remote: settings.remote, makeDirectory: true });
       try {
-        const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability };
+        const options = { sizeBytes: parsed.size, blockSizeBytes: parsed['block-size'], durability: parsed.durability, limits: changedLimits(NO_LIMITS, limitChanges(parsed)) };
         const info = await volumes.create(parsed.name, options, parsed.remote === undefined ? undefined : bucketOf(parsed.remote, parsed));
         context.terminal.out(parsed.json ? formatJson(info) : describeCreated(info, parsed.data));
       } finally {
