@@ -2,8 +2,10 @@
 import { DURABILITY_MODES, isDurability, type Durability } from '../base/durability.ts';
 import { VolumeError } from '../base/errors.ts';
 import { changedLimits, LIMIT_NAMES, NO_LIMITS, type LimitChanges, type VolumeLimits } from '../base/volume-limits.ts';
+import { LOG_IO_MODES } from '../base/settings-types.ts';
 import { nearest } from '../config/nearest.ts';
-import type { VolumeInfo } from '../volume/volume-info.ts';
+import { parseSetting } from '../config/parse-setting.ts';
+import type { LogChoices, VolumeInfo } from '../volume/volume-info.ts';
 import { bytesField, fieldsOf, flagField, textField } from './body-fields.ts';
 import type { ControlledVolumes, ControlTargets } from './routes.ts';
 
@@ -22,13 +24,34 @@ export function durabilityField(durability: unknown, hasConsent: boolean): Durab
 }
 
 export async function createVolume(volumes: ControlledVolumes, body: unknown): Promise<VolumeInfo & { readonly live: null }> {
-  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss', 'limits']);
+  const fields = fieldsOf(body, ['name', 'sizeBytes', 'blockSizeBytes', 'durability', 'acceptDataLoss', 'limits', 'log']);
   const name = textField(fields, 'name');
   const sizeBytes = bytesField(fields, 'sizeBytes');
   const blockSizeBytes = fields.blockSizeBytes === undefined ? DEFAULT_BLOCK_BYTES : bytesField(fields, 'blockSizeBytes');
   const durability = durabilityField(fields.durability ?? 'batched', flagField(fields, 'acceptDataLoss'));
   const limits = fields.limits === undefined ? NO_LIMITS : changedLimits(NO_LIMITS, limitsField(fields.limits));
-  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability, limits })), live: null };
+  return { ...(await volumes.create(name, { sizeBytes, blockSizeBytes, durability, limits, log: fields.log === undefined ? {} : logField(fields.log) })), live: null };
+}
+
+/** Each number of the log, and the setting that says what it may be. */
+const LOG_NUMBERS = { logFileBytes: 'engine.log_file_bytes', logFileCount: 'engine.log_file_count', eraseBlockBytes: 'engine.erase_block_bytes' } as const;
+
+function logField(value: unknown): LogChoices {
+  const fields = fieldsOf(value, [...Object.keys(LOG_NUMBERS), 'logIo'], '"log"');
+  const number = (name: keyof typeof LOG_NUMBERS): number | undefined => {
+    if (fields[name] === undefined) return undefined;
+    if (typeof fields[name] !== 'number') throw new VolumeError('invalid-argument', `"log": "${name}" must be a number`);
+    return Number(parseSetting({ source: `"log": "${name}"`, key: LOG_NUMBERS[name] }, fields[name]));
+  };
+  const [logFileBytes, logFileCount, eraseBlockBytes] = [number('logFileBytes'), number('logFileCount'), number('eraseBlockBytes')];
+  const logIo = LOG_IO_MODES.find((mode) => mode === fields.logIo);
+  if (fields.logIo !== undefined && logIo === undefined) throw new VolumeError('invalid-argument', `"log": "logIo" must be one of ${LOG_IO_MODES.join(', ')}`);
+  return {
+    ...(logFileBytes === undefined ? {} : { logFileBytes }),
+    ...(logFileCount === undefined ? {} : { logFileCount }),
+    ...(eraseBlockBytes === undefined ? {} : { eraseBlockBytes }),
+    ...(logIo === undefined ? {} : { logIo }),
+  };
 }
 
 /** Numbers; null takes one away, and what is not there stays. */
