@@ -98,6 +98,22 @@ describe('the throttle of a volume', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  test('keeps the turn for who was called, until he takes it or gives it on', () => {
+    const clock = new ManualClock();
+    const throttle = new VolumeThrottle(clock);
+    throttle.set(limits({ operationsPerSecond: 1, burstOperations: 1 }));
+    const called: string[] = [];
+    const wakes = ['a', 'b', 'c'].map((name) => () => void called.push(name));
+    expect(throttle.admits(0, () => undefined)).toBe(true);
+    for (const wake of wakes) expect(throttle.admits(0, wake)).toBe(false);
+    clock.advance(1000);
+    expect(called).toEqual(['a']);
+    expect(throttle.admits(0, wakes[2])).toBe(false);
+    throttle.leave(wakes[0]);
+    expect(called).toEqual(['a', 'b']);
+    expect(throttle.admits(0, wakes[1])).toBe(true);
+  });
+
   test('takes new limits at once, also from those that wait', () => {
     const clock = new ManualClock();
     const throttle = new VolumeThrottle(clock);
