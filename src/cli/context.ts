@@ -6,6 +6,7 @@ import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import type { ErrorContext } from '../base/errors.ts';
 import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
 import type { ProfileName } from '../config/profiles.ts';
 import type { ProgramSettings, RemoteProgramSettings } from '../config/settings.ts';
 import type { ListedDetails, VolumeDetails } from '../control/routes.ts';
@@ -43,6 +44,7 @@ export interface TakingOptions {
 
 /** What may be asked of volumes with and without a server. */
 export interface VolumeChanges {
+  create(name: string, options: CreateOptions): Promise<VolumeInfo>;
   describe(name: string): Promise<VolumeInfo>;
   remove(name: string): Promise<void>;
   rename(name: string, target: string): Promise<void>;
@@ -50,6 +52,8 @@ export interface VolumeChanges {
   resize(name: string, sizeBytes: number, options: { readonly mayShrink: boolean }): Promise<void>;
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
+  limitsOf(name: string): Promise<VolumeLimits>;
+  setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits>;
 }
 
 /** The part of `VolumeSet` that the verbs use. */

@@ -135,11 +135,11 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   const credentials = await loadCredentials(plan, env);
   openings = new OpeningProgress({ clock: env.clock, logger, terminal });
   const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine, watchOpening: openings.watch, remotes: remoteAccess(env, plan.settings.remote) });
-  const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger });
+  const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger, clock: env.clock });
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();
   const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount, halfOpen: server.halfOpenCount, clients: { ...server.counts } });
-  const targets: ControlTargets = { volumes, server: info, traffic: server.traffic, memory: () => ({ ...volumes.memory(), ...server.memory() }), process: processUse, nowMs: () => env.clock.nowMs(), events };
+  const targets: ControlTargets = { volumes, server: info, traffic: server.traffic, throttles: server.throttles, memory: () => ({ ...volumes.memory(), ...server.memory() }), process: processUse, nowMs: () => env.clock.nowMs(), events };
   const control = await startControl(plan, env, targets);
   const running = { server, control, volumes, env };
   const endReloads = reloadOnHangup(credentials, env);

@@ -19,6 +19,7 @@ import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
 import { addLabel, labelFlags } from './verbs/label.ts';
+import { addLimit, limitFlags } from './verbs/limit.ts';
 import { addList, listFlags } from './verbs/list.ts';
 import { addOpenRemote, addTakeover, openRemoteFlags, takeoverFlags } from './verbs/open-remote.ts';
 import { addPki, pkiFlags } from './verbs/pki.ts';
@@ -60,6 +61,7 @@ export const VERBS: readonly Verb[] = [
   verb('resize', 'NAME SIZE', resizeFlags, (program, { context, exit }) => addResize(program, context, exit)),
   verb('rename', 'NAME NEW', renameFlags, (program, { context }) => addRename(program, context)),
   verb('label', 'NAME [KEY=VALUE...]', labelFlags, (program, { context }) => addLabel(program, context)),
+  verb('limit', 'NAME', limitFlags, (program, { context }) => addLimit(program, context)),
   verb('drain', 'NAME', drainFlags, (program, { context }) => addDrain(program, context)),
   verb('open-remote', 'URL NAME', openRemoteFlags, (program, { context }) => addOpenRemote(program, context)),
   verb('takeover', 'NAME', takeoverFlags, (program, { context }) => addTakeover(program, context)),

@@ -2,9 +2,9 @@
 import { VolumeError } from '../base/errors.ts';
 import { nearest } from '../config/nearest.ts';
 
-/** The members of a JSON object that may have `allowed` ones only. */
-export function fieldsOf(body: unknown, allowed: readonly string[]): Readonly<Record<string, unknown>> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new VolumeError('invalid-argument', `the body must be a JSON object with ${allowed.join(', ')}`);
+/** The members of a JSON object that may have `allowed` ones only; `what` it is. */
+export function fieldsOf(body: unknown, allowed: readonly string[], what = 'the body'): Readonly<Record<string, unknown>> {
+  if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new VolumeError('invalid-argument', `${what} must be a JSON object with ${allowed.join(', ')}`);
   const unknown = Object.keys(body).find((key) => !allowed.includes(key));
   if (unknown !== undefined) throw new VolumeError('invalid-argument', `no field ${JSON.stringify(unknown)}; did you mean ${nearest(unknown, allowed)}?`);
   return { ...body };

@@ -6,11 +6,12 @@ import { CONTROL_SOCKET_NAME } from '../base/control-socket.ts';
 import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError, type ErrorContext } from '../base/errors.ts';
 import type { ChunkCompression } from '../base/settings-types.ts';
-import type { OnProgress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
+import type { CreateOptions, OnProgress, ScrubReport, ShippingStatus, VolumeInfo } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
-import { isCompressionAnswer, isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeList, isVolumeStats } from './volume-details.ts';
+import { isCompressionAnswer, isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeLimits, isVolumeList, isVolumeStats } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
@@ -108,6 +109,31 @@ export class ControlClient {
     const labels = memberOf(answer, 'labels');
     if (!isLabels(labels)) throw this.#notUnderstood('what it says of labels');
     return labels;
+  }
+
+  /** Errors: those of `VolumeSet.limitsOf`, and `io-error`. */
+  async limitsOf(name: string): Promise<VolumeLimits> {
+    return this.#limits(await this.#ask('GET', `/v1/volumes/${encodeURIComponent(name)}/limits`, null));
+  }
+
+  /** In force at once. Errors: those of `VolumeSet.setLimits`, and `io-error`. */
+  async setLimits(name: string, limits: LimitChanges): Promise<VolumeLimits> {
+    return this.#limits(await this.#ask('PATCH', `/v1/volumes/${encodeURIComponent(name)}/limits`, { limits }));
+  }
+
+  #limits(answer: unknown): VolumeLimits {
+    const limits = memberOf(answer, 'limits');
+    if (!isVolumeLimits(limits)) throw this.#notUnderstood('what it says of limits');
+    return limits;
+  }
+
+  /** Makes a volume with the log files that the server's settings say. Errors: those of `VolumeSet.create`, and `io-error`. */
+  async create(name: string, options: CreateOptions): Promise<VolumeInfo> {
+    // Whoever calls has the consent of the volume's owner.
+    const made = await this.#ask('POST', '/v1/volumes', { name, ...options, acceptDataLoss: options.durability === 'async' });
+    if (!isVolumeDetails(made)) throw this.#notUnderstood('what it says of a volume');
+    const { live: _live, ...info } = made;
+    return info;
   }
 
   /** Errors: those of `VolumeSet.setDurability`, and `io-error`. */

@@ -1,5 +1,6 @@
 /** The statistics as Prometheus scrapes them, at `/metrics`. Names by its conventions: base units, `_total` for what only grows. */
 import { OPERATIONS, type RequestStats } from '../base/request-stats.ts';
+import type { VolumeLimits } from '../base/volume-limits.ts';
 import type { VolumeStatus } from '../volume/volume-info.ts';
 import { Exposition, type MetricType } from './exposition.ts';
 import type { ServerInfo } from './routes.ts';
@@ -99,9 +100,15 @@ export function writeMetrics(source: MetricsSource): string {
     return requests === null ? [] : [[name, requests] as const];
   });
   writeRows(text, REQUEST_ROWS, asked);
+  writeRows(text, LIMIT_ROWS, source.stats.volumes.flatMap(({ name, limits }) => (limits === null ? [] : [[name, limits] as const])));
   writeOperations(text, asked);
   return text.toString();
 }
+
+const LIMIT_ROWS: readonly Row<VolumeLimits>[] = [
+  ['basalt_volume_limit_requests_per_second', 'gauge', 'Limit of requests a second; absent: none.', ({ operationsPerSecond }) => operationsPerSecond],
+  ['basalt_volume_limit_bytes_per_second', 'gauge', 'Limit of bytes a second; absent: none.', ({ bytesPerSecond }) => bytesPerSecond],
+];
 
 function writeRows<T>(text: Exposition, rows: readonly Row<T>[], volumes: readonly (readonly [string, T])[]): void {
   for (const [name, type, help, valueOf] of rows) {

@@ -5,13 +5,14 @@ import { VolumeError } from '../base/errors.ts';
 import type { RequestStats } from '../base/request-stats.ts';
 import type { ChunkCompression } from '../base/settings-types.ts';
 import { KIB } from '../base/units.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
 import { type ChunkSpace, type CreateOptions, type ListedVolume, type OnProgress, type ScrubReport, type ShippingStatus, type UnreadableVolume, type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 import { fieldsOf, flagField } from './body-fields.ts';
 import type { EventFeed } from './events.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { writeMetrics } from './metrics.ts';
-import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, resizeVolume, setLabels } from './volume-routes.ts';
+import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, resizeVolume, setLabels, setLimits } from './volume-routes.ts';
 import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -29,6 +30,10 @@ export interface ControlledVolumes {
   resize(name: string, sizeBytes: number, options: { readonly mayShrink: boolean }): Promise<void>;
   labelsOf(name: string): Promise<Readonly<Record<string, string>>>;
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
+  limitsOf(name: string): Promise<VolumeLimits>;
+  setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits>;
+  /** Of a volume that is open. */
+  limitsInForce(name: string): VolumeLimits;
   drain(name: string): Promise<VolumeStatus>;
   setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
@@ -84,6 +89,7 @@ export interface ControlTargets {
   readonly volumes: ControlledVolumes;
   readonly server: () => ServerInfo;
   readonly traffic: ClientTraffic;
+  readonly throttles: ClientLimits;
   /** Shared memory, and what the process takes, as of now. */
   readonly memory: () => MemoryUse;
   readonly process: () => ProcessUse;
@@ -97,6 +103,13 @@ export interface ClientTraffic {
   /** Null: no client has had the volume. */
   find(volume: string): RequestStats | null;
   names(): readonly string[];
+  /** There is no volume of that name any more. */
+  forget(volume: string): void;
+}
+
+/** Who holds clients to the limits of volumes. */
+export interface ClientLimits {
+  changed(volume: string, limits: VolumeLimits): void;
   /** There is no volume of that name any more. */
   forget(volume: string): void;
 }
@@ -155,6 +168,8 @@ export const ROUTES: readonly Route[] = [
   { method: 'PUT', path: '/v1/volumes/{name}/name', run: ({ targets, name, body }) => renameVolume(targets, name, body) },
   { method: 'GET', path: '/v1/volumes/{name}/labels', run: async ({ targets, name }) => ({ name, labels: await targets.volumes.labelsOf(name) }) },
   { method: 'PATCH', path: '/v1/volumes/{name}/labels', run: ({ targets, name, body }) => setLabels(targets.volumes, name, body) },
+  { method: 'GET', path: '/v1/volumes/{name}/limits', run: async ({ targets, name }) => ({ name, limits: await targets.volumes.limitsOf(name) }) },
+  { method: 'PATCH', path: '/v1/volumes/{name}/limits', run: ({ targets, name, body }) => setLimits(targets, name, body) },
   { method: 'GET', path: '/v1/volumes/{name}/stats', run: ({ targets, name }) => volumeStats(targets, name) },
   { method: 'GET', path: '/v1/volumes/{name}/durability', run: ({ targets, name }) => showDurability(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/durability', run: ({ targets, name, body }) => changeDurability(targets.volumes, name, body) },
@@ -179,7 +194,8 @@ function withStatus(info: VolumeInfo, live: VolumeStatus | null): VolumeDetails 
 }
 
 function statsOf({ volumes, traffic }: ControlTargets, name: string): VolumeStatsAnswer {
-  return { name, requests: traffic.find(name)?.snapshot() ?? null, live: volumes.statusOf(name) };
+  const live = volumes.statusOf(name);
+  return { name, requests: traffic.find(name)?.snapshot() ?? null, limits: live === null ? null : volumes.limitsInForce(name), live };
 }
 
 function allStats(targets: ControlTargets): StatsAnswer {

@@ -1,5 +1,6 @@
 /** What the server tells of its work: the answers of the routes for statistics. `metrics.ts` says the same to Prometheus. */
 import type { RequestSnapshot } from '../base/request-stats.ts';
+import type { VolumeLimits } from '../base/volume-limits.ts';
 import type { VolumeStatus } from '../volume/volume-info.ts';
 
 /** Memory that all volumes and all clients share; bytes as of now. */
@@ -32,6 +33,8 @@ export interface VolumeStatsAnswer {
   readonly name: string;
   /** Since the server began; null: no client has had it. */
   readonly requests: RequestSnapshot | null;
+  /** Those in force; null: it is not open. */
+  readonly limits: VolumeLimits | null;
   /** Since it was opened; null: it is not open. */
   readonly live: VolumeStatus | null;
 }

@@ -4,6 +4,7 @@ import { isDurability } from '../base/durability.ts';
 import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
 import type { Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { OPERATIONS } from '../base/request-stats.ts';
+import type { VolumeLimits } from '../base/volume-limits.ts';
 import type { CompressionAnswer, ListedDetails, VolumeDetails } from './routes.ts';
 import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
@@ -26,6 +27,7 @@ function hasMembers(checks: Readonly<Record<string, Check>>): Check {
 }
 
 const isLabelTable: Check = (value) => typeof value === 'object' && value !== null && Object.values(value).every(isText);
+const isLimits = hasMembers({ operationsPerSecond: orNull(isNumber), burstOperations: orNull(isNumber), bytesPerSecond: orNull(isNumber), burstBytes: orNull(isNumber) });
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
 const isBucketRequests = hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber });
 const isBill = hasMembers({ storage: isNumber, requests: orNull(isNumber), transfer: orNull(isNumber) });
@@ -60,6 +62,7 @@ const isDetails = hasMembers({
   measuredLogWay: orNull(isLogWay),
   logCompress: oneOf(LOG_COMPRESSIONS),
   labels: isLabelTable,
+  limits: isLimits,
   storedBytes: isNumber,
   open: isFlag,
   damage: orNull(isText),
@@ -128,7 +131,7 @@ const isRequests = hasMembers({
   throttled: isNumber,
   operations: hasMembers(Object.fromEntries(OPERATIONS.map((operation) => [operation, isOperation]))),
 });
-const isOneStats = hasMembers({ name: isText, requests: orNull(isRequests), live: orNull(isStatus) });
+const isOneStats = hasMembers({ name: isText, requests: orNull(isRequests), limits: orNull(isLimits), live: orNull(isStatus) });
 const isMemory = hasMembers({ arenaBytes: isNumber, dirtyBytes: isNumber, cachedBytes: isNumber, lentBytes: isNumber, bufferBytes: isNumber, idleBufferBytes: isNumber, replyBytes: isNumber, replyBytesMax: isNumber, payloadBytes: isNumber, payloadBytesMax: isNumber });
 const isAllStats = hasMembers({
   atMs: isNumber,
@@ -140,6 +143,10 @@ const isAllStats = hasMembers({
 
 export function isLabels(value: unknown): value is Readonly<Record<string, string>> {
   return isLabelTable(value);
+}
+
+export function isVolumeLimits(value: unknown): value is VolumeLimits {
+  return isLimits(value);
 }
 
 export function isStats(value: unknown): value is StatsAnswer {

@@ -3,11 +3,12 @@ import net from 'node:net';
 import { assert } from '../base/assert.ts';
 import { WaitList } from '../base/async.ts';
 import type { ExportTable, ServerSettings } from '../base/settings-types.ts';
-import type { Logger } from '../env/env.ts';
+import type { Clock, Logger } from '../env/env.ts';
 import { BufferPool, PIECE_BYTES } from '../session/buffer-pool.ts';
 import { ReplyBudget } from '../session/reply-budget.ts';
 import type { SessionResources } from '../session/host.ts';
 import { PayloadBudget } from '../session/payload-budget.ts';
+import { ThrottleTable } from '../session/throttle.ts';
 import { TrafficTable } from '../session/traffic.ts';
 import type { DeviceDirectory } from '../volume/block-device.ts';
 import { countKeyOf, addressOf, ExportAccess } from './access.ts';
@@ -30,6 +31,7 @@ export interface NbdServerOptions {
   readonly directory: DeviceDirectory;
   readonly settings: ServerSettings;
   readonly logger: Logger;
+  readonly clock: Clock;
   /** Who may use which export; everybody all of them unless told otherwise. */
   readonly exports?: ExportTable;
   /** There if and only if `settings.tls` is not `off`. */
@@ -55,7 +57,7 @@ export class NbdServer {
   #stopping = false;
 
   constructor(options: NbdServerOptions) {
-    const { settings, directory, exports = new Map(), credentials = null } = options;
+    const { settings, directory, clock, exports = new Map(), credentials = null } = options;
     assert((settings.tls === 'off') === (credentials === null), 'TLS has credentials, and no TLS has none');
     this.#options = options;
     this.#access = new ExportAccess(exports, settings.tls);
@@ -68,6 +70,7 @@ export class NbdServer {
       replyBudget: new ReplyBudget(settings.replyBytes),
       scratch: new Uint8Array(PIECE_BYTES),
       traffic: new TrafficTable(() => performance.now()),
+      throttles: new ThrottleTable(clock),
     };
   }
 
@@ -89,6 +92,11 @@ export class NbdServer {
   /** What clients ask of volumes. */
   get traffic(): TrafficTable {
     return this.#resources.traffic;
+  }
+
+  /** The limits that hold for clients of volumes. */
+  get throttles(): ThrottleTable {
+    return this.#resources.throttles;
   }
 
   /** Memory that clients share: what is used of it, and the limits. Bytes. */

@@ -6,6 +6,7 @@ import type { BufferPool } from './buffer-pool.ts';
 import type { PayloadBudget } from './payload-budget.ts';
 import type { ReplyBudget } from './reply-budget.ts';
 import type { ReplyBatch } from './reply-queue.ts';
+import type { ThrottleTable } from './throttle.ts';
 import type { TrafficTable } from './traffic.ts';
 
 /** Shared by all sessions of one server. */
@@ -18,6 +19,7 @@ export interface SessionResources {
   /** PIECE_BYTES long. Input lands behind its first SMALL_BUFFER_BYTES, and is consumed before the next socket is read. */
   readonly scratch: Uint8Array;
   readonly traffic: TrafficTable;
+  readonly throttles: ThrottleTable;
 }
 
 /**

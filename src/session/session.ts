@@ -243,7 +243,7 @@ export class Session {
   }
 
   #negotiated(device: BlockDevice, readOnly: boolean, terms: Terms): void {
-    const { settings, pool, budget, replyBudget, traffic } = this.#resources;
+    const { settings, directory, pool, budget, replyBudget, traffic, throttles } = this.#resources;
     const meter = new RequestMeter(traffic.of(device.name), traffic.nowMs);
     meter.stats.clients += 1;
     meter.arrived();
@@ -258,6 +258,7 @@ export class Session {
       budget,
       replyBudget,
       meter,
+      throttle: throttles.of(device.name, directory.limitsInForce(device.name)),
       wake: () => this.#wake(),
       report: (event) => this.#host.report(event),
     });

@@ -47,6 +47,7 @@ import type { PayloadBudget, Reservation } from './payload-budget.ts';
 import { Reads } from './reads.ts';
 import { copyIdentity, type Request } from './request.ts';
 import { Requests, type RequestsOptions, volumeError } from './requests.ts';
+import type { VolumeThrottle } from './throttle.ts';
 import type { RequestMeter } from './traffic.ts';
 import type { ReplyStyle } from './terms.ts';
 
@@ -56,6 +57,7 @@ export interface TransmissionOptions extends RequestsOptions {
   /** For this client, whatever the device can do. */
   readonly readOnly: boolean;
   readonly budget: PayloadBudget;
+  readonly throttle: VolumeThrottle;
 }
 
 /** A device whose size may change, for a client that may not. */
@@ -75,11 +77,14 @@ export class Transmission {
   readonly #reads: Reads;
   readonly #status: BlockStatus;
   readonly #budget: PayloadBudget;
+  readonly #throttle: VolumeThrottle;
   readonly #wake: () => void;
   readonly #report: (event: SessionEvent) => void;
   readonly #isExtended: boolean;
   readonly #headerBytes: number;
 
+  /** How far the request at the front of the window is with the limits of the volume. */
+  #limitState: 'new' | 'waits' | 'passed' = 'new';
   #submitDue = false;
   /** The device has no room, and `whenAdmitting` has not settled. */
   #deviceFull = false;
@@ -105,6 +110,7 @@ export class Transmission {
     this.#isExtended = options.terms.style === 'extended';
     this.#headerBytes = this.#isExtended ? EXTENDED_REQUEST_BYTES : REQUEST_BYTES;
     this.#budget = options.budget;
+    this.#throttle = options.throttle;
     this.#wake = options.wake;
     this.#report = options.report;
   }
@@ -134,16 +140,20 @@ export class Transmission {
   /** From now on every request is answered ESHUTDOWN. */
   shutdown(): void {
     this.#shuttingDown = true;
+    if (this.#limitState !== 'waits') return;
+    this.#throttle.leave(this.#wake);
+    this.#wake();
   }
 
   /** Nothing is parsed any more: the place in the line for memory, if one waits there, is for others. Requests under way are answered. */
   endInput(): void {
     this.#dropReservation();
+    this.#throttle.leave(this.#wake);
   }
 
   /** The socket is gone: nothing is answered any more; requests under way still end. */
   disconnected(): void {
-    this.#dropReservation();
+    this.endInput();
     this.#requests.disconnected();
   }
 
@@ -153,11 +163,16 @@ export class Transmission {
       if (this.#skipBytes > 0 && !this.#skip(window)) return 1;
       const have = window.end - window.start;
       if (have < this.#headerBytes) return this.#headerBytes;
-      if (this.#mustWait()) return BLOCKED;
+      if (this.#mustWait()) {
+        if (this.#limitState === 'waits') this.#throttle.leave(this.#wake); // others may have its turn
+        return BLOCKED;
+      }
       if (!this.#isRequest(window)) return this.#broken('a request does not start with its magic number');
       const command = requestCommand(window.bytes, window.start);
+      if (!this.#throttle.isOff && !this.#passesLimits(window, command)) return BLOCKED;
       const outcome = command === NBD_CMD_WRITE ? this.#write(window, have) : this.#other(window, have, command);
       if (outcome !== CONSUMED) return outcome;
+      this.#limitState = 'new';
       this.requestCount += 1;
     }
   }
@@ -185,6 +200,21 @@ export class Transmission {
       this.#deviceFull ||
       (this.#reservation !== null && !this.#reservation.granted)
     );
+  }
+
+  /** Whether the limits of the volume let the request at the front of the window begin. FLUSH is never held up by them, nor is what ends a connection. */
+  #passesLimits(window: InputWindow, command: number): boolean {
+    if (this.#limitState === 'passed' || this.#shuttingDown || command === NBD_CMD_FLUSH || command === NBD_CMD_DISC) return true;
+    const movesData = command === NBD_CMD_READ || command === NBD_CMD_WRITE || command === NBD_CMD_CACHE;
+    // What is longer is refused, or is a hint that may cover the whole volume.
+    const movedBytes = movesData ? Math.min(this.#length(window), this.#requests.settings.maxRequestBytes) : 0;
+    if (this.#throttle.admits(movedBytes, this.#wake)) {
+      this.#limitState = 'passed';
+      return true;
+    }
+    if (this.#limitState === 'new') this.meter.stats.throttled += 1;
+    this.#limitState = 'waits';
+    return false;
   }
 
   #broken(message: string): number {

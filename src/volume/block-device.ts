@@ -5,6 +5,7 @@
  */
 import type { VolumeError } from '../base/errors.ts';
 import type { ExtentList } from '../base/extent-list.ts';
+import type { VolumeLimits } from '../base/volume-limits.ts';
 
 /** The bytes of a read, in order, borrowed until `release`, which is called exactly once. */
 export interface ReadLoan {
@@ -112,4 +113,6 @@ export interface DeviceDirectory {
    */
   acquire(name: string): Promise<BlockDevice>;
   release(device: BlockDevice): void;
+  /** The limits for clients of a volume that is open. */
+  limitsInForce(name: string): VolumeLimits;
 }

@@ -2,6 +2,7 @@
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import { MIB, formatSize, isPowerOfTwo } from '../base/units.ts';
+import { checkLimits, hasLimits, NO_LIMITS } from '../base/volume-limits.ts';
 import type { Env } from '../env/env.ts';
 import { MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, MIN_LOG_FILES, type Manifest, NO_CHECKPOINT, NO_CUT, VOLUME_ID_BYTES, encodeManifest } from '../format/manifest.ts';
 import { hexOf } from '../format/bytes.ts';
@@ -10,6 +11,7 @@ import { createSyncedMark } from './synced-mark-file.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath, parentPath } from './volume-files.ts';
 import { type RemoteConfig, createRemoteConfig } from './remote-config.ts';
 import type { CreateOptions } from './volume-info.ts';
+import { NO_PROPERTIES, writeProperties } from './volume-properties.ts';
 
 export interface CreateVolumeOptions {
   readonly env: Env;
@@ -52,9 +54,14 @@ export function checkSize(sizeBytes: number, blockSizeBytes: number): void {
  */
 export async function createVolume(options: CreateVolumeOptions): Promise<void> {
   checkOptions(options.create);
+  const { limits = NO_LIMITS } = options.create;
+  checkLimits(limits);
   const { logFileCount } = options.settings;
   if (logFileCount < MIN_LOG_FILES) throw new VolumeError('invalid-argument', `${logFileCount} log files; a volume needs at least ${MIN_LOG_FILES}`);
-  await makeVolume(options, async (staged) => fill(options, staged, await newManifest(options, staged)));
+  await makeVolume(options, async (staged) => {
+    if (hasLimits(limits)) await writeProperties(options.env, staged, { ...NO_PROPERTIES, limits });
+    await fill(options, staged, await newManifest(options, staged));
+  });
 }
 
 /** The same for one that a bucket has: its log is empty, and what it consists of is fetched when it is needed. */

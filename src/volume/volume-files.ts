@@ -3,6 +3,7 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
 import type { Env, File, FileLock, FileSystem } from '../env/env.ts';
 import { MANIFEST_BYTES, type Manifest, decodeManifest, encodeManifest } from '../format/manifest.ts';
+import { nameProblem } from './volume-name.ts';
 
 export const CHECKPOINT_FOLDER = 'checkpoints';
 export const LOG_FOLDER = 'log';
@@ -264,4 +265,23 @@ async function replaceManifest(files: FileSystem, directory: string, manifest: M
   } catch (error) {
     throw toVolumeError(error, `writing ${manifestPath(directory)}`);
   }
+}
+
+/** Names of the volumes in a directory; one that is not there holds none. Errors: `io-error`. */
+export async function volumeNames(files: FileSystem, directory: string): Promise<string[]> {
+  let entries: readonly string[];
+  try {
+    entries = await files.list(directory);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw toVolumeError(error, `listing ${directory}`);
+  }
+  const names: string[] = [];
+  for (const name of entries) {
+    if (nameProblem(name) !== null) continue;
+    // What cannot be looked at (no permission) may be a volume: whoever opens it is told why.
+    const isThere = await holdsVolume(files, `${directory}/${name}`).catch(() => true);
+    if (isThere) names.push(name);
+  }
+  return names;
 }

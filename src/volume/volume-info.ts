@@ -1,7 +1,8 @@
 /** What can be said of a volume without opening it, and what its creator chooses. */
 import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
-import type { ChunkCompression, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { ChunkCompression, EngineSettings, LogCompression, LogWay, MeasuredLogWay } from '../base/settings-types.ts';
+import type { VolumeLimits } from '../base/volume-limits.ts';
 import type { RequestCounters } from '../store/remote-store.ts';
 
 export interface CreateOptions {
@@ -12,7 +13,14 @@ export interface CreateOptions {
   readonly durability: Durability;
   /** `default` if it is not given. */
   readonly compression?: VolumeCompression;
+  /** For its clients; none if it is not given. */
+  readonly limits?: VolumeLimits;
+  /** What of its log is to be other than the settings of this process say. */
+  readonly log?: LogChoices;
 }
+
+/** The settings that a volume keeps from the moment when it is made, and the one that is measured for then. */
+export type LogChoices = Partial<Pick<EngineSettings, 'logFileBytes' | 'logFileCount' | 'eraseBlockBytes' | 'logIo'>>;
 
 export interface VolumeInfo {
   readonly name: string;
@@ -42,6 +50,8 @@ export interface VolumeInfo {
   readonly chunkCompress: ChunkCompression;
   /** What people say of it. */
   readonly labels: Readonly<Record<string, string>>;
+  /** For its clients. */
+  readonly limits: VolumeLimits;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
   /** Whether a process has it open now. */

@@ -4,11 +4,13 @@
  */
 import { SerialQueue } from '../base/async.ts';
 import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { changedLimits, checkLimits, hasLimits, LIMIT_NAMES, NO_LIMITS, type LimitChanges, type VolumeLimits } from '../base/volume-limits.ts';
 import type { Env, FileSystem } from '../env/env.ts';
 
 export const PROPERTIES_NAME = 'properties.json';
 const NEW_PROPERTIES_NAME = '.properties-new';
-const VERSION = 1;
+/** Version 2 has limits; a file without any is of version 1, which older programs read. */
+const VERSION = 2;
 const MAX_FILE_BYTES = 256 * 1024;
 const MAX_LABELS = 64;
 const MAX_LABEL_BYTES = 1024;
@@ -18,9 +20,10 @@ export type Labels = Readonly<Record<string, string>>;
 
 export interface VolumeProperties {
   readonly labels: Labels;
+  readonly limits: VolumeLimits;
 }
 
-export const NO_PROPERTIES: VolumeProperties = { labels: {} };
+export const NO_PROPERTIES: VolumeProperties = { labels: {}, limits: NO_LIMITS };
 
 /** Labels with some set, and others (null) taken away. Errors: as `checkLabels`, and for one that is to go and is not there. */
 export function changedLabels(labels: Labels, changes: Readonly<Record<string, string | null>>): Labels {
@@ -51,28 +54,53 @@ export class PropertyStore {
   readonly #env: Env;
   /** One change at a time: each reads the file that it then replaces. */
   readonly #changes = new SerialQueue();
+  /** Limits as they were read or changed last, by directories. */
+  readonly #limits = new Map<string, VolumeLimits>();
 
   constructor(env: Env) {
     this.#env = env;
   }
 
   /** Errors: `corrupt`, `unsupported`, `io-error`. */
-  async labelsOf(directory: string): Promise<Labels> {
-    return (await readProperties(this.#env.files, directory)).labels;
+  of(directory: string): Promise<VolumeProperties> {
+    return readProperties(this.#env.files, directory);
   }
 
-  /** The same for a look at a volume: labels that cannot be read are no reason to say nothing of the rest. */
-  async labelsIfSound(directory: string): Promise<Labels> {
-    return this.labelsOf(directory).catch((error: unknown) => {
-      this.#env.logger.log('warn', 'labels-unreadable', { directory, error: toVolumeError(error, `reading the labels in ${directory}`) });
-      return NO_PROPERTIES.labels;
+  /** The same for a look at a volume: properties that cannot be read are no reason to say nothing of the rest. */
+  async ifSound(directory: string): Promise<VolumeProperties> {
+    return this.of(directory).catch((error: unknown) => {
+      this.#env.logger.log('warn', 'properties-unreadable', { directory, error: toVolumeError(error, `reading the labels and limits in ${directory}`) });
+      return NO_PROPERTIES;
     });
   }
 
-  /** Sets labels, and takes those away that are null; returns all of them, durable. Errors: as `changedLabels`, `labelsOf`, `writeProperties`. */
+  /** Limits that were read or changed last; none before. */
+  limitsInForce(directory: string): VolumeLimits {
+    return this.#limits.get(directory) ?? NO_LIMITS;
+  }
+
+  /** Reads the limits of a volume that is being opened. */
+  loadLimits(directory: string): Promise<void> {
+    return this.#changes.run(async () => {
+      this.#limits.set(directory, (await this.ifSound(directory)).limits);
+    });
+  }
+
+  /** Changes limits; returns all of them, durable and in force. Errors: as `changedLimits`, `of`, `writeProperties`. */
+  changeLimits(directory: string, changes: LimitChanges): Promise<VolumeLimits> {
+    return this.#changes.run(async () => {
+      const properties = await this.of(directory);
+      const limits = changedLimits(properties.limits, changes);
+      await writeProperties(this.#env, directory, { ...properties, limits });
+      this.#limits.set(directory, limits);
+      return limits;
+    });
+  }
+
+  /** Sets labels, and takes those away that are null; returns all of them, durable. Errors: as `changedLabels`, `of`, `writeProperties`. */
   changeLabels(directory: string, changes: Readonly<Record<string, string | null>>): Promise<Labels> {
     return this.#changes.run(async () => {
-      const properties = await readProperties(this.#env.files, directory);
+      const properties = await this.of(directory);
       const labels = changedLabels(properties.labels, changes);
       await writeProperties(this.#env, directory, { ...properties, labels });
       return labels;
@@ -120,13 +148,14 @@ export async function writeProperties(env: Pick<Env, 'files'>, directory: string
   }
 }
 
-export function encodeProperties({ labels }: VolumeProperties): Uint8Array {
+export function encodeProperties({ labels, limits }: VolumeProperties): Uint8Array {
   const sorted = Object.fromEntries(Object.entries(labels).toSorted(([first], [second]) => (first < second ? -1 : 1)));
-  return new TextEncoder().encode(`${JSON.stringify({ version: VERSION, labels: sorted }, null, 2)}\n`);
+  const value = hasLimits(limits) ? { version: VERSION, labels: sorted, limits } : { version: 1, labels: sorted };
+  return new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
 }
 
 export function decodeProperties(text: string, path: string): VolumeProperties {
-  const broken = (what: string): VolumeError => new VolumeError('corrupt', `${path}: ${what}; mend it, or delete the file: labels are all that is lost`);
+  const broken = (what: string): VolumeError => new VolumeError('corrupt', `${path}: ${what}; mend it, or delete the file: labels and limits are all that is lost`);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -134,17 +163,31 @@ export function decodeProperties(text: string, path: string): VolumeProperties {
     throw broken('is not JSON');
   }
   if (typeof value !== 'object' || value === null || !('version' in value) || !('labels' in value)) throw broken('has no version and no labels');
-  if (value.version !== VERSION) throw new VolumeError('unsupported', `${path}: version ${JSON.stringify(value.version)}; this basalt reads version ${VERSION}: use a newer one`);
+  if (value.version !== VERSION && value.version !== 1) throw new VolumeError('unsupported', `${path}: version ${JSON.stringify(value.version)}; this basalt reads versions up to ${VERSION}: use a newer one`);
   const labels: Record<string, string> = {};
   if (typeof value.labels !== 'object' || value.labels === null) throw broken('its labels are no object');
   for (const [key, label] of Object.entries(value.labels)) {
     if (typeof label !== 'string') throw broken(`label ${JSON.stringify(key)} is no text`);
     labels[key] = label;
   }
+  const limits = value.version === 1 ? NO_LIMITS : decodeLimits('limits' in value ? value.limits : null, broken);
   try {
     checkLabels(labels);
+    checkLimits(limits);
   } catch (error) {
     throw error instanceof VolumeError ? broken(error.message) : error;
   }
-  return { labels };
+  return { labels, limits };
+}
+
+function decodeLimits(value: unknown, broken: (what: string) => VolumeError): VolumeLimits {
+  if (typeof value !== 'object' || value === null) throw broken('has no limits');
+  const members = new Map<string, unknown>(Object.entries(value));
+  const limits: Record<keyof VolumeLimits, number | null> = { ...NO_LIMITS };
+  for (const name of LIMIT_NAMES) {
+    const limit = members.get(name);
+    if (typeof limit !== 'number' && limit !== null) throw broken(`its limit ${name} is no number`);
+    limits[name] = limit;
+  }
+  return limits;
 }

@@ -5,8 +5,9 @@
 import { Arena, type ArenaUse } from '../base/arena.ts';
 import { type VolumeCompression, chunkCompressionOf } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
-import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
+import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
 import type { Env, Timer } from '../env/env.ts';
 import { changeClosed } from './change-closed.ts';
 import { changeCompressionOffline } from './change-compression.ts';
@@ -26,9 +27,9 @@ import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts'
 import { refuseLoss } from './resize.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
 import { type TakenOver, finishTakeovers, takeVolumeOver } from './take-over.ts';
-import { checkVolumeName, nameProblem } from './volume-name.ts';
+import { checkVolumeName } from './volume-name.ts';
 import { type Labels, PropertyStore } from './volume-properties.ts';
-import { holdsVolume, interruptedRepair, lockPath, readManifest, repairPath } from './volume-files.ts';
+import { holdsVolume, interruptedRepair, lockPath, readManifest, repairPath, volumeNames } from './volume-files.ts';
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -86,8 +87,9 @@ export class VolumeSet implements DeviceDirectory {
     const directory = this.#pathOf(name);
     const config = remote === undefined ? null : withWriter(remote, this.#env);
     if (config !== null) await checkNewBucket(this.#env, this.#remoteAccess, config);
-    await createVolume({ env: this.#env, directory, settings: this.#settings, create: options, ...(config === null ? {} : { remote: config }) });
-    this.#env.logger.log('info', 'volume-created', { volume: name, ...options });
+    const { log, ...create } = options;
+    await createVolume({ env: this.#env, directory, settings: { ...this.#settings, ...log }, create, ...(config === null ? {} : { remote: config }) });
+    this.#env.logger.log('info', 'volume-created', { volume: name, ...create });
     return this.describe(name);
   }
 
@@ -126,11 +128,18 @@ export class VolumeSet implements DeviceDirectory {
 
   /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
   async drain(name: string, { isLast = false } = {}): Promise<VolumeStatus> {
-    const volume = await this.acquireVolume(name);
-    try {
+    return this.#using(name, async (volume) => {
       if (volume instanceof ReadOnlyVolume) throw volume.reason;
       await volume.drain({ isLast });
       return volume.status();
+    });
+  }
+
+  /** Errors: as `acquire`, and those of `task`. */
+  async #using<T>(name: string, task: (volume: OpenedVolume) => Promise<T>): Promise<T> {
+    const volume = await this.acquireVolume(name);
+    try {
+      return await task(volume);
     } finally {
       this.release(volume);
     }
@@ -163,7 +172,7 @@ export class VolumeSet implements DeviceDirectory {
       compression: manifest.compression,
       chunkCompress: chunkCompressionOf(manifest.compression, this.#settings.chunkCompress),
       storedBytes: await this.#env.files.usedBytes(directory),
-      labels: await this.#properties.labelsIfSound(directory),
+      ...(await this.#properties.ifSound(directory)),
       open: await this.#isOpen(name, directory),
       damage,
       damageLookedFor: damage !== null || (this.#open.get(name)?.volume ?? null) !== null,
@@ -228,21 +237,7 @@ export class VolumeSet implements DeviceDirectory {
 
   async #names(): Promise<string[]> {
     await this.#tidyUp();
-    let entries: string[];
-    try {
-      entries = await this.#env.files.list(this.#directory);
-    } catch (error) {
-      if (systemCode(error) === 'ENOENT') return [];
-      throw toVolumeError(error, `listing ${this.#directory}`);
-    }
-    const names: string[] = [];
-    for (const name of entries) {
-      if (nameProblem(name) !== null) continue;
-      // What cannot be looked at (no permission) may be a volume: whoever opens it is told why.
-      const isThere = await holdsVolume(this.#env.files, `${this.#directory}/${name}`).catch(() => true);
-      if (isThere) names.push(name);
-    }
-    return names;
+    return volumeNames(this.#env.files, this.#directory);
   }
 
   /** Every volume, sorted by name; one that is damaged keeps nobody from seeing the others. */
@@ -303,12 +298,7 @@ export class VolumeSet implements DeviceDirectory {
       throw toVolumeError(error, `changing the ${what} of volume ${name}`);
     });
     if (isDone === true) return;
-    const volume = await this.acquireVolume(name);
-    try {
-      await by.open(volume);
-    } finally {
-      this.release(volume);
-    }
+    await this.#using(name, by.open);
   }
 
   /**
@@ -320,12 +310,7 @@ export class VolumeSet implements DeviceDirectory {
     this.#scrubbed.add(name);
     try {
       await this.#existing(name);
-      const volume = await this.acquireVolume(name);
-      try {
-        return await volume.scrub({ ...options, bytesPerSecond: options.bytesPerSecond ?? this.#settings.scrubBytesPerSecond });
-      } finally {
-        this.release(volume);
-      }
+      return await this.#using(name, (volume) => volume.scrub({ ...options, bytesPerSecond: options.bytesPerSecond ?? this.#settings.scrubBytesPerSecond }));
     } finally {
       this.#scrubbed.delete(name);
     }
@@ -365,19 +350,30 @@ export class VolumeSet implements DeviceDirectory {
    */
   async resize(name: string, sizeBytes: number, { mayShrink }: { readonly mayShrink: boolean }): Promise<void> {
     await this.#existing(name);
-    const volume = await this.acquireVolume(name);
-    try {
+    await this.#using(name, async (volume) => {
       if (volume instanceof ReadOnlyVolume) throw volume.reason;
       if (!mayShrink) await refuseLoss(volume, sizeBytes, (this.#open.get(name)?.users ?? 1) - 1);
       await volume.resize(sizeBytes);
-    } finally {
-      this.release(volume);
-    }
+    });
   }
 
   /** Labels of a volume, open or not. Errors: `not-found`, `corrupt`, `unsupported`, `io-error`. */
   async labelsOf(name: string): Promise<Labels> {
-    return this.#properties.labelsOf(await this.#existing(name));
+    return (await this.#properties.of(await this.#existing(name))).labels;
+  }
+
+  /** Limits for the clients of a volume, open or not. Errors: as `labelsOf`. */
+  async limitsOf(name: string): Promise<VolumeLimits> {
+    return (await this.#properties.of(await this.#existing(name))).limits;
+  }
+
+  /** Changes some limits; returns all of them. Errors: as `setLabels`. */
+  async setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits> {
+    return this.#properties.changeLimits(await this.#existing(name), changes);
+  }
+
+  limitsInForce(name: string): VolumeLimits {
+    return this.#properties.limitsInForce(`${this.#directory}/${name}`);
   }
 
   /** Sets labels, and takes those away that are null; returns all of them. Errors: `not-found`, `invalid-argument`, `no-space`, `io-error`. */
@@ -426,7 +422,7 @@ export class VolumeSet implements DeviceDirectory {
 
   #startOpening(name: string, directory: string): OpenEntry {
     const watch = this.#watchOpening(name);
-    const opening = openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) }).finally(() => watch.end());
+    const opening = this.#properties.loadLimits(directory).then(() => openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) })).finally(() => watch.end());
     const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
     opening.then(

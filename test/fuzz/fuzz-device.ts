@@ -2,6 +2,7 @@
  * A volume of one MiB in memory for the fuzzer: it complains of every call that no session may make, holds no byte of `FOREIGN_BIT`, and is as
  * new for each input at the price of what the last one changed.
  */
+import { NO_LIMITS, type VolumeLimits } from '../../src/base/volume-limits.ts';
 import { deferred, type Deferred } from '../../src/base/async.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { EXTENT, type Extent, type ExtentList } from '../../src/base/extent-list.ts';
@@ -338,6 +339,10 @@ export class FuzzDirectory implements DeviceDirectory {
     if (device === undefined) throw new VolumeError('not-found', `there is no volume "${name}"`);
     this.holderCount += 1;
     return device;
+  }
+
+  limitsInForce(): VolumeLimits {
+    return NO_LIMITS;
   }
 
   release(): void {

@@ -1,4 +1,6 @@
 /** Runs one input of the fuzzer through a real session, and judges it. */
+import { ThrottleTable } from '../../src/session/throttle.ts';
+import { NodeClock } from '../../src/env/node-env.ts';
 import { BufferPool, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
 import type { SessionHost, SessionResources } from '../../src/session/host.ts';
 import { PayloadBudget } from '../../src/session/payload-budget.ts';
@@ -90,7 +92,7 @@ class InputRun implements SessionHost {
       device.reset();
       device.switches = { ...switches };
     }
-    this.#resources = { settings, directory, pool, budget: new PayloadBudget(settings.payloadBytes), replyBudget: new ReplyBudget(settings.replyBytes), scratch, traffic: new TrafficTable(() => 0) };
+    this.#resources = { settings, directory, pool, budget: new PayloadBudget(settings.payloadBytes), replyBudget: new ReplyBudget(settings.replyBytes), scratch, traffic: new TrafficTable(() => 0), throttles: new ThrottleTable(new NodeClock()) };
     this.#session = new Session(this.#resources, this, client);
     this.#target = this.#session.readTarget();
     if (client.securedFlags === null) this.#session.start();

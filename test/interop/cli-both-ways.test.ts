@@ -17,7 +17,10 @@ const UNMEASURED = ['--set', 'engine.log_io=buffered'];
 const SCRIPT: readonly (readonly string[])[] = [
   ['create', 'one', '16M', '--durability', 'strict', ...UNMEASURED],
   ['create', 'one', '16M'],
-  ['create', 'two', '32M', '--block-size', '8192', ...UNMEASURED],
+  ['create', 'two', '32M', '--block-size', '8192', '--iops', '500', '--set', 'engine.log_file_count=9', '--set', 'engine.erase_block_bytes=0', ...UNMEASURED],
+  ['create', 'three', '5000'],
+  ['create', 'three', '1M', '--bandwidth', '1K'],
+  ['create', 'three/', '1M'],
   ['list'],
   ['show', 'one'],
   ['show', 'none'],
@@ -25,6 +28,10 @@ const SCRIPT: readonly (readonly string[])[] = [
   ['label', 'one', 'tier-'],
   ['label', 'one'],
   ['label', 'none', 'a=b'],
+  ['limit', 'one', '--bandwidth', '20M'],
+  ['limit', 'two'],
+  ['limit', 'one', '--iops-burst', '5'],
+  ['limit', 'none', '--iops', '5'],
   ['durability', 'one', 'relaxed'],
   ['durability', 'none', 'relaxed'],
   ['rename', 'one', 'uno'],
@@ -77,6 +84,6 @@ describe('each verb', () => {
     await basalt('delete', 'two', '--yes', '--data', server.dataDirectory);
     await server.start();
     expect(await runScript()).toEqual(without);
-    expect(without.map(({ status }) => status)).toEqual([0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 1, 0, 1, 1, 0, 2, 0, 2, 1, 0, 0, 1, 0, 0, 1, 0]);
+    expect(without.map(({ status }) => status)).toEqual([0, 1, 0, 2, 2, 2, 0, 0, 1, 0, 0, 0, 1, 0, 0, 2, 1, 0, 1, 0, 1, 1, 0, 2, 0, 2, 1, 0, 0, 1, 0, 0, 1, 0]);
   }, 300_000);
 });

@@ -74,9 +74,9 @@ export function runTool(tool: Tool, words: readonly string[], input = ''): Promi
 }
 
 /** The same for any program, by its name or path. */
-export function runProgram(program: string, words: readonly string[], input = ''): Promise<ToolResult> {
+export function runProgram(program: string, words: readonly string[], input = '', timeoutMs = TOOL_TIMEOUT_MS): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, words, { env: TOOL_ENVIRONMENT, timeout: TOOL_TIMEOUT_MS, killSignal: 'SIGKILL' });
+    const child = spawn(program, words, { env: TOOL_ENVIRONMENT, timeout: timeoutMs, killSignal: 'SIGKILL' });
     let out = '';
     let error = '';
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text));

@@ -5,12 +5,13 @@ import { MIB } from '../../src/base/units.ts';
 import { NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_OPT_GO } from '../../src/protocol/constants.ts';
 import type { DeviceDirectory } from '../../src/volume/block-device.ts';
 import type { Volume } from '../../src/volume/volume.ts';
+import { NO_LIMITS } from '../../src/base/volume-limits.ts';
 import { BLOCK_BYTES, SimMachine, pattern } from '../support/engine-harness.ts';
 import { infoRequestBytes, optionBytes } from '../support/nbd-bytes.ts';
 import { SessionDriver, type TestRequest, testResources } from '../support/session-driver.ts';
 
 function directoryOf(volume: Volume): DeviceDirectory {
-  return { list: () => Promise.resolve([]), acquire: () => Promise.resolve(volume), release: () => undefined };
+  return { list: () => Promise.resolve([]), acquire: () => Promise.resolve(volume), release: () => undefined, limitsInForce: () => NO_LIMITS };
 }
 
 /** Feeds bytes and waits until all that they set off is done. */

@@ -2,6 +2,7 @@
  * No reply carries a byte that is not of its volume: all memory that may reach the wire is poisoned before it is used (buffers of the pool, slabs
  * of the arena, `allocUnsafe`), two volumes share it, and every byte that each client is sent is looked at.
  */
+import { NO_LIMITS } from '../../src/base/volume-limits.ts';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { Arena, type Slab } from '../../src/base/arena.ts';
 import { MIB } from '../../src/base/units.ts';
@@ -74,7 +75,7 @@ class World {
       const volume = this.#volumes.get(name);
       return volume === undefined ? Promise.reject(new Error(name)) : Promise.resolve(volume);
     };
-    const directory = { list: () => Promise.resolve([]), acquire, release: () => undefined };
+    const directory = { list: () => Promise.resolve([]), acquire, release: () => undefined, limitsInForce: () => NO_LIMITS };
     this.resources = testResources(directory, { maxReplyBytes: 2 * MIB });
     this.resources.scratch.fill(POISON);
   }

@@ -1,4 +1,5 @@
 /** A CliContext without a terminal or an engine: what was printed, and volumes that are only names. */
+import { changedLimits, NO_LIMITS, type LimitChanges, type VolumeLimits } from '../../src/base/volume-limits.ts';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type VolumeCompression, chunkCompressionOf } from '../../src/base/compression.ts';
@@ -29,7 +30,9 @@ export class FakeVolumes implements VolumeManager {
     const info: VolumeInfo = {
       name,
       id: '0123456789abcdef0123456789abcdef',
-      ...options,
+      sizeBytes: options.sizeBytes,
+      blockSizeBytes: options.blockSizeBytes,
+      durability: options.durability,
       epoch: 3,
       createdMs: Date.UTC(2026, 10, 20, 10, 0, 0),
       checkpointNumber: 0,
@@ -43,6 +46,7 @@ export class FakeVolumes implements VolumeManager {
       compression: options.compression ?? 'default',
       chunkCompress: chunkCompressionOf(options.compression ?? 'default', 'off'),
       labels: {},
+      limits: options.limits ?? NO_LIMITS,
       storedBytes: 4096,
       open: false,
       damage: null,
@@ -99,6 +103,17 @@ export class FakeVolumes implements VolumeManager {
     return labels;
   }
 
+  async limitsOf(name: string): Promise<VolumeLimits> {
+    return (await this.describe(name)).limits;
+  }
+
+  async setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits> {
+    const info = await this.describe(name);
+    const limits = changedLimits(info.limits, changes);
+    this.infos.set(name, { ...info, limits });
+    return limits;
+  }
+
   openRemote = notAsked;
   takeOver = notAsked;
   drain = notAsked;
@@ -125,7 +140,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, create: notAsked, limitsOf: notAsked, setLimits: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

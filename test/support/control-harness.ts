@@ -1,4 +1,5 @@
 /** A control server over volumes that are only names, and HTTP spoken by hand. */
+import { NO_LIMITS, type VolumeLimits } from '../../src/base/volume-limits.ts';
 import net from 'node:net';
 import type { VolumeCompression } from '../../src/base/compression.ts';
 import type { Durability } from '../../src/base/durability.ts';
@@ -12,11 +13,12 @@ import type { ControlledVolumes } from '../../src/control/routes.ts';
 import { ControlSocket } from '../../src/control/socket-file.ts';
 import { ControlToken } from '../../src/control/token.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { ThrottleTable } from '../../src/session/throttle.ts';
 import { TrafficTable } from '../../src/session/traffic.ts';
 import type { OnProgress, ScrubReport, VolumeInfo, VolumeStatus } from '../../src/volume/volume-info.ts';
 import { FakeVolumes } from './cli-double.ts';
 import { SimMachine, pattern } from './engine-harness.ts';
-import type { MemoryLogger } from './fake-world.ts';
+import { ManualClock, type MemoryLogger } from './fake-world.ts';
 
 /** What a real volume says of itself. */
 async function statusOfAVolume(): Promise<VolumeStatus> {
@@ -68,6 +70,10 @@ export class NamedVolumes extends FakeVolumes implements ControlledVolumes {
 
   statusOf(name: string): VolumeStatus | null {
     return name === 'open' ? STATUS : null;
+  }
+
+  limitsInForce(name: string): VolumeLimits {
+    return this.infos.get(name)?.limits ?? NO_LIMITS;
   }
 
   openNames(): readonly string[] {
@@ -144,7 +150,7 @@ export interface ControlWorld {
 export async function startControl({ directory, volumes, logger, traffic, settings = {}, events = new EventFeed(), token }: ControlWorld): Promise<ControlServer> {
   const socket = await ControlSocket.claim(new NodeFileSystem(), directory);
   const info = { apiVersion: 1, pid: process.pid, startedMs: 1_790_000_000_000, directory, listeners: ['nbd://127.0.0.1:10809/'], connections: 2, halfOpen: 1, clients: { accepted: 9, turnedAway: 1, displaced: 2, handshakeTimeouts: 3, refused: 4, secured: 5, tlsFailed: 6, idle: 7 } } as const;
-  const targets = { volumes, server: () => info, traffic, memory: () => MEMORY, process: () => ({ residentBytes: 1e8, userCpuMs: 1.5, systemCpuMs: 0.5 }), nowMs: () => 5000.5, events };
+  const targets = { volumes, server: () => info, traffic, throttles: new ThrottleTable(new ManualClock()), memory: () => MEMORY, process: () => ({ residentBytes: 1e8, userCpuMs: 1.5, systemCpuMs: 0.5 }), nowMs: () => 5000.5, events };
   return ControlServer.start({ socket, targets, settings: { ...buildSettings().control, ...settings }, logger, tcp: token === undefined ? null : { host: '127.0.0.1', port: 0, token: new ControlToken(token) } });
 }
 

@@ -1,4 +1,5 @@
 /** A BlockDevice in plain memory, for tests of everything that stands on one, with switches for what a real one does now and then. */
+import { NO_LIMITS, type VolumeLimits } from '../../src/base/volume-limits.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { deferred, type Deferred } from '../../src/base/async.ts';
 import { EXTENT, type Extent, type ExtentList } from '../../src/base/extent-list.ts';
@@ -285,6 +286,13 @@ export class MemoryDirectory implements DeviceDirectory {
     if (device === undefined) throw new VolumeError('not-found', `there is no volume "${name}"`);
     this.holders.set(name, this.holderCount(name) + 1);
     return device;
+  }
+
+  /** What `limitsInForce` says. */
+  limits: VolumeLimits = NO_LIMITS;
+
+  limitsInForce(): VolumeLimits {
+    return this.limits;
   }
 
   release(device: BlockDevice): void {

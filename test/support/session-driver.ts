@@ -2,6 +2,8 @@
  * Runs a session without a socket. Input is delivered the way the server's `onread` path does it: the place of the next read is
  * asked for right after a read, and kept while reading is stopped.
  */
+import type { Clock } from '../../src/env/env.ts';
+import { ManualClock } from './fake-world.ts';
 import type { ServerSettings } from '../../src/base/settings-types.ts';
 import {
   NBD_CMD_READ,
@@ -18,6 +20,7 @@ import { PayloadBudget } from '../../src/session/payload-budget.ts';
 import { ReplyBudget } from '../../src/session/reply-budget.ts';
 import type { ReplyBatch } from '../../src/session/reply-queue.ts';
 import { Session } from '../../src/session/session.ts';
+import { ThrottleTable } from '../../src/session/throttle.ts';
 import { TrafficTable } from '../../src/session/traffic.ts';
 import type { DeviceDirectory } from '../../src/volume/block-device.ts';
 import {
@@ -67,7 +70,7 @@ class PoisonedPool extends BufferPool {
   }
 }
 
-export function testResources(directory: DeviceDirectory, settings: Partial<ServerSettings> = {}, nowMs: () => number = () => 0): SessionResources {
+export function testResources(directory: DeviceDirectory, settings: Partial<ServerSettings> = {}, nowMs: () => number = () => 0, clock: Clock = new ManualClock()): SessionResources {
   const all = { ...TEST_SETTINGS, ...settings };
   return {
     settings: all,
@@ -77,6 +80,7 @@ export function testResources(directory: DeviceDirectory, settings: Partial<Serv
     replyBudget: new ReplyBudget(all.replyBytes),
     scratch: new Uint8Array(PIECE_BYTES),
     traffic: new TrafficTable(nowMs),
+    throttles: new ThrottleTable(clock),
   };
 }
 

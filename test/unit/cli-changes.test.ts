@@ -97,3 +97,24 @@ test('show tells labels', async () => {
   await cli.run('show', 'demo');
   expect(cli.out).toMatch(/^labels +owner=alice, tier=scratch$/m);
 });
+
+describe('create with a server', () => {
+  test('goes through it, with what was said of the log and nothing else', async () => {
+    cli.opened.length = 0;
+    const made: unknown[] = [];
+    cli.server = {
+      ...NOT_ASKED,
+      create: (name, options) => {
+        made.push([name, options]);
+        return cli.volumes.create(name, options);
+      },
+    };
+    expect(await cli.run('create', 'more', '1G', '--json', '--iops', '5', '--set', 'engine.log_file_count=9')).toBe(0);
+    const limits = { operationsPerSecond: 5, burstOperations: null, bytesPerSecond: null, burstBytes: null };
+    expect(made).toEqual([['more', { sizeBytes: 2 ** 30, blockSizeBytes: 4096, durability: 'batched', limits, log: { logFileCount: 9 } }]]);
+    expect(JSON.parse(cli.out)).toMatchObject({ name: 'more', limits });
+    expect(cli.opened).toEqual([]);
+    expect(await cli.run('create', 'more', '1G')).toBe(1);
+    expect(cli.error).toContain('volume more exists');
+  });
+});

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { OPERATION, RequestStats } from '../../src/base/request-stats.ts';
 import type { StatsAnswer } from '../../src/control/stats.ts';
+import { NO_LIMITS } from '../../src/base/volume-limits.ts';
 import { FakeCli, NOT_ASKED } from '../support/cli-double.ts';
 import { MEMORY, STATUS } from '../support/control-harness.ts';
 
@@ -10,7 +11,7 @@ let atMs = 0;
 
 function stats(): StatsAnswer {
   atMs += 2000;
-  const volumes = [{ name: 'demo', requests: requests.snapshot(), live: STATUS }, { name: 'rest', requests: null, live: null }];
+  const volumes = [{ name: 'demo', requests: requests.snapshot(), limits: NO_LIMITS, live: STATUS }, { name: 'rest', requests: null, limits: null, live: null }];
   return { atMs, connections: 1, memory: MEMORY, process: { residentBytes: 3 * 2 ** 26, userCpuMs: 1, systemCpuMs: 1 }, volumes };
 }
 
@@ -53,7 +54,7 @@ describe('stats', () => {
 
   test('--json has everything, one line each with --watch, and one volume if one is named', async () => {
     expect(await cli.run('stats', '--json')).toBe(0);
-    expect(JSON.parse(cli.out)).toMatchObject({ connections: 1, volumes: [{ name: 'demo', requests: { operations: { read: { count: 100, bytes: 409_600 } } } }, { name: 'rest', requests: null, live: null }] });
+    expect(JSON.parse(cli.out)).toMatchObject({ connections: 1, volumes: [{ name: 'demo', requests: { operations: { read: { count: 100, bytes: 409_600 } } } }, { name: 'rest', requests: null, limits: null, live: null }] });
     expect(await cli.run('stats', 'demo', '--json', '--watch', '--count', '3')).toBe(0);
     const lines = cli.out.trimEnd().split('\n');
     expect(lines.map((line): unknown => JSON.parse(line))).toHaveLength(3);

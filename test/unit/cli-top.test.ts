@@ -2,11 +2,12 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { OPERATION, RequestStats } from '../../src/base/request-stats.ts';
 import { drawScreen } from '../../src/cli/top-screen.ts';
 import type { StatsAnswer } from '../../src/control/stats.ts';
+import { NO_LIMITS } from '../../src/base/volume-limits.ts';
 import { FakeCli, NOT_ASKED } from '../support/cli-double.ts';
 import { MEMORY, STATUS } from '../support/control-harness.ts';
 
 function answer(atMs: number, requests: RequestStats, changes: Partial<StatsAnswer> = {}): StatsAnswer {
-  const volumes = [{ name: 'demo', requests: requests.snapshot(), live: STATUS }, { name: 'a-volume-with-a-very-long-name', requests: null, live: null }];
+  const volumes = [{ name: 'demo', requests: requests.snapshot(), limits: NO_LIMITS, live: STATUS }, { name: 'a-volume-with-a-very-long-name', requests: null, limits: null, live: null }];
   return { atMs, connections: 3, memory: MEMORY, process: { residentBytes: 2 ** 27, userCpuMs: atMs / 4, systemCpuMs: 0 }, volumes, ...changes };
 }
 
@@ -39,7 +40,7 @@ describe('top', () => {
 
   test('cuts what is below the last row, and says why a volume takes no writes', () => {
     expect(drawScreen(now, before, { columns: 80, rows: 4 })).toHaveLength(4);
-    const failed = { ...now, volumes: [{ name: 'demo', requests: null, live: { ...STATUS, failure: 'the disk is gone' } }] };
+    const failed = { ...now, volumes: [{ name: 'demo', requests: null, limits: null, live: { ...STATUS, failure: 'the disk is gone' } }] };
     expect(drawScreen(failed, before, { columns: 80, rows: 24 }).at(-1)).toBe('demo: the disk is gone');
   });
 

@@ -75,6 +75,10 @@ describe('the API', () => {
     expectAsDescribed('/v1/volumes/{name}/size', 'put', resized);
     expect(await ask('PUT', '/v1/volumes/other/size', { sizeBytes: 8192 })).toMatchObject({ status: 400, body: { error: { code: 'invalid-argument', context: { needsConsent: true } } } });
     expect(await ask('PUT', '/v1/volumes/other/size', { sizeBytes: 8192, acceptDataLoss: true })).toMatchObject({ status: 200, body: { sizeBytes: 8192 } });
+    const limited = await ask('PATCH', '/v1/volumes/other/limits', { limits: { operationsPerSecond: 100, burstOperations: 400 } });
+    expect(limited).toMatchObject({ status: 200, body: { name: 'other', limits: { operationsPerSecond: 100, burstOperations: 400, bytesPerSecond: null, burstBytes: null } } });
+    expectAsDescribed('/v1/volumes/{name}/limits', 'patch', limited);
+    expectAsDescribed('/v1/volumes/{name}/limits', 'get', await ask('GET', '/v1/volumes/other/limits'));
     const deleted = await ask('DELETE', '/v1/volumes/other');
     expect(deleted).toMatchObject({ status: 200, body: { deleted: 'other' } });
     expectAsDescribed('/v1/volumes/{name}', 'delete', deleted);
@@ -133,6 +137,13 @@ describe('the API', () => {
     ['PATCH', '/v1/volumes/a/labels', { labels: { 'no good': 'x' } }, 400, 'invalid-argument', /label "no good": a key is of 1 to 63 letters/],
     ['PATCH', '/v1/volumes/a/labels', { labels: { gone: null } }, 400, 'invalid-argument', 'there is no label "gone"; there are: none'],
     ['PATCH', '/v1/volumes/a', {}, 405, 'wrong-method', '/v1/volumes/a takes GET, DELETE, not PATCH'],
+    ['PATCH', '/v1/volumes/a/limits', { limits: [] }, 400, 'invalid-argument', /^"limits" must be a JSON object with operationsPerSecond/],
+    ['PATCH', '/v1/volumes/a/limits', { limits: { iops: 5 } }, 400, 'invalid-argument', /no field "iops"; did you mean/],
+    ['PATCH', '/v1/volumes/a/limits', { limits: { operationsPerSecond: '5' } }, 400, 'invalid-argument', 'limit "operationsPerSecond" must be a number, or null to take it away'],
+    ['PATCH', '/v1/volumes/a/limits', { limits: { operationsPerSecond: 0 } }, 400, 'invalid-argument', 'operationsPerSecond 0: give a whole number from 1 to 1000000000'],
+    ['PATCH', '/v1/volumes/a/limits', { limits: { burstBytes: 8192 } }, 400, 'invalid-argument', /a burst of bytes goes with a limit/],
+    ['PATCH', '/v1/volumes/none/limits', { limits: {} }, 404, 'not-found', 'no volume none'],
+    ['POST', '/v1/volumes', { name: 'x', sizeBytes: 4096, limits: { bytesPerSecond: 1 } }, 400, 'invalid-argument', /bytesPerSecond 1: give a whole number from 4096/],
     ['GET', '/v1/volumes/none/stats', null, 404, 'not-found', 'no volume none'],
   ] as const)('refuses %s %s %j', async (method, path, body, status, code, message) => {
     await start();

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { MIB } from '../../src/base/units.ts';
+import { NO_LIMITS } from '../../src/base/volume-limits.ts';
 import { changedLabels, decodeProperties, encodeProperties } from '../../src/volume/volume-properties.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
 import { BLOCK_BYTES, SimMachine, pattern, smallSettings } from '../support/engine-harness.ts';
@@ -70,17 +71,17 @@ describe('labels', () => {
       await set.setLabels('a', { x: 'y' });
       machine.disk.write(machine.disk.findFile('/data/a/properties.json'), Buffer.from('{}{'), 0);
       expect(await set.describe('a')).toMatchObject({ labels: {}, damage: null });
-      await expect(set.labelsOf('a')).rejects.toMatchObject({ code: 'corrupt', message: text(/properties\.json: .* labels are all that is lost/) });
+      await expect(set.labelsOf('a')).rejects.toMatchObject({ code: 'corrupt', message: text(/properties\.json: .* labels and limits are all that is lost/) });
       await set.close();
     });
   });
 
   test('are decoded as they were encoded, and nothing else is', () => {
-    const properties = { labels: { b: '2', a: '1' } };
+    const properties = { labels: { b: '2', a: '1' }, limits: NO_LIMITS };
     const bytes = new TextDecoder().decode(encodeProperties(properties));
     expect(bytes).toBe('{\n  "version": 1,\n  "labels": {\n    "a": "1",\n    "b": "2"\n  }\n}\n');
     expect(decodeProperties(bytes, 'p')).toEqual(properties);
-    for (const [wrong, message] of [['', 'is not JSON'], ['[]', 'no version'], ['{"version":2,"labels":{}}', 'version 2; this basalt reads version 1'], ['{"version":1,"labels":[1]}', 'label "0" is no text'], ['{"version":1,"labels":{"-":"x"}}', 'a key is of 1 to 63']]) {
+    for (const [wrong, message] of [['', 'is not JSON'], ['[]', 'no version'], ['{"version":3,"labels":{}}', 'version 3; this basalt reads versions up to 2'], ['{"version":2,"labels":{}}', 'has no limits'], ['{"version":2,"labels":{},"limits":{}}', 'limit operationsPerSecond is no number'], ['{"version":1,"labels":[1]}', 'label "0" is no text'], ['{"version":1,"labels":{"-":"x"}}', 'a key is of 1 to 63']]) {
       expect(() => decodeProperties(wrong, 'p'), wrong).toThrow(message);
     }
   });
@@ -92,6 +93,60 @@ describe('labels', () => {
     expect(() => changedLabels({}, { k: 'x'.repeat(1025) })).toThrow('one line of at most 1024 bytes');
     expect(() => changedLabels({}, { k: 'two\nlines' })).toThrow('one line');
     expect(() => changedLabels({}, { ['k'.repeat(64)]: 'v' })).toThrow('a key is of 1 to 63');
+  });
+});
+
+describe('limits', () => {
+  test('are kept beside the labels, over a restart and a new name, from the making on, and are in force once it is open', async () => {
+    const { machine, open } = world();
+    const asked = { ...NO_LIMITS, operationsPerSecond: 500 };
+    await machine.run(async () => {
+      const set = open();
+      expect(await set.create('a', { ...CREATE, limits: asked })).toMatchObject({ limits: asked, labels: {} });
+      await set.setLabels('a', { owner: 'alice' });
+      const device = await set.acquire('a');
+      expect(set.limitsInForce('a')).toEqual(asked);
+      expect(await set.setLimits('a', { bytesPerSecond: MIB, burstOperations: 7 })).toEqual({ ...asked, bytesPerSecond: MIB, burstOperations: 7 });
+      expect(set.limitsInForce('a')).toBe(set.limitsInForce('a'));
+      expect(set.limitsInForce('a').burstOperations).toBe(7);
+      set.release(device);
+      await set.rename('a', 'b');
+      await set.close();
+    });
+    machine.restart();
+    await machine.run(async () => {
+      const set = open();
+      expect(await set.describe('b')).toMatchObject({ labels: { owner: 'alice' }, limits: { operationsPerSecond: 500, burstOperations: 7, bytesPerSecond: MIB } });
+      expect(set.limitsInForce('b')).toEqual(NO_LIMITS);
+      set.release(await set.acquire('b'));
+      expect(set.limitsInForce('b').bytesPerSecond).toBe(MIB);
+      expect(await set.setLimits('b', { operationsPerSecond: null, bytesPerSecond: null })).toEqual(NO_LIMITS);
+      expect(await set.limitsOf('b')).toEqual(NO_LIMITS);
+      await set.close();
+    });
+  });
+
+  test('that make no sense make no volume, and change none', async () => {
+    const { machine, open } = world();
+    await machine.run(async () => {
+      const set = open();
+      await expect(set.create('a', { ...CREATE, limits: { ...NO_LIMITS, burstBytes: MIB } })).rejects.toMatchObject({ code: 'invalid-argument' });
+      expect(await set.list()).toEqual([]);
+      await set.create('a', CREATE);
+      for (const wrong of [{ operationsPerSecond: 0 }, { operationsPerSecond: 1.5 }, { operationsPerSecond: 1e10 }, { bytesPerSecond: 4095 }, { burstOperations: 5 }, { burstBytes: MIB }]) {
+        await expect(set.setLimits('a', wrong), JSON.stringify(wrong)).rejects.toMatchObject({ code: 'invalid-argument' });
+      }
+      expect(await set.limitsOf('a')).toEqual(NO_LIMITS);
+      await set.close();
+    });
+  });
+
+  test('are decoded as they were encoded', () => {
+    const properties = { labels: { a: '1' }, limits: { operationsPerSecond: 10, burstOperations: null, bytesPerSecond: 8192, burstBytes: 16_384 } };
+    const written = new TextDecoder().decode(encodeProperties(properties));
+    expect(JSON.parse(written)).toEqual({ version: 2, ...properties });
+    expect(decodeProperties(written, 'p')).toEqual(properties);
+    expect(() => decodeProperties(written.replace('8192', '1'), 'p')).toThrow('bytesPerSecond 1: give a whole number from 4096');
   });
 });
 

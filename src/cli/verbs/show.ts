@@ -1,6 +1,7 @@
 /** `basalt show NAME` */
 import type { Argv, Options } from 'yargs';
 import { formatSize } from '../../base/units.ts';
+import { describeLimits, hasLimits } from '../../base/volume-limits.ts';
 import type { VolumeDetails } from '../../control/routes.ts';
 import type { ChunkSpace, DataAtRisk, ShippingStatus, VolumeStatus } from '../../volume/volume-info.ts';
 import type { CliContext } from '../context.ts';
@@ -105,6 +106,7 @@ export function describeVolume(info: VolumeDetails, disk: DiskLife | null): stri
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
     ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
+    ...(hasLimits(info.limits) ? [['limits', describeLimits(info.limits)] satisfies [string, string]] : []),
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.space === null ? [] : [['live in chunks', describeSpace(info.space)] satisfies [string, string]]),
     ...(info.live === null ? [] : describeLive(info.live)),

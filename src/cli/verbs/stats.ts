@@ -74,9 +74,9 @@ function describeVolumes(volumes: readonly VolumeStatsAnswer[]): string {
     const { stats, atRisk, wear } = live;
     const log = percent(stats.logFiles - stats.logFreeFiles, stats.logFiles);
     const state = live.failure !== null ? 'failed' : live.readOnly !== null ? 'read-only' : 'open';
-    return [[name, state, requests?.clients ?? 0, requests?.inFlight ?? 0, percent(stats.cacheHits, stats.cacheHits + stats.cacheMisses), stats.cacheEvictions, log, formatSize(atRisk.unsynced.bytes), formatSize(atRisk.unchunked.bytes), wear.factor === null ? '-' : wear.factor.toFixed(2)]];
+    return [[name, state, requests?.clients ?? 0, requests?.inFlight ?? 0, requests?.throttled ?? 0, percent(stats.cacheHits, stats.cacheHits + stats.cacheMisses), stats.cacheEvictions, log, formatSize(atRisk.unsynced.bytes), formatSize(atRisk.unchunked.bytes), wear.factor === null ? '-' : wear.factor.toFixed(2)]];
   });
-  return rows.length === 0 ? '' : formatTable([['VOLUME', 'STATE', 'CLIENTS', 'WAITING', 'CACHE HITS', 'EVICTED', 'LOG IN USE', 'NOT SYNCED', 'NOT IN CHUNKS', 'WEAR'], ...rows]);
+  return rows.length === 0 ? '' : formatTable([['VOLUME', 'STATE', 'CLIENTS', 'WAITING', 'THROTTLED', 'CACHE HITS', 'EVICTED', 'LOG IN USE', 'NOT SYNCED', 'NOT IN CHUNKS', 'WEAR'], ...rows]);
 }
 
 function describeMemory({ memory, connections, process }: StatsAnswer): string {
