@@ -5,10 +5,10 @@
 #   verbs     attach, mkfs, mount, write, fsck, detach, by each way to name a device; bad input
 #   restarts  the server is restarted RESTARTS times (20), every other time by kill -9, while fio writes and verifies files on a mounted ext4, under
 #             an agent: no I/O error in any log, all verified, no pause over 10 s
-#   resize    an export that grows (nbdkit's) grows in the kernel, and the mounted file system with it
+#   resize    a volume is made larger by `basalt resize`: the kernel sees it, the mounted file system grows, and the new part holds data
 #   rescue    of a device whose server is gone: reconnected when it is back; freed, mounted or not
 #
-# PARTS='verbs rescue' runs some of them. ONE_PROCESS=1 runs the verbs in one process of Node, where starting one takes minutes (a busy machine). CACHE (build/vm) keeps the kernel. Needs busybox-static, e2fsprogs, fio, nbdkit, cpio, iproute2 and apt,
+# PARTS='verbs rescue' runs some of them. ONE_PROCESS=1 runs the verbs in one process of Node, where starting one takes minutes (a busy machine). CACHE (build/vm) keeps the kernel. Needs busybox-static, e2fsprogs, fio, cpio, iproute2 and apt,
 # from which it downloads user-mode-linux. Last line: `attach: ok` or `attach: failed: ...`.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -27,7 +27,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 fail() { echo "attach: failed: $*" >&2; exit 1; }
 ((EUID == 0)) || fail 'this needs root, for a tap device'
-for program in busybox mke2fs fio nbdkit cpio ip modprobe; do
+for program in busybox mke2fs fio cpio ip modprobe; do
   command -v "$program" >/dev/null || fail "$program is not installed"
 done
 
@@ -36,12 +36,10 @@ tap=basalt$$
 address=198.18.$(($$ / 60 % 250)).$(($$ % 60 * 4 + 1))
 guest_address=${address%.*}.$((${address##*.} + 1))
 server='' # process ids of what runs
-growing=''
 guest=''
 cleanup() {
   [[ -z $guest ]] || kill -9 -- "-$guest" 2>/dev/null || true
-  local process
-  for process in $server $growing; do { kill -9 "$process" && wait "$process"; } 2>/dev/null || true; done
+  [[ -z $server ]] || kill_server
   ip link del "$tap" 2>/dev/null || true
   [[ -z ${KEEP_LOG:-} ]] || cp "$work/console" "$KEEP_LOG" 2>/dev/null || true
   rm -rf "$work"
@@ -66,7 +64,6 @@ PROJECT='$project'
 MODULES='$CACHE/uml/usr/lib/uml/modules'
 GUEST_IP='$guest_address'
 SERVER='nbd://$address:10809'
-GROWING='nbd://$address:10810/'
 SIZE_BYTES=$((SIZE_MIB * 1024 * 1024))
 PARTS='$PARTS'
 ONE_PROCESS=$ONE_PROCESS
@@ -104,7 +101,7 @@ restart() {
 answer() {
   case $1 in
     restarts) restart ;;
-    grow) truncate -s 256M "$work/growing.img" ;;
+    grow) basalt resize growing 256M ;;
     kill) kill_server ;;
     start) start_server ;;
     *) fail "the guest asks for $1" ;;
@@ -120,10 +117,8 @@ make_initramfs
 mkdir "$work/volumes"
 basalt create demo "${SIZE_MIB}M" >/dev/null
 basalt create other "${SIZE_MIB}M" >/dev/null
+basalt create growing 128M >/dev/null
 start_server
-truncate -s 128M "$work/growing.img"
-nbdkit -f -i "$address" -p 10810 file "$work/growing.img" &
-growing=$!
 mkfifo "$work/in" "$work/out"
 setsid env TMPDIR=/dev/shm "$CACHE/uml/usr/bin/linux.uml" mem=1024M initrd="$work/initramfs.cpio" rdinit=/init quiet loglevel=1 panic=-1 \
   con=null ssl=null con0=fd:0,fd:1 vec0:transport=tap,ifname="$tap",depth=128,gro=1 <"$work/in" >"$work/out" 2>"$work/err" &
@@ -148,5 +143,5 @@ grep -q '^GUEST done' "$work/console" || { tail -n 20 "$work/console" "$work/err
 ! grep -q '^GUEST failed' "$work/console" || fail "$(grep -c '^GUEST failed' "$work/console") checks"
 ! grep -E '"event":"(request-failed|volume-failed|stop-failed|bug)"' "$work/server.log" || fail 'errors in the log of the server'
 [[ -z $server ]] || stop_server
-basalt check demo --deep
+for volume in demo growing; do basalt check "$volume" --deep; done
 echo "attach: ok, $(grep -c '^GUEST ok' "$work/console") checks"

@@ -128,7 +128,7 @@ restarts() {
 
 # ------------------------------------------------------------------- a volume that grows ---
 resize() {
-  supervise /tmp/agent2 "$GROWING" --size-check 1
+  supervise /tmp/agent2 "$SERVER/growing" --size-check 1
   within "$PATIENCE" attached 0 || { cp /tmp/agent2 "$log"; failed 'no agent'; return; }
   local before; before=$(size 0)
   must 'mount what will grow' eval "mkfs.ext4 -q /dev/nbd0 && mount /dev/nbd0 $A"
@@ -136,6 +136,7 @@ resize() {
   grown() { [ "$(size 0)" -gt "$before" ]; }
   within "$PATIENCE" grown && ok "the kernel sees the new size: $(size 0), was $before" || failed "the size stays $(size 0)"
   must 'the mounted file system grows' resize2fs /dev/nbd0
+  must 'and takes more than the old size' eval "dd if=/dev/urandom of=$A/f bs=1M count=160 conv=fsync status=none && echo 3 >/proc/sys/vm/drop_caches && sha256sum $A/f >/tmp/grown.sum && sha256sum --quiet -c /tmp/grown.sum"
   must 'and is clean' eval "umount $A && e2fsck -fn /dev/nbd0"
   kill $agent; wait $agent
   attached 0 && failed 'nbd0 is attached still' || ok 'detached'
