@@ -30,6 +30,7 @@ export type Tool =
   | 'certtool'
   | 'systemd-socket-activate'
   | 'systemd-analyze'
+  | 'promtool'
   | 'losetup'
   | 'mkfs.ext4'
   | 'cc'
