@@ -81,7 +81,7 @@ function describeVolumes(volumes: readonly VolumeStatsAnswer[]): string {
 
 function describeMemory({ memory, connections, process }: StatsAnswer): string {
   const arena = `${formatSize(memory.dirtyBytes)} dirty and ${formatSize(memory.cachedBytes)} cached of ${formatSize(memory.arenaBytes)}`;
-  return `${connections} connections; blocks: ${arena}; buffers: ${formatSize(memory.bufferBytes)}; replies: ${formatSize(memory.replyBytes)}; resident: ${formatSize(process.residentBytes)}\n`;
+  return `${connections} ${connections === 1 ? 'connection' : 'connections'}; blocks: ${arena}; buffers: ${formatSize(memory.bufferBytes)}; replies: ${formatSize(memory.replyBytes)}; resident: ${formatSize(process.residentBytes)}\n`;
 }
 
 function describe(now: Look, before: Look | null): string {
