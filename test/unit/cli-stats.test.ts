@@ -33,7 +33,7 @@ describe('stats', () => {
     expect(await cli.run('stats')).toBe(0);
     expect(cli.out).toMatch(/^VOLUME {2}REQUESTS +COUNT +A SECOND +BYTES .* P99\.9\ndemo {4}read +100 +- +400 KiB +- +0 +10\d us +10\d us +10\d us\n/u);
     expect(cli.out).toMatch(/^demo +open +0 +0 +/mu);
-    expect(cli.out).toMatch(/1 connections; blocks: .* resident: 192 MiB\n$/u);
+    expect(cli.out).toMatch(/1 connection; blocks: .* resident: 192 MiB\n$/u);
   });
 
   test('--watch shows what came since the report before, with rates', async () => {
