@@ -19,7 +19,7 @@ test "$(basalt label disk owner=alice --json | field .labels.owner)" = alice
 test "$(basalt rename disk archive --json | field .renamedFrom)" = disk
 refused not-found basalt show disk --json
 test "$(basalt show archive --json | field .labels.owner)" = alice
-refused invalid-argument basalt resize archive 4M --json
+refused usage basalt resize archive 4M --json
 test "$(basalt resize archive 16M --json | field .sizeBytes)" = 16777216 && nbdcopy "${uri}archive" copy && cmp --bytes=8388608 image copy
 trap - EXIT
 kill "$server"

@@ -111,7 +111,7 @@ describe('create with a server', () => {
     };
     expect(await cli.run('create', 'more', '1G', '--json', '--iops', '5', '--set', 'engine.log_file_count=9')).toBe(0);
     const limits = { operationsPerSecond: 5, burstOperations: null, bytesPerSecond: null, burstBytes: null };
-    expect(made).toEqual([['more', { sizeBytes: 2 ** 30, blockSizeBytes: 4096, durability: 'batched', limits, log: { logFileCount: 9 } }]]);
+    expect(made).toEqual([['more', { sizeBytes: 2 ** 30, blockSizeBytes: 4096, durability: 'batched', compression: 'default', limits, log: { logFileCount: 9 } }]]);
     expect(JSON.parse(cli.out)).toMatchObject({ name: 'more', limits });
     expect(cli.opened).toEqual([]);
     expect(await cli.run('create', 'more', '1G')).toBe(1);

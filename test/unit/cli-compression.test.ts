@@ -42,7 +42,7 @@ describe('compression', () => {
     ['default', 'off', 'new chunks of demo are compressed or not as the settings of whoever serves it say from now on; older ones follow as they are rewritten\n'],
   ])('changes a volume that nobody serves to %s', async (method, chunkCompress, words) => {
     expect(await cli.run('compression', 'demo', method, '--data', 'here')).toBe(0);
-    expect(cli.asked).toEqual(['here']);
+    expect(cli.asked, 'the first is for the making').toEqual(['./volumes', 'here']);
     expect(cli.out).toBe(words);
     expect([compressionOf('demo'), cli.volumes.closed]).toEqual([method, 1]);
     expect(await cli.run('compression', 'demo', method, '--json')).toBe(0);

@@ -26,7 +26,7 @@ async function statusOf(changes: Partial<VolumeStatus>): Promise<VolumeStatus> {
 describe('durability', () => {
   test('changes a volume that nobody serves', async () => {
     expect(await cli.run('durability', 'demo', 'strict', '--data', 'here')).toBe(0);
-    expect(cli.asked).toEqual(['here']);
+    expect(cli.asked, 'the first is for the making').toEqual(['./volumes', 'here']);
     expect(modeOf('demo')).toBe('strict');
     expect(cli.out).toBe('demo is strict from now on; everything written before is on disk\n');
     expect(cli.volumes.closed).toBe(1);
