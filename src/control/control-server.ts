@@ -72,6 +72,7 @@ export class ControlServer {
       connectionsCheckingInterval: Math.ceil(timeoutMs / CHECKS_PER_TIMEOUT),
     });
     http.maxConnections = maxConnections;
+    http.on('connection', (socket) => socket.setMaxListeners(0)); // one for each request that is in work
     http.on('request', (request, response) => void this.#serve(request, response, token));
     http.on('clientError', (error, socket) => refuse(error, socket));
     http.on('error', (error) => this.#options.logger.log('error', 'control-failed', { error }));
@@ -120,6 +121,7 @@ export class ControlServer {
     // A client that goes away in the middle of an answer is no failure of ours.
     request.on('error', () => undefined);
     response.on('error', () => undefined);
+    endWithConnection(request, response);
     this.#inWork += 1;
     try {
       const answer = await this.#answer(request, response, token);
@@ -128,7 +130,9 @@ export class ControlServer {
       // What is left of a body that nobody wants is thrown away, and the connection ends with the answer.
       const isWhole = request.complete;
       if (!isWhole) request.resume();
-      response.writeHead(status, { ...headers, 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...(isWhole ? {} : { connection: 'close' }) });
+      // Who shows no token gets one answer: many that are not taken would keep others out.
+      const isLast = !isWhole || status === 401;
+      response.writeHead(status, { ...headers, 'content-type': contentType, 'content-length': Buffer.byteLength(text), ...(isLast ? { connection: 'close' } : {}) });
       response.end(text);
       if (!response.destroyed) await new Promise((resolve) => response.once('close', resolve));
     } finally {
@@ -199,6 +203,17 @@ function listenOnTcp(http: Server, { host, port }: { readonly host: string; read
       resolve();
     });
   });
+}
+
+/** Closes an answer with its connection. Node does so only for the one that is being sent, and not for those that wait behind it. */
+function endWithConnection({ socket }: IncomingMessage, response: ServerResponse): void {
+  const end = (): void => {
+    if (response.socket !== null) return;
+    response.destroy();
+    response.emit('close');
+  };
+  socket.once('close', end);
+  response.once('close', () => socket.off('close', end));
 }
 
 /** The body as text. Throws `too-long`, `bad-request`, `bad-json`. */

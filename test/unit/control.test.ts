@@ -201,6 +201,23 @@ describe('many requests', () => {
     expect(volumes.mostLooking).toBe(1);
   });
 
+  const OPEN_ENDED = 'GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n';
+
+  test.each(['GET /v1/server HTTP/1.1\r\nHost: x\r\n\r\n', OPEN_ENDED, 'POST /v1/volumes/a/scrub HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}'])('of one connection are over when it is, those that wait for their turn as well: %j', async (request) => {
+    const running = await start({ maxConnections: 4 });
+    volumes.scrubGate = new Promise(() => undefined);
+    const socket = net.connect({ path: socketPath() });
+    socket.write(OPEN_ENDED + request.repeat(3));
+    await once(socket, 'data');
+    await until(() => volumes.scrubs.length >= (request.includes('scrub') ? 3 : 0));
+    socket.destroy();
+    await until(() => volumes.scrubsEnded === volumes.scrubs.length);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    for (let round = 0; round < 5; round += 1) expect((await ask('GET', '/v1/server')).status).toBe(200);
+    server = null;
+    await running.stop();
+  });
+
   test('in work are answered before the end, and then nobody can connect', async () => {
     const running = await start();
     const gate = deferred<void>();
