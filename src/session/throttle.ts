@@ -70,8 +70,7 @@ export class VolumeThrottle {
     this.#operations = operationsPerSecond === null ? null : new TokenBucket({ perSecond: operationsPerSecond, burst: burstOf(operationsPerSecond, burstOperations), nowMs });
     this.#bytes = bytesPerSecond === null ? null : new TokenBucket({ perSecond: bytesPerSecond, burst: burstOf(bytesPerSecond, burstBytes), nowMs });
     this.isOff = !hasLimits(limits);
-    this.#timer?.cancel();
-    this.#timer = null;
+    this.#stopTimer();
     this.#granted = null;
     const waiting = [...this.#waiting.keys()];
     this.#waiting.clear();
@@ -98,9 +97,15 @@ export class VolumeThrottle {
 
   /** It waits no more, or cannot use its turn now. */
   leave(wake: () => void): void {
-    this.#waiting.delete(wake);
+    // The timer is for the first one, who may want more than the next.
+    if (this.#waiting.delete(wake)) this.#stopTimer();
     if (this.#granted === wake) this.#granted = null;
     this.#callNext();
+  }
+
+  #stopTimer(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
   }
 
   #delayMs(lengthBytes: number): number {

@@ -20,7 +20,7 @@ export interface ResizeChange extends Turn {
 }
 
 /**
- * On return the volume has the size, durably. Errors: `invalid-argument`; `unsupported` (it has a bucket); what `check` throws; `no-space`: nothing was changed,
+ * On return the volume has the size, durably. One at a time: what another uncovers meanwhile, and clients write there, would be trimmed, or come back after a crash. Errors: `invalid-argument`; `unsupported` (it has a bucket); what `check` throws; `no-space`: nothing was changed,
  * unless the message says so; `io-error`, `failed`: the volume takes no more writes.
  */
 export async function resizeVolume(change: ResizeChange): Promise<void> {
@@ -34,7 +34,6 @@ export async function resizeVolume(change: ResizeChange): Promise<void> {
   if (hiddenBytes > 0) await change.trimDurably(before.sizeBytes, hiddenBytes);
   await inTurn(change, async () => {
     const { manifest } = core;
-    if (manifest.sizeBytes !== before.sizeBytes) throw new VolumeError('in-use', `volume ${core.name} was given another size meanwhile, ${formatSize(manifest.sizeBytes)}; try again`);
     const spanBytes = Math.max(manifest.spanBytes, sizeBytes);
     if (manifest.sizeBytes !== sizeBytes || manifest.spanBytes !== spanBytes) await replaceManifest(core, { ...manifest, sizeBytes, spanBytes });
     core.reader.volumeBlocks = core.volumeBlocks;

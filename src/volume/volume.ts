@@ -1,5 +1,5 @@
 /** An open volume: admission of requests, and what they wait for. The work is done by the parts (see `volume-core.ts`). */
-import { deferred } from '../base/async.ts';
+import { SerialQueue, deferred } from '../base/async.ts';
 import type { VolumeCompression } from '../base/compression.ts';
 import type { Durability } from '../base/durability.ts';
 import { ExtentList } from '../base/extent-list.ts';
@@ -59,6 +59,7 @@ export class Volume implements BlockDevice {
   readonly #stopListening: (() => void)[];
   /** Null: flushes are for the disk here. */
   readonly #remoteFlush: RemoteFlush | null;
+  readonly #resizes = new SerialQueue();
   #durability: Durability;
   #submitQueued = false;
   #closing: Promise<void> | null = null;
@@ -168,7 +169,7 @@ export class Volume implements BlockDevice {
       await trim(offsetBytes, lengthBytes);
       await this.#forceLog();
     };
-    await resizeVolume({ core, flusher, sizeBytes, check: () => this.#checkWritable(), trim, trimDurably });
+    await this.#resizes.run(() => resizeVolume({ core, flusher, sizeBytes, check: () => this.#checkWritable(), trim, trimDurably }));
   }
 
   /** What stands from a byte on to the end. Errors: as `extents`. */

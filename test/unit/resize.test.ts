@@ -163,6 +163,23 @@ describe('a volume', () => {
     });
   });
 
+  test('is given several sizes at once, one after another', async () => {
+    const machine = new SimMachine();
+    await machine.run(async () => {
+      await machine.create('/v', { sizeBytes: MIB });
+      const volume = await machine.open('/v');
+      await volume.write(MIB - BLOCK_BYTES, pattern(1), true);
+      await Promise.all([MIB / 2, 2 * MIB, MIB / 4, MIB].map((sizeBytes) => volume.resize(sizeBytes)));
+      expect(volume.sizeBytes).toBe(MIB);
+      expect(await firstByte(volume, MIB - BLOCK_BYTES)).toBe(0);
+      machine.fault = ({ path, kind }) => (path.includes('manifest') && kind === 'create' ? { kind: 'error', code: 'ENOSPC' } : null);
+      const [first, second] = await Promise.allSettled([volume.resize(2 * MIB), volume.resize(MIB)]);
+      expect([first.status, second.status]).toEqual(['rejected', 'fulfilled']);
+      machine.fault = () => null;
+      await volume.close();
+    });
+  });
+
   test('keeps its size on a full disk, and says why', async () => {
     const machine = new SimMachine();
     await machine.run(async () => {

@@ -98,6 +98,19 @@ describe('the throttle of a volume', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  test('does not let those behind a connection that goes wait for as long as it would have waited', () => {
+    const clock = new ManualClock();
+    const throttle = new VolumeThrottle(clock);
+    throttle.set(limits({ bytesPerSecond: 1024 * KIB, burstBytes: 65_536 * KIB }));
+    const [last, large, small] = [65_536 * KIB, 32_768 * KIB, 4 * KIB].map((lengthBytes) => new Asker(throttle, lengthBytes));
+    last.ends = 1;
+    for (const { ask } of [last, large, small]) ask();
+    clock.advance(100);
+    throttle.leave(large.ask);
+    expect(small.passed).toBe(25); // 100 KiB; the large one would have waited for 32 s
+    expect(clock.pendingTimers).toBe(1);
+  });
+
   test('keeps the turn for who was called, until he takes it or gives it on', () => {
     const clock = new ManualClock();
     const throttle = new VolumeThrottle(clock);
@@ -155,6 +168,7 @@ class World {
   }
 }
 
+const write = (driver: SessionDriver, value: number): Buffer => driver.encode({ command: NBD_CMD_WRITE, offset: 0, payload: Buffer.alloc(512, value) });
 const reads = (driver: SessionDriver, count: number): Buffer => Buffer.concat(Array.from({ length: count }, () => driver.encode({ command: NBD_CMD_READ, offset: 0, length: 512 })));
 
 describe('a session', () => {
@@ -219,6 +233,23 @@ describe('a session', () => {
     await world.pass(301);
     expect(second.takeReplies()).toHaveLength(3);
     expect(world.clock.pendingTimers).toBe(0);
+  });
+
+  // Known: what is right here is not decided. The kernel's client closes a connection (FIN) of which an answer is overdue, by default after 5 s, sends what is unanswered again on another one,
+  // and then newer writes. Requests that wait for the limit on the old one are carried out behind these.
+  test.fails('that the client has left carries out nothing behind newer writes of another connection', async () => {
+    const world = new World();
+    const driver = await world.open({ operationsPerSecond: 10, burstOperations: 1 });
+    driver.feed(Buffer.concat([write(driver, 1), write(driver, 1), write(driver, 1)]));
+    await settled();
+    driver.session.inputEnded();
+    const second = new SessionDriver(world.resources);
+    await second.go('disk');
+    second.feed(write(second, 2));
+    await world.pass(201);
+    expect(second.takeReplies()).toHaveLength(1);
+    await world.pass(200);
+    expect(world.device.data[0]).toBe(2);
   });
 
   test('costs a volume without limits no look at the clock', async () => {
