@@ -54,6 +54,8 @@ export class ControlServer {
   readonly #ended = new WaitList();
   /** What ends the requests that take their time. */
   readonly #long = new Set<AbortController>();
+  /** Connections of who showed no token: each ends with that answer, or at once where more was sent on it. */
+  readonly #refused = new WeakSet<Duplex>();
   #inWork = 0;
 
   private constructor(options: ControlServerOptions) {
@@ -118,6 +120,10 @@ export class ControlServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse, token: ControlToken | null): Promise<void> {
+    if (this.#refused.has(request.socket)) {
+      request.socket.destroy();
+      return;
+    }
     // A client that goes away in the middle of an answer is no failure of ours.
     request.on('error', () => undefined);
     response.on('error', () => undefined);
@@ -145,7 +151,7 @@ export class ControlServer {
   async #answer(request: IncomingMessage, response: ServerResponse, token: ControlToken | null): Promise<Reply | null> {
     const { targets, settings } = this.#options;
     try {
-      token?.check(request.headers.authorization);
+      this.#checkToken(request, token);
       if (this.#inWork > settings.maxConnections) throw new VolumeError('limit', `${settings.maxConnections} requests are in work (control.max_connections); try again`);
       const { route, name } = findRoute(request.method ?? '', request.url ?? '');
       const text = await readBody(request, settings.maxBodyBytes);
@@ -160,6 +166,15 @@ export class ControlServer {
       const answer = answerOf(error);
       if (answer.status >= 500) this.#options.logger.log('warn', 'control-request-failed', { method: request.method, url: request.url, error });
       return jsonReply(answer.status, answer.body, answer.headers);
+    }
+  }
+
+  #checkToken({ headers, socket }: IncomingMessage, token: ControlToken | null): void {
+    try {
+      token?.check(headers.authorization);
+    } catch (error) {
+      this.#refused.add(socket);
+      throw error;
     }
   }
 
