@@ -8,6 +8,7 @@ import type { ControlTargets, ServerInfo } from '../control/routes.ts';
 import type { ProcessUse } from '../control/stats.ts';
 import { ControlSocket } from '../control/socket-file.ts';
 import { ControlToken } from '../control/token.ts';
+import { hasPeerLeft } from '../env/node-sockets.ts';
 import { createJsonLogger, createNodeEnv } from '../env/node-env.ts';
 import type { Env, Logger } from '../env/env.ts';
 import { parseSocketPath, parseTcpAddress, type ListenAddress, type ListenerInfo } from '../server/listener.ts';
@@ -135,7 +136,7 @@ async function serve(plan: ServePlan, terminal: Terminal): Promise<number> {
   const credentials = await loadCredentials(plan, env);
   openings = new OpeningProgress({ clock: env.clock, logger, terminal });
   const volumes = new VolumeSet({ env, directory: plan.directory, settings: plan.settings.engine, watchOpening: openings.watch, remotes: remoteAccess(env, plan.settings.remote) });
-  const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger, clock: env.clock });
+  const server = new NbdServer({ directory: volumes, settings: plan.settings.server, exports: plan.settings.exports, credentials, logger, clock: env.clock, peerPoll: hasPeerLeft });
   const listeners: string[] = [];
   const startedMs = env.clock.wallMs();
   const info = (): ServerInfo => ({ apiVersion: 1, pid: process.pid, startedMs, directory: resolve(plan.directory), listeners, connections: server.connectionCount, halfOpen: server.halfOpenCount, clients: { ...server.counts } });

@@ -7,6 +7,7 @@ import type { ReplyBatch } from '../session/reply-queue.ts';
 import { Session } from '../session/session.ts';
 import { addressOf, type ExportAccess } from './access.ts';
 import type { ServerCounts } from './counts.ts';
+import { PeerLook, type PeerPoll } from './peer-look.ts';
 import type { TlsCredentials } from './tls-credentials.ts';
 import { beginTls, type SecuredSocket, type TlsGate, type TlsTicket } from './tls-handshake.ts';
 import { openSecured, openTransport, type ReceivePath, type Transport } from './transport.ts';
@@ -34,6 +35,7 @@ export interface ConnectionOptions {
   readonly access: ExportAccess;
   readonly tls: ConnectionTls | null;
   readonly counts: ServerCounts;
+  readonly peerPoll: PeerPoll;
   /** The client has an export, and is no longer one of those that negotiate. */
   readonly onNegotiated: (connection: Connection) => void;
   /** The socket is closed and the session has given everything back. */
@@ -53,6 +55,7 @@ export class Connection implements SessionHost {
   readonly #peer: string;
   #session: Session;
   #transport: Transport;
+  readonly #peerLook: PeerLook;
   /** The client's flags while TLS begins. */
   #securingFlags: number | null = null;
   #tlsTicket: TlsTicket | null = null;
@@ -100,6 +103,7 @@ export class Connection implements SessionHost {
     this.#session = new Session(resources, this, options.access.clientOf({ address: this.address, secured: null }));
     this.#transport = openTransport(accepted, this.#session, options.receivePath);
     const { socket } = this.#transport;
+    this.#peerLook = new PeerLook(socket, options.peerPoll);
     this.#listenTo(socket);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
@@ -202,6 +206,14 @@ export class Connection implements SessionHost {
 
   resumeReading(): void {
     if (!this.#inputEnded && !this.#closed) this.#transport.resumeReading();
+  }
+
+  get emptiesSocket(): boolean {
+    return this.#transport.path === 'onread';
+  }
+
+  hasLeft(): boolean {
+    return this.#closed || this.#peerLook.hasLeft();
   }
 
   /** Whether all was said and sent, and only the client's own end is missing. */
@@ -307,6 +319,9 @@ export class Connection implements SessionHost {
       case 'protocol-error':
         this.#reason = 'protocol error';
         this.#log('warn', 'client-protocol-error', { message: event.message });
+        break;
+      case 'left-waiting':
+        this.#log('warn', 'client-left-waiting', { export: this.#exportName, message: 'it has left while requests waited to begin; they are dropped, as it may have sent them again elsewhere' });
         break;
       case 'request-failed':
         this.#reportFailure(event);

@@ -15,6 +15,7 @@ import { countKeyOf, addressOf, ExportAccess } from './access.ts';
 import { Connection, type ConnectionTls } from './connection.ts';
 import { newCounts, type ServerCounts } from './counts.ts';
 import { listen, type ListenAddress, type ListenerInfo } from './listener.ts';
+import { NO_POLL, type PeerPoll } from './peer-look.ts';
 import type { TlsCredentials } from './tls-credentials.ts';
 import { TlsGate } from './tls-handshake.ts';
 import type { ReceivePath } from './transport.ts';
@@ -38,6 +39,8 @@ export interface NbdServerOptions {
   readonly credentials?: TlsCredentials | null;
   /** `onread` unless told otherwise. */
   readonly receivePath?: ReceivePath;
+  /** Whether the peer of a socket has left; without it that is seen of TCP sockets only, and a moment late. */
+  readonly peerPoll?: PeerPoll;
 }
 
 export class NbdServer {
@@ -221,6 +224,7 @@ export class NbdServer {
       access: this.#access,
       tls: this.#tls,
       counts: this.#counts,
+      peerPoll: this.#options.peerPoll ?? NO_POLL,
       onNegotiated: (negotiated) => this.#halfOpen.delete(negotiated),
       onEnded: (ended) => {
         this.#forget(ended);

@@ -47,6 +47,8 @@ export type SessionEvent =
   | { readonly kind: 'opening' | 'opened'; readonly exportName: string }
   | { readonly kind: 'export-refused'; readonly exportName: string; readonly error: VolumeError }
   | { readonly kind: 'protocol-error'; readonly message: string }
+  /** The client has left while requests of its waited to begin: they are dropped. */
+  | { readonly kind: 'left-waiting' }
   | {
       readonly kind: 'request-failed';
       readonly command: number;
@@ -60,12 +62,16 @@ export type SessionEvent =
  * `sent`, `deferred` and `disconnected`.
  */
 export interface SessionHost {
+  /** Whether a read that does not fill its target has emptied the socket. */
+  readonly emptiesSocket: boolean;
   /** Sends the batch behind all earlier ones, then calls `session.sent(batch)`: also when the socket died instead, behind `disconnected`. */
   send(batch: ReplyBatch): void;
   /** Calls `session.deferred()` once, when the work that is running now (callback and microtasks) has ended. */
   defer(): void;
   /** `wantsInput` has become true again outside of `received`. */
   resumeReading(): void;
+  /** Whether the client has closed its direction, though what it sent before that may be unread. False where nobody can tell. */
+  hasLeft(): boolean;
   /** The session is over: whatever was sent still goes out, then the socket is closed. `broken`: do not wait for the client. */
   finish(broken: boolean): void;
   /**

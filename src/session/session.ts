@@ -26,6 +26,8 @@ export interface SessionCounters {
   readonly writtenBytes: number;
 }
 
+/** What waited to begin for less than this is carried out, though the client has left: too short for a client to have sent it again elsewhere. */
+const WAITED_MS = 20;
 const NO_COUNTERS: SessionCounters = { requestCount: 0, readBytes: 0, writtenBytes: 0 };
 
 export class Session {
@@ -43,6 +45,9 @@ export class Session {
   /** Reading has stopped: the host waits for `resumeReading`. */
   #stopped = false;
   #targetGivenStopped = false;
+  #targetBytes = 0;
+  /** Since when input may wait that nobody has looked at: reading stopped then, and the socket was not found empty since. */
+  #waitsSinceMs: number | null = null;
   /** What the last parse came to: bytes that the next message takes, or BLOCKED. */
   #outcome = 0;
   #inputEnded = false;
@@ -127,7 +132,9 @@ export class Session {
    */
   readTarget(): Uint8Array {
     this.#targetGivenStopped = this.#stopped;
-    return this.#window.readTarget(this.#stopped);
+    const target = this.#window.readTarget(this.#stopped);
+    this.#targetBytes = target.length;
+    return target;
   }
 
   /** `byteCount` bytes have landed in the last `readTarget`. */
@@ -136,7 +143,9 @@ export class Session {
     if (this.#over) return;
     this.#window.received(byteCount, this.#targetGivenStopped);
     this.#stopped = false;
+    const isEmptied = this.#host.emptiesSocket && byteCount < this.#targetBytes;
     this.#turn(true);
+    if (isEmptied && !this.#stopped) this.#waitsSinceMs = null;
   }
 
   /** The client has closed its direction: what it asked for is finished and answered. */
@@ -223,11 +232,27 @@ export class Session {
   }
 
   #parse(): void {
+    if (this.#meter !== null && this.#waitsSinceMs !== null && this.#isLeftWaiting(this.#meter, this.#waitsSinceMs)) {
+      this.#host.report({ kind: 'left-waiting' });
+      this.#transmission?.endInput();
+      this.#leaving = true;
+      return;
+    }
     if (this.#transmission === null) this.#outcome = this.#handshake.parse(this.#window);
     if (this.#transmission !== null) this.#outcome = this.#transmission.parse(this.#window);
     if (this.#outcome === SECURING) this.#securing = true;
     if (this.#outcome === LEAVING || this.#outcome === SECURING) this.#leaving = true;
     if (this.#outcome === BROKEN) this.#leave(true);
+  }
+
+  /**
+   * A client that does not get its answers (the kernel's, after `--timeout`) leaves, sends what it asked for again on another connection, and newer writes behind it. What it sent here and
+   * was not begun must not be carried out behind those. So it is looked for right before anything is begun that may have waited, and stays true: what it sends elsewhere comes later.
+   */
+  #isLeftWaiting(meter: RequestMeter, sinceMs: number): boolean {
+    const nowMs = this.#outcome === BLOCKED ? this.#resources.traffic.nowMs() : meter.arrivedMs; // just now, if nothing blocked
+    if (nowMs - sinceMs < WAITED_MS) return false;
+    return this.#inputEnded || this.#host.hasLeft();
   }
 
   #keepInput(): void {
@@ -240,6 +265,7 @@ export class Session {
     const blocked = this.#outcome === BLOCKED;
     const room = window.keep(blocked ? window.end - window.start : this.#outcome);
     this.#stopped = blocked || !room;
+    if (this.#stopped && this.#meter !== null) this.#waitsSinceMs ??= this.#resources.traffic.nowMs();
   }
 
   #negotiated(device: BlockDevice, readOnly: boolean, terms: Terms): void {

@@ -79,6 +79,7 @@ class InputRun implements SessionHost {
   #finished: 'no' | 'in order' | 'broken' | 'tls' = 'no';
   #released = false;
   #random: number;
+  readonly emptiesSocket = true;
 
   constructor(input: Uint8Array, onMessage: (message: Uint8Array) => void) {
     this.#script = readInput(input);
@@ -112,6 +113,10 @@ class InputRun implements SessionHost {
 
   resumeReading(): void {
     this.#stopped = false;
+  }
+
+  hasLeft(): boolean {
+    return false; // no time passes here: what waits is never too old
   }
 
   finish(broken: boolean): void {

@@ -1,6 +1,9 @@
 /** Limits of volumes, as other projects' clients meet them. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { at } from '../support/json-schema.ts';
+import { hasMappings } from '../support/mappings.ts';
+import { NbdClient } from '../support/nbd-client.ts';
 import { basalt, basaltOk, RealServer } from './real-server.ts';
 import { interopTest, runOk } from './tools.ts';
 
@@ -53,6 +56,21 @@ describe('limits', () => {
     const { seconds } = await fio('demo', '--rw=write', '--bs=1M', '--iodepth=4', '--size=16M');
     expect(seconds).toBeGreaterThan(3.2); // 1 MiB at once, one that makes a debt, 14 MiB at 4 MiB a second
     expect(await basaltOk('show', 'demo', ...data())).toMatch(/^limits +4 MiB a second \(1 MiB at once\)$/mu);
+  });
+
+  test.runIf(hasMappings())('do not let a client that has left write over what came after it', async () => {
+    await json('create', 'demo', '1M', '--iops', '10', '--iops-burst', '1');
+    await server.start();
+    const [first, second] = [await NbdClient.open({ path: server.socketPath }, 'demo'), await NbdClient.open({ path: server.socketPath }, 'demo')];
+    for (let count = 0; count < 5; count += 1) first.write(0, Buffer.alloc(4096, 1)).catch(() => undefined); // it leaves before the answer
+    await delay(50);
+    first.socket.end();
+    await second.write(0, Buffer.alloc(4096, 2));
+    expect(await basaltOk('limit', 'demo', '--iops', 'none', ...data())).toContain('none');
+    await second.flush();
+    await delay(100);
+    expect((await second.read(0, 4096)).every((byte) => byte === 2)).toBe(true);
+    await second.close();
   });
 
   test.each([

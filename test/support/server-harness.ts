@@ -1,5 +1,6 @@
 /** A real server over memory devices, on sockets of its own, for tests that need the network. */
 import { NodeClock } from '../../src/env/node-env.ts';
+import { hasPeerLeft } from '../../src/env/node-sockets.ts';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -73,7 +74,7 @@ export class ServerHarness {
     const logger = new MemoryLogger();
     const settings = { ...TEST_SETTINGS, ...options.settings };
     const credentials = settings.tls === 'off' ? null : await TlsCredentials.load(settings);
-    const server = new NbdServer({ directory, settings, logger, clock: new NodeClock(), credentials, exports: options.exports, receivePath: options.receivePath });
+    const server = new NbdServer({ directory, settings, logger, clock: new NodeClock(), credentials, exports: options.exports, receivePath: options.receivePath, peerPoll: hasPeerLeft });
     const wanted: Record<Listening, ListenAddress> = {
       ipv4: { kind: 'tcp', host: '127.0.0.1', port: 0 },
       ipv6: { kind: 'tcp', host: '::1', port: 0 },

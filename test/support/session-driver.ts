@@ -104,6 +104,9 @@ export class SessionDriver implements SessionHost {
   isReleased = false;
   /** Set when TLS shall begin: the client's flags. */
   tlsFlags: number | null = null;
+  /** Its end of the stream is there, behind what the session has not read. */
+  isLeft = false;
+  readonly emptiesSocket = true;
   /** Largest read; a test's way to split the input. */
   readBytesMax = Number.POSITIVE_INFINITY;
   readonly #unsent: ReplyBatch[] = [];
@@ -141,6 +144,10 @@ export class SessionDriver implements SessionHost {
   resumeReading(): void {
     this.#stopped = false;
     this.#deliver();
+  }
+
+  hasLeft(): boolean {
+    return this.isLeft;
   }
 
   finish(broken: boolean): void {

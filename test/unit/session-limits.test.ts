@@ -114,6 +114,26 @@ describe('a device without room', () => {
     expect(device.data[0]).toBe(0);
   });
 
+  test('drops what waits long enough for its client to have sent it again, when that has left', async () => {
+    let nowMs = 0;
+    const device = new MemoryDevice();
+    const directory = new MemoryDirectory(device);
+    const driver = new SessionDriver(testResources(directory, {}, () => nowMs));
+    await driver.go();
+    device.full = true;
+    driver.feed(Buffer.concat([driver.encode(write(0)), driver.encode(write(1))]));
+    await settled();
+    driver.isLeft = true;
+    nowMs = 20;
+    device.makeRoom();
+    await settled();
+    expect(driver.takeReplies()).toHaveLength(0);
+    expect(device.data[0]).toBe(0);
+    expect(driver.finished).toBe('in order');
+    expect(driver.isReleased).toBe(true);
+    expect(directory.holderCount('disk')).toBe(0);
+  });
+
   test('lets the end of the stream wait behind the last request', async () => {
     const { driver, device } = await open();
     device.full = true;
