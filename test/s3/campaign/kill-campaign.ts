@@ -7,24 +7,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { join } from 'node:path';
 import { deferred } from '../../../src/base/async.ts';
-import type { SeededRandom } from '../../crash/random.ts';
+import { SMALL_SETTINGS } from '../../crash/campaign.ts';
 import { within } from '../../crash/running-time.ts';
 import { CredentialsFolder } from '../../support/s3-settings.ts';
 import { S3Server } from '../s3-server.ts';
 import { copyPrefix, removePrefix } from './bucket-copy.ts';
 import { BucketHost } from './bucket-host.ts';
+import type { BucketCampaignOptions } from './campaign-program.ts';
 import { OrderedLoad } from './ordered-load.ts';
-
-export interface KillOptions {
-  /** Made if missing, left behind. */
-  readonly directory: string;
-  readonly entry: string;
-  readonly random: SeededRandom;
-  readonly sizeBytes: number;
-  readonly depth: number;
-  readonly loadMsMax: number;
-  readonly settings: readonly string[];
-}
 
 export type Victim = 'server' | 'S3 server';
 
@@ -46,16 +36,7 @@ const HANG_TIMEOUT_MS = 120_000;
 
 /** Limits that make chunks, checkpoints, roots, evictions and fetches happen within a second; and a bucket that comes back is tried soon. */
 export const SMALL_REMOTE_SETTINGS: readonly string[] = [
-  'engine.arena_bytes=32M',
-  'engine.dirty_bytes=16M',
-  'engine.flush_bytes=4M',
-  'engine.flush_interval_ms=150',
-  'engine.log_file_bytes=8M',
-  'engine.log_file_count=4',
-  'engine.index_bytes=1M',
-  'engine.open_chunk_files=8',
-  'engine.checkpoint_chunks=3',
-  'engine.checkpoint_interval_ms=400',
+  ...SMALL_SETTINGS,
   'remote.cache_bytes=8M',
   'remote.retry_ms=100',
   'remote.lease_ms=1000',
@@ -63,7 +44,7 @@ export const SMALL_REMOTE_SETTINGS: readonly string[] = [
 ];
 
 export class KillCampaign {
-  readonly #options: KillOptions;
+  readonly #options: BucketCampaignOptions;
   readonly #load: OrderedLoad;
   readonly #s3: S3Server;
   readonly #credentials: CredentialsFolder;
@@ -71,7 +52,7 @@ export class KillCampaign {
   readonly #other: BucketHost;
   #runs = 0;
 
-  private constructor(options: KillOptions, s3: S3Server, credentials: CredentialsFolder, credentialsFile: string) {
+  private constructor(options: BucketCampaignOptions, s3: S3Server, credentials: CredentialsFolder, credentialsFile: string) {
     this.#options = options;
     this.#s3 = s3;
     this.#credentials = credentials;
@@ -83,7 +64,7 @@ export class KillCampaign {
   }
 
   /** Starts an S3 server, and makes a volume there. */
-  static async start(options: KillOptions): Promise<KillCampaign> {
+  static async start(options: BucketCampaignOptions): Promise<KillCampaign> {
     const s3 = await S3Server.start('ceph20');
     const credentials = await CredentialsFolder.create();
     const campaign = new KillCampaign(options, s3, credentials, await credentials.write('own', s3.accessKeyId, s3.secretAccessKey));

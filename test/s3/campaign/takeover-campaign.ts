@@ -8,25 +8,14 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { deferred } from '../../../src/base/async.ts';
 import { VolumeError } from '../../../src/base/errors.ts';
-import type { SeededRandom } from '../../crash/random.ts';
 import { within } from '../../crash/running-time.ts';
 import { type NbdClient, NbdRequestError } from '../../support/nbd-client.ts';
 import { CredentialsFolder } from '../../support/s3-settings.ts';
 import { S3Server } from '../s3-server.ts';
 import { BucketHost, CommandError } from './bucket-host.ts';
+import type { BucketCampaignOptions } from './campaign-program.ts';
 import { SMALL_REMOTE_SETTINGS } from './kill-campaign.ts';
 import { BLOCK_BYTES, type LoadEnd, OrderedLoad } from './ordered-load.ts';
-
-export interface TakeoverOptions {
-  /** Made if missing, left behind. */
-  readonly directory: string;
-  readonly entry: string;
-  readonly random: SeededRandom;
-  readonly sizeBytes: number;
-  readonly depth: number;
-  readonly loadMsMax: number;
-  readonly settings: readonly string[];
-}
 
 /** What the last owner was doing: working, dead, or stopped in order with all of it shipped. */
 export type Manner = 'at work' | 'killed' | 'stopped';
@@ -58,7 +47,7 @@ const HANG_TIMEOUT_MS = 120_000;
 const EIO = 5;
 
 export class TakeoverCampaign {
-  readonly #options: TakeoverOptions;
+  readonly #options: BucketCampaignOptions;
   readonly #s3: S3Server;
   readonly #credentials: CredentialsFolder;
   readonly #hosts: readonly [BucketHost, BucketHost];
@@ -68,7 +57,7 @@ export class TakeoverCampaign {
   #takeovers = 0;
   #working: Working | null = null;
 
-  private constructor(options: TakeoverOptions, s3: S3Server, credentials: CredentialsFolder, credentialsFile: string) {
+  private constructor(options: BucketCampaignOptions, s3: S3Server, credentials: CredentialsFolder, credentialsFile: string) {
     this.#options = options;
     this.#s3 = s3;
     this.#credentials = credentials;
@@ -79,7 +68,7 @@ export class TakeoverCampaign {
   }
 
   /** Starts an S3 server, makes a volume there, and serves it on the first host, under load. */
-  static async start(options: TakeoverOptions): Promise<TakeoverCampaign> {
+  static async start(options: BucketCampaignOptions): Promise<TakeoverCampaign> {
     const s3 = await S3Server.start('ceph20');
     const credentials = await CredentialsFolder.create();
     const campaign = new TakeoverCampaign(options, s3, credentials, await credentials.write('own', s3.accessKeyId, s3.secretAccessKey));
