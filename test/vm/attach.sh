@@ -6,6 +6,7 @@
 #   restarts  the server is restarted RESTARTS times (20), every other time by kill -9, while fio writes and verifies files on a mounted ext4, under
 #             an agent: no I/O error in any log, all verified, no pause over 10 s
 #   resize    a volume is made larger by `basalt resize`: the kernel sees it, the mounted file system grows, and the new part holds data
+#   limits    requests of a limited volume wait longer than the kernel's patience: it gives up connections and sends again, and no older write comes over a newer one
 #   rescue    of a device whose server is gone: reconnected when it is back; freed, mounted or not
 #
 # PARTS='verbs rescue' runs some of them. ONE_PROCESS=1 runs the verbs in one process of Node, where starting one takes minutes (a busy machine). CACHE (build/vm) keeps the kernel. Needs busybox-static, e2fsprogs, fio, cpio, iproute2 and apt,
@@ -14,7 +15,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(cd "$here/../.." && pwd)
 CACHE=${CACHE:-$project/build/vm}
-PARTS=${PARTS:-verbs restarts resize rescue}
+PARTS=${PARTS:-verbs restarts resize limits rescue}
 RESTARTS=${RESTARTS:-20}
 # Seconds between two restarts: long enough for several rounds of I/O.
 INTERVAL=${INTERVAL:-6}
@@ -102,6 +103,11 @@ answer() {
   case $1 in
     restarts) restart ;;
     grow) basalt resize growing 256M ;;
+    limit) basalt limit limited --iops 15 --iops-burst 1 ;;
+    unlimit)
+      basalt limit limited --iops none
+      grep -q '"event":"client-left-waiting"' "$work/server.log" || fail 'the server dropped nothing of a connection that the kernel had given up'
+      ;;
     kill) kill_server ;;
     start) start_server ;;
     *) fail "the guest asks for $1" ;;
@@ -118,6 +124,7 @@ mkdir "$work/volumes"
 basalt create demo "${SIZE_MIB}M" >/dev/null
 basalt create other "${SIZE_MIB}M" >/dev/null
 basalt create growing 128M >/dev/null
+basalt create limited 16M >/dev/null
 start_server
 mkfifo "$work/in" "$work/out"
 setsid env TMPDIR=/dev/shm "$CACHE/uml/usr/bin/linux.uml" mem=1024M initrd="$work/initramfs.cpio" rdinit=/init quiet loglevel=1 panic=-1 \
@@ -143,5 +150,5 @@ grep -q '^GUEST done' "$work/console" || { tail -n 20 "$work/console" "$work/err
 ! grep -q '^GUEST failed' "$work/console" || fail "$(grep -c '^GUEST failed' "$work/console") checks"
 ! grep -E '"event":"(request-failed|volume-failed|stop-failed|bug)"' "$work/server.log" || fail 'errors in the log of the server'
 [[ -z $server ]] || stop_server
-for volume in demo growing; do basalt check "$volume" --deep; done
+for volume in demo growing limited; do basalt check "$volume" --deep; done
 echo "attach: ok, $(grep -c '^GUEST ok' "$work/console") checks"

@@ -126,6 +126,27 @@ restarts() {
   attached 0 && failed 'SIGTERM leaves nbd0 attached' || ok 'SIGTERM detaches the device'
 }
 
+# ----------------------------------------------------------- more than a limit lets pass in time ---
+# Rounds of writes over the same blocks, 64 at a time at 15 a second: each waits for four seconds, and the kernel for two.
+limits() {
+  local round
+  supervise /tmp/agent3 "$SERVER/limited" /dev/nbd0 --connections 2 --timeout 2
+  within "$PATIENCE" attached 0 || { cp /tmp/agent3 "$log"; failed 'no agent'; return; }
+  ask limit
+  for round in 1 2 3 4 5 6; do
+    fio --name=round --filename=/dev/nbd0 --rw=randwrite --bs=4k --size=512k --ioengine=libaio --direct=1 --iodepth=64 --verify=pattern --verify_pattern=0x1$round --verify_fatal=1 \
+      --do_verify=1 --verify_state_save=0 --randseed=$round >"$log" 2>&1 || { failed "round $round of writes"; break; }
+    ok "round $round of writes, and all of it read back"
+  done
+  ask unlimit
+  sleep 1
+  fio --name=last --filename=/dev/nbd0 --rw=read --bs=4k --size=512k --ioengine=libaio --direct=1 --iodepth=64 --verify=pattern --verify_pattern=0x1$round --verify_fatal=1 >"$log" 2>&1 \
+    && ok 'nothing older came over the last round' || failed 'the last round'
+  [ "$(dmesg | grep -c 'Connection timed out')" -gt 0 ] && ok "the kernel gave up waiting $(dmesg | grep -c 'Connection timed out') times" || failed 'the kernel did not give up waiting: this tests nothing'
+  clean_log 'with a limit'
+  kill $agent; wait $agent
+}
+
 # ------------------------------------------------------------------- a volume that grows ---
 resize() {
   supervise /tmp/agent2 "$SERVER/growing" --size-check 1
