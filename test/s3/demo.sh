@@ -27,6 +27,7 @@ bar=(); [[ -t 2 ]] && bar=(--progress)
 endpoint="http://127.0.0.1:$s3_port"
 
 serve() { # the server of $work/$1; resolves when it listens
+  : >"$work/serve.log" # at once: an earlier server has said that it listens
   "${basalt[@]}" serve --data "$work/$1" --listen "127.0.0.1:$nbd_port" --log-level warn >"$work/serve.log" 2>&1 &
   server=$!
   for _ in $(seq 600); do grep -q listening "$work/serve.log" && return; sleep 0.1; done
