@@ -12,8 +12,11 @@ basalt=(node "$root/dist/cli/basalt.cjs")
 work=$(mktemp -d "${TMPDIR:-/tmp}/basalt-s3-demo-XXXXXX")
 server='' store=''
 finish() {
-  [[ -n $server ]] && kill "$server" 2>/dev/null && wait "$server" 2>/dev/null
-  [[ -n $store ]] && kill -TERM "$store" 2>/dev/null && wait "$store" 2>/dev/null
+  local process
+  for process in $server $store; do
+    kill "$process" 2>/dev/null || true
+    wait "$process" 2>/dev/null || true # its status is that of a signal
+  done
   rm -rf "$work"
 }
 trap finish EXIT
