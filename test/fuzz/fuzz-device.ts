@@ -341,8 +341,11 @@ export class FuzzDirectory implements DeviceDirectory {
     return device;
   }
 
+  /** What `limitsInForce` says. */
+  limits: VolumeLimits = NO_LIMITS;
+
   limitsInForce(): VolumeLimits {
-    return NO_LIMITS;
+    return this.limits;
   }
 
   release(): void {

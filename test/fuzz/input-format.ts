@@ -42,6 +42,8 @@ export const EVENTS = [
   'fail-directory',
   'fail-admission',
   'cut-blocks',
+  'limit',
+  'pass-time',
 ] as const;
 export type EventKind = (typeof EVENTS)[number];
 

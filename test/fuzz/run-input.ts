@@ -1,13 +1,14 @@
 /** Runs one input of the fuzzer through a real session, and judges it. */
-import { ThrottleTable } from '../../src/session/throttle.ts';
-import { NodeClock } from '../../src/env/node-env.ts';
+import { NO_LIMITS, type VolumeLimits } from '../../src/base/volume-limits.ts';
 import { BufferPool, PIECE_BYTES } from '../../src/session/buffer-pool.ts';
-import type { SessionHost, SessionResources } from '../../src/session/host.ts';
+import type { SessionEvent, SessionHost, SessionResources } from '../../src/session/host.ts';
 import { PayloadBudget } from '../../src/session/payload-budget.ts';
 import { ReplyBudget } from '../../src/session/reply-budget.ts';
 import type { ReplyBatch } from '../../src/session/reply-queue.ts';
 import { Session } from '../../src/session/session.ts';
+import { ThrottleTable } from '../../src/session/throttle.ts';
 import { TrafficTable } from '../../src/session/traffic.ts';
+import { ManualClock } from '../support/fake-world.ts';
 import { ExpectedSession } from './expected-session.ts';
 import { Finding, FuzzDevice, FuzzDirectory, POISON } from './fuzz-device.ts';
 import { readInput, type Script, type ScriptEvent, VOLUME_NAMES } from './input-format.ts';
@@ -22,6 +23,10 @@ const TICKS_MAX = 1_000_000;
 const LEASED_BYTES_MAX = 16 << 20;
 /** Bytes of a buffer that are poisoned again when it comes back: all of them would cost more than the session. */
 const POISONED_AGAIN_BYTES = 2048;
+
+/** What a limited volume lets pass, and the time after which it lets nobody wait any more for what is small; longer than what is carried out of a client that has left. */
+const LIMITS: VolumeLimits = { ...NO_LIMITS, operationsPerSecond: 40, burstOperations: 2 };
+const PASSING_MS = 30;
 
 const TICK = Promise.resolve();
 
@@ -66,6 +71,9 @@ class InputRun implements SessionHost {
   readonly #checker: ReplyChecker;
   readonly #resources: SessionResources;
   readonly #session: Session;
+  readonly #clock = new ManualClock();
+  /** What waited was dropped, as its client had left. */
+  #isLeftWaiting = false;
   readonly #unsent: { readonly batch: ReplyBatch; readonly fedAt: number }[] = [];
   #fedAt = 0;
   #feedEnd = 0;
@@ -89,11 +97,12 @@ class InputRun implements SessionHost {
     this.#random = splitSeed * 0x9e3779b1 + 1;
     const { directory, pool, scratch, devices } = surroundings;
     directory.fails = false;
+    directory.limits = NO_LIMITS;
     for (const device of devices) {
       device.reset();
       device.switches = { ...switches };
     }
-    this.#resources = { settings, directory, pool, budget: new PayloadBudget(settings.payloadBytes), replyBudget: new ReplyBudget(settings.replyBytes), scratch, traffic: new TrafficTable(() => 0), throttles: new ThrottleTable(new NodeClock()) };
+    this.#resources = { settings, directory, pool, budget: new PayloadBudget(settings.payloadBytes), replyBudget: new ReplyBudget(settings.replyBytes), scratch, traffic: new TrafficTable(() => this.#clock.nowMs()), throttles: new ThrottleTable(this.#clock) };
     this.#session = new Session(this.#resources, this, client);
     this.#target = this.#session.readTarget();
     if (client.securedFlags === null) this.#session.start();
@@ -116,7 +125,7 @@ class InputRun implements SessionHost {
   }
 
   hasLeft(): boolean {
-    return false; // no time passes here: what waits is never too old
+    return this.#isFinDue;
   }
 
   finish(broken: boolean): void {
@@ -134,8 +143,10 @@ class InputRun implements SessionHost {
     this.#released = true;
   }
 
-  report(): void {
-    // for the log
+  report({ kind }: SessionEvent): void {
+    if (kind !== 'left-waiting') return;
+    if (!this.#inputEnded || this.#clock.nowMs() === 0) throw new Finding('requests are dropped of a client that is there, or has just left');
+    this.#isLeftWaiting = true;
   }
 
   // What happens around it
@@ -164,6 +175,8 @@ class InputRun implements SessionHost {
     else if (kind === 'hold-replies') this.#holdsReplies = true;
     else if (kind === 'take-replies') this.#holdsReplies = false;
     else if (kind === 'fail-directory') directory.fails = true;
+    else if (kind === 'limit') this.#limit(LIMITS);
+    else if (kind === 'pass-time') this.#clock.advance(PASSING_MS);
     else if (kind === 'end-input') this.#isFinDue = this.#inputEnded = true;
     else if (kind === 'disconnect') this.#disconnect();
     else if (kind === 'shutdown' || kind === 'leave-if-idle') {
@@ -172,9 +185,19 @@ class InputRun implements SessionHost {
     } else for (const device of devices) changeDevice(device, kind);
   }
 
-  /** Lets everything end that can. */
+  #limit(limits: VolumeLimits): void {
+    surroundings.directory.limits = limits;
+    for (const name of VOLUME_NAMES) this.#resources.throttles.changed(name, limits);
+  }
+
+  /** Lets everything end that can; for one half of all inputs after some time. */
   async #calm(): Promise<void> {
     this.#holdsReplies = false;
+    if (this.#script.splitSeed % 2 === 1) {
+      this.#clock.advance(PASSING_MS);
+      await this.#drain();
+    }
+    this.#limit(NO_LIMITS);
     for (;;) {
       let again = false;
       for (const device of surroundings.devices) {
@@ -276,11 +299,12 @@ class InputRun implements SessionHost {
     if (this.#checker.answeredOptions < options.length && !(end === 'securing' && finished === 'broken')) throw new Finding(`${options.length - this.#checker.answeredOptions} options are not answered`);
     // A client of simple replies sends again what was not begun when the server stopped; others are told.
     const isLeft = isShutDown && this.#expected.terms?.style === 'simple';
-    const missing = requests.findIndex((request, index) => !this.#checker.isAnswered(index) && !(mayMiss && (end === 'broken' || isLeft || request.endAt > shutdownAt)));
+    const missing = requests.findIndex((request, index) => !this.#checker.isAnswered(index) && !this.#isLeftWaiting && !(mayMiss && (end === 'broken' || isLeft || request.endAt > shutdownAt)));
     if (missing >= 0) throw new Finding(`request ${missing} (command ${requests[missing].command}) is not answered`);
     if (isShutDown && finished !== 'no' && this.#expected.terms !== null) return;
     const { awaitsRest } = this.#session;
-    const wanted = this.#inputEnded && end === 'open' ? 'in order' : ({ open: 'no', leaving: 'in order', broken: 'broken', securing: 'tls' } as const)[end];
+    // What would have broken it may be among what was dropped.
+    const wanted = this.#isLeftWaiting || (this.#inputEnded && end === 'open') ? 'in order' : ({ open: 'no', leaving: 'in order', broken: 'broken', securing: 'tls' } as const)[end];
     const isLate = end === 'securing' && finished === 'broken' && this.#expected.hasMore;
     if (finished !== wanted && !isLate) throw new Finding(`the session is over: ${finished}; expected: ${wanted}`);
     if (wanted === 'no' && awaitsRest !== partial) throw new Finding(`the session ${awaitsRest ? 'awaits more of' : 'does not see'} a message`);
@@ -298,6 +322,7 @@ class InputRun implements SessionHost {
     for (const [what, count] of Object.entries(held)) if (count !== 0) throw new Finding(`${count} of ${what} are held when the client is gone`);
     if (!this.#released) throw new Finding('the session is not released');
     if (this.#deferDue) throw new Finding('a turn is due that never comes');
+    if (this.#clock.pendingTimers > 0) throw new Finding('a timer of the limits is left');
     for (const { complaint, isIdle } of devices) if (complaint !== null || !isIdle) throw new Finding(complaint ?? 'the volume is not idle');
   }
 }

@@ -157,6 +157,10 @@ function transmissions(): Record<string, Buffer> {
     'flush-that-fails': input([0, 0, 0xa0, 0], ...AGREED.structured, ask({ command: CMD.FLUSH, offset: 16_128 })),
     'wrong-magic': input([0, 0, 0, 0], ...AGREED.simple, read, Buffer.alloc(28, 0x55)),
     'extended-not-negotiated': input([0, 0, 0, 0], ...AGREED.simple, askExtended({ command: CMD.READ, offset: 0, length: 10 })),
+    'limited': input([0, 0, 0, 0], ...AGREED.structured, event('limit'), read, read, write(64), pad(1), read, event('settle'), event('pass-time'), event('settle'), read, event('pass-time'), event('settle')),
+    'limited-then-left': input([0, 0, 0, 1], ...AGREED.simple, event('limit'), ...Array.from({ length: 5 }, () => [write(64), pad(1)]).flat(), event('settle'), event('pass-time'), event('settle'), event('end-input')),
+    'full-then-left': input([0, 0, 0, 1], ...AGREED.simple, event('full'), write(64), pad(1), write(64), pad(1), event('settle'), event('end-input')),
+    'limited-in-the-handshake': input([0, 0, 0, 3], event('limit'), ...AGREED.extended, ...Array.from({ length: 4 }, () => askExtended({ command: CMD.FLUSH })), askExtended({ command: CMD.READ, offset: 0, length: 10 }), event('shutdown')),
     'ends-in-a-header': input([0, 0, 0, 0], ...AGREED.simple, read.subarray(0, 13), event('end-input')),
   };
 }
