@@ -13,7 +13,7 @@ const FULL_LOOK: Look = { samples: 16, distinct: 212 };
 /** Of 128 bytes 101, and seldom fewer than 92; of text some 40, of machine code 60. */
 const SHORT_LOOK: Look = { samples: 4, distinct: 92 };
 /** The same of noise into which something else is strewn; 8 blocks of which half are text have 67 to 87, and 177 to 203 of 512. */
-const NEARLY_DISTINCT = { short: 80, full: 190 } as const;
+const NEARLY_DISTINCT = { short: 86, full: 190 } as const;
 /** Makes places that are in step with nothing: samples at even distances may all meet the same part of a pattern. */
 const SCATTER = 0x9e3779b1;
 
@@ -36,7 +36,7 @@ export class NoiseTest {
 
   /**
    * The same of `count` blocks of `blockBytes`, where they are: they need not stand side by side. A quarter of the samples is enough if they say what
-   * is likely: that they are noise, or nearly, where what stands before them was (`expected`).
+   * is likely (`expected`): that they are noise, or nearly, as what stands before them was.
    */
   gradeOf(count: number, blockBytes: number, block: (index: number) => Uint8Array, expected: NoiseGrade): NoiseGrade {
     const short = this.#distinct(count, blockBytes, block, SHORT_LOOK.samples);

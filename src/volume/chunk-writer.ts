@@ -100,6 +100,6 @@ function asBuiltChunk(result: unknown): BuiltChunk {
 }
 
 function areTries(value: unknown): value is VainTries {
-  if (typeof value !== 'object' || value === null || !('period' in value) || !('left' in value)) return false;
-  return typeof value.period === 'number' && typeof value.left === 'number';
+  if (typeof value !== 'object' || value === null || !('inVain' in value) || !('left' in value)) return false;
+  return typeof value.inVain === 'number' && typeof value.left === 'number';
 }

@@ -54,38 +54,59 @@ describe('which frames are tried', () => {
     expect(judged(noise, many('noise', 50)).tried.length).toBeLessThan(3);
   });
 
-  test('what is nearly noise is tried less and less while that is in vain', () => {
+  test('noise is told by a quarter of the samples where noise stood before it', () => {
+    const blocks = framesOf(['noise', 'noise']);
+    const judge = new FrameJudge();
+    const looks = [0, 1].map((frame) => {
+      let count = 0;
+      const blockAt = (index: number): Uint8Array => {
+        count += 1;
+        return blocks[frame * PER_FRAME + index];
+      };
+      expect(judge.isWorthTrying(PER_FRAME, BLOCK_BYTES, blockAt)).toBe(false);
+      return count;
+    });
+    expect(looks).toEqual([20, 4]);
+  });
+
+  test('noise is none the less noise behind what is nearly noise', () => {
+    const mix: Kind[] = many('stamped', 24).map((kind, index) => (index % 2 === 0 ? kind : 'noise'));
+    expect(judged(new FrameJudge(), mix).tried.filter((frame) => mix[frame] === 'noise')).toEqual([]);
+  });
+
+  test('what is nearly noise is tried less and less when it was in vain 16 times', () => {
     const judge = new FrameJudge();
     const { tried, smaller } = judged(judge, many('stamped', 400));
     expect(smaller).toBe(0);
     // Some of them are taken for noise: with them the distances are longer.
-    expect(tried.length).toBeGreaterThan(4);
-    expect(tried.length).toBeLessThan(10);
     const gaps = tried.slice(1).map((frame, index) => frame - tried[index]);
-    for (const [index, gap] of gaps.slice(1).entries()) expect(gap).toBeGreaterThan(gaps[index]);
-    expect(judge.tries.period).toBe(2 ** (tried.length - 1));
+    expect(Math.max(...gaps.slice(0, 15))).toBeLessThan(10);
+    expect(tried.length).toBeGreaterThan(20);
+    expect(tried.length).toBeLessThan(26);
+    for (let index = 19; index < gaps.length; index += 1) expect(gaps[index]).toBeGreaterThan(gaps[index - 1]);
+    expect(judge.tries.inVain).toBe(tried.length);
   });
 
   test('the distance between two tries ends at 1024 frames', () => {
-    const judge = new FrameJudge({ period: 1024, left: 0 });
+    const judge = new FrameJudge({ inVain: 1000, left: 0 });
     const blocks = framesOf(['stamped']);
     const isTried = (): boolean => judge.isWorthTrying(PER_FRAME, BLOCK_BYTES, (index) => blocks[index]);
     expect(isTried()).toBe(true);
     judge.tried(false);
-    expect(judge.tries).toEqual({ period: 1024, left: 1024 });
+    expect(judge.tries).toEqual({ inVain: 1001, left: 1024 });
     for (let frame = 0; frame < 1024; frame += 1) expect(isTried()).toBe(false);
     expect(isTried()).toBe(true);
   });
 
   test('text among it is tried all the same, and does not make the rest worth it', () => {
-    const judge = new FrameJudge({ period: 64, left: 64 });
+    const judge = new FrameJudge({ inVain: 40, left: 64 });
     const { tried, smaller } = judged(judge, ['stamped', 'text', 'stamped', 'stamped', 'text', 'stamped']);
     expect({ tried, smaller }).toEqual({ tried: [1, 4], smaller: 2 });
-    expect(judge.tries).toEqual({ period: 64, left: 60 });
+    expect(judge.tries).toEqual({ inVain: 40, left: 60 });
   });
 
   test('one that is worth it ends the passing over', () => {
-    const judge = new FrameJudge({ period: 64, left: 2 });
+    const judge = new FrameJudge({ inVain: 40, left: 2 });
     const { tried, smaller } = judged(judge, ['stamped', 'stamped', ...many('padded', 20)]);
     // One or two of them may look like noise.
     expect(tried.length).toBeGreaterThan(17);
@@ -95,10 +116,11 @@ describe('which frames are tried', () => {
   });
 
   test('what one chunk found goes to the next', () => {
-    const blocks = framesOf(many('stamped', 40));
+    const blocks = framesOf(many('stamped', 100));
     const first = new FrameJudge();
     expect(packBlocks(blocks.length, BLOCK_BYTES, (index) => blocks[index], first)).toBeNull();
-    expect(first.tries.period).toBeGreaterThan(4);
+    expect(first.tries.inVain).toBeGreaterThan(18);
+    expect(first.tries.left).toBeGreaterThan(0);
     expect(judged(new FrameJudge(first.tries), many('stamped', first.tries.left)).tried).toEqual([]);
   });
 });
