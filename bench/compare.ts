@@ -113,13 +113,13 @@ async function runRounds(context: CompareContext, jobs: readonly Job[], servers:
   return runs;
 }
 
-/** One job on one of the servers, which is stopped (SIGSTOP) before and afterwards. */
-export async function runOne(context: CompareContext, job: Job, server: RunningServer): Promise<Run> {
+/** One job on one of the servers, which is stopped (SIGSTOP) before and afterwards. `more`: options of fio. */
+export async function runOne(context: CompareContext, job: Job, server: RunningServer, more: readonly string[] = []): Promise<Run> {
   const { regionBytes, seconds } = context.options;
   server.resume();
   try {
     const before = await processorSeconds(server.pid);
-    const result = await runFio({ uri: server.uri, job, regionBytes, amount: { seconds }, reportPath: join(context.directory, 'fio.json') });
+    const result = await runFio({ uri: server.uri, job, regionBytes, amount: { seconds }, reportPath: join(context.directory, 'fio.json'), more });
     const used = (await processorSeconds(server.pid)) - before;
     // fio counts from the end of its ramp, the processor from its start.
     const processorUs = (used / (result.seconds + 0.3)) * (1e6 / result.iops);

@@ -9,6 +9,7 @@ import { checksum } from '../../src/base/checksum.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { type BuildChunkJob, buildChunk } from '../../src/chunk/build-chunk.ts';
 import { CHUNK_FOLDER, ChunkReader, chunkKey } from '../../src/chunk/chunk-reader.ts';
+import { FrameJudge, NO_VAIN_TRIES } from '../../src/chunk/frame-judge.ts';
 import { PACKED_FRAME_BYTES, packBlocks } from '../../src/chunk/pack-blocks.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
 import { type ChunkIdentity, encodeChunkHeader, encodeChunkTail, plainFrames, versionFor } from '../../src/format/chunk-layout.ts';
@@ -83,6 +84,7 @@ function buildTasks(name: string, bytes: Uint8Array): MicroTask[] {
     picks: Uint32Array.from({ length: BLOCKS }, (_, index) => index),
     ranges: [],
     compress,
+    vainTries: NO_VAIN_TRIES,
   });
   return [false, true].map((compress) => {
     const built = job(compress);
@@ -92,14 +94,14 @@ function buildTasks(name: string, bytes: Uint8Array): MicroTask[] {
 
 function packTask(text: Uint8Array, frameKib: number, part: string): MicroTask {
   const block = (index: number): Uint8Array => text.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
-  return { name: `pack text in frames of ${frameKib} KiB (${part})`, operations: 1, bytes: CHUNK_BYTES, run: () => void packBlocks(BLOCKS, BLOCK_BYTES, block, frameKib * KIB) };
+  return { name: `pack text in frames of ${frameKib} KiB (${part})`, operations: 1, bytes: CHUNK_BYTES, run: () => void packBlocks(BLOCKS, BLOCK_BYTES, block, new FrameJudge(), frameKib * KIB) };
 }
 
 /** Stores a chunk of the text; returns what part of it the object takes, in percent. */
 async function putChunk(store: DirectoryStore, chunkNumber: number, text: Uint8Array, frameBytes: number | null): Promise<string> {
   const identity = identityOf(chunkNumber);
   const block = (index: number): Uint8Array => text.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
-  const packed = frameBytes === null ? null : packBlocks(BLOCKS, BLOCK_BYTES, block, frameBytes);
+  const packed = frameBytes === null ? null : packBlocks(BLOCKS, BLOCK_BYTES, block, new FrameJudge(), frameBytes);
   const frames = packed?.frames ?? plainFrames(BLOCKS, BLOCK_BYTES);
   const header = encodeChunkHeader(identity, versionFor(frames));
   const parts = [header, packed?.bytes ?? text, encodeChunkTail(identity, header, tableOf(text), [], frames)];

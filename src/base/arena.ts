@@ -57,6 +57,8 @@ export class Slab {
   lastUse = 0;
   /** Readers that still need its bytes (`Arena.pin`). */
   pins = 0;
+  /** While free: its memory is with the system until it is taken. */
+  isGivenBack = false;
   readonly #views: Uint8Array[] = [];
   #viewBytes = 0;
 
@@ -186,6 +188,7 @@ export class Arena {
     slab.currentCount = 0;
     slab.coverLsn = 0;
     this.#dirty += 1;
+    this.#tick += 1;
     return slab;
   }
 
@@ -304,6 +307,21 @@ export class Arena {
     this.#announceRoom();
   }
 
+  /** Changes whenever a slab is taken, becomes clean or is read from. */
+  get uses(): number {
+    return this.#tick;
+  }
+
+  /** Hands the memory of one free slab that still has some to `giveBack`, which may change it; false if there is none. Those that readers need are not free yet. */
+  giveBackFree(giveBack: (bytes: Buffer) => void): boolean {
+    const slab = this.#free.find(({ isGivenBack }) => !isGivenBack);
+    if (slab === undefined) return false;
+    assert(slab.state === 'free' && slab.pins === 0, `slab ${slab.index} is given back while somebody uses it`);
+    slab.isGivenBack = true;
+    giveBack(slab.bytes);
+    return true;
+  }
+
   /**
    * Of the clean slabs of `owner` that nobody reads the one with the fewest current slots, if these are no more than `most`: its owner may
    * move them together and fill up the rest. Null also while there are slabs that nobody has to give up.
@@ -355,7 +373,10 @@ export class Arena {
 
   #takeAny(): Slab {
     const free = this.#free.pop();
-    if (free !== undefined) return free;
+    if (free !== undefined) {
+      free.isGivenBack = false;
+      return free;
+    }
     if (this.slabs.length < this.maxSlabs) return this.#addSlab();
     const victim = this.#victim();
     assert(victim !== null && victim.owner !== null, 'no slab is free and none is clean');

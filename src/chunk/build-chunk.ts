@@ -4,6 +4,7 @@
  */
 import { assert } from '../base/assert.ts';
 import { type ChunkIdentity, type ZeroRange, encodeChunkHeader, encodeChunkTail, plainFrames, versionFor } from '../format/chunk-layout.ts';
+import { FrameJudge, type VainTries } from './frame-judge.ts';
 import { packBlocks } from './pack-blocks.ts';
 
 export const SORT_PICKS_TASK = 'sortPicks';
@@ -58,6 +59,8 @@ export interface BuildChunkJob {
   readonly picks: Uint32Array;
   readonly ranges: readonly ZeroRange[];
   readonly compress: boolean;
+  /** Of the chunks before: it saves tries, and changes nothing else. */
+  readonly vainTries: VainTries;
 }
 
 /** A chunk without its blocks, which go from the slabs into the store as they are; or with them, where they are compressed. */
@@ -70,9 +73,11 @@ export interface BuiltChunk {
   readonly blockNumbers: Float64Array;
   /** Neighbours in a slab that stay neighbours in the chunk: first pick, number of slots; and so on. */
   readonly runs: Uint32Array;
+  /** With what this chunk adds. */
+  readonly vainTries: VainTries;
 }
 
-export function buildChunk({ identity, sources, picks, ranges, compress }: BuildChunkJob): BuiltChunk {
+export function buildChunk({ identity, sources, picks, ranges, compress, vainTries }: BuildChunkJob): BuiltChunk {
   const { blockSizeBytes } = identity;
   const count = picks.length;
   const blockNumbers = new Float64Array(count);
@@ -93,9 +98,10 @@ export function buildChunk({ identity, sources, picks, ranges, compress }: Build
     const slot = picks[index] % PICK_SOURCE_FACTOR;
     return bytes.subarray(slot * blockSizeBytes, (slot + 1) * blockSizeBytes);
   };
-  const packed = compress ? packBlocks(count, blockSizeBytes, blockAt) : null;
+  const judge = new FrameJudge(vainTries);
+  const packed = compress ? packBlocks(count, blockSizeBytes, blockAt, judge) : null;
   const frames = packed?.frames ?? plainFrames(count, blockSizeBytes);
   const header = encodeChunkHeader(identity, versionFor(frames));
   const tail = encodeChunkTail(identity, header, { blockNumbers, checksums }, ranges, frames);
-  return { header, packed: packed?.bytes ?? null, tail, blockNumbers, runs: Uint32Array.from(runs) };
+  return { header, packed: packed?.bytes ?? null, tail, blockNumbers, runs: Uint32Array.from(runs), vainTries: judge.tries };
 }

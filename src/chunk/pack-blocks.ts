@@ -5,9 +5,9 @@
 import { copyShared } from '../base/arena.ts';
 import { checksum } from '../base/checksum.ts';
 import { lz4Encode } from '../base/lz4-encoder.ts';
-import { NoiseTest } from '../base/noise.ts';
 import { KIB } from '../base/units.ts';
 import { CHUNK_HEADER_BYTES, type ChunkFrame, FRAME_CODEC } from '../format/chunk-layout.ts';
+import { FrameJudge } from './frame-judge.ts';
 
 /**
  * What a compressed frame stands for; one block if that is larger. By the quicker encoder that there was at first, in frames of 4, 8, 16, 32 and 64 KiB (with their tables) this project's sources and tests took
@@ -28,19 +28,19 @@ export interface PackedBlocks {
 
 /**
  * Packs `count` blocks; `block(i)` is a view of one, which may be in shared memory. Returns null if none of their frames is worth it: the
- * blocks are then stored from where they are, and noise was looked at where it is, without a copy.
+ * blocks are then stored from where they are, and noise was looked at where it is, without a copy. `judge` says which frames are tried, and learns by them.
  */
-export function packBlocks(count: number, blockSizeBytes: number, block: (index: number) => Uint8Array, frameBytes = PACKED_FRAME_BYTES): PackedBlocks | null {
+export function packBlocks(count: number, blockSizeBytes: number, block: (index: number) => Uint8Array, judge = new FrameJudge(), frameBytes = PACKED_FRAME_BYTES): PackedBlocks | null {
   const perFrame = Math.max(1, Math.floor(frameBytes / blockSizeBytes));
   const plain = new Uint8Array(perFrame * blockSizeBytes);
-  const noise = new NoiseTest();
   const packed: (Uint8Array | null)[] = [];
-  let wasNoise = false;
   for (let first = 0; first < count; first += perFrame) {
     const blocks = Math.min(perFrame, count - first);
     const blockAt = (index: number): Uint8Array => block(first + index);
-    wasNoise = noise.areNoise(blocks, blockSizeBytes, blockAt, wasNoise);
-    packed.push(wasNoise ? null : packFrame(blocks, blockSizeBytes, blockAt, plain));
+    const isTried = judge.isWorthTrying(blocks, blockSizeBytes, blockAt);
+    const frame = isTried ? packFrame(blocks, blockSizeBytes, blockAt, plain) : null;
+    if (isTried) judge.tried(frame !== null);
+    packed.push(frame);
   }
   return packed.every((frame) => frame === null) ? null : joinFrames(packed, { count, perFrame, blockSizeBytes }, block);
 }

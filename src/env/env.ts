@@ -102,6 +102,14 @@ export interface Workers {
   close(): Promise<void>;
 }
 
+/** This process's memory, of which the system may have what is not needed. Where that is not possible nothing happens. */
+export interface Memory {
+  /** Gives up what is in `bytes`, which are whole pages: they hold zeroes or what they held, and cost nothing until they are touched. */
+  giveBack(bytes: Uint8Array): void;
+  /** The same of all that was allocated and released again. Others who allocate wait meanwhile. */
+  trim(): void;
+}
+
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 export type LogFields = Readonly<Record<string, unknown>>;
 
@@ -114,5 +122,6 @@ export interface Env {
   readonly files: FileSystem;
   readonly random: Random;
   readonly workers: Workers;
+  readonly memory: Memory;
   readonly logger: Logger;
 }

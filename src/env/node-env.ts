@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Piscina } from 'piscina';
 import type { Clock, Env, LogFields, Logger, LogLevel, Random, Timer, Workers } from './env.ts';
 import { NodeFileSystem } from './node-files.ts';
+import { NodeMemory } from './node-memory.ts';
 
 export class NodeClock implements Clock {
   nowMs(): number {
@@ -94,6 +95,7 @@ export function createNodeEnv(options: { readonly logger: Logger; readonly worke
     files: new NodeFileSystem(),
     random: new NodeRandom(),
     workers: new PoolWorkers(options.workerEntry, options.workerThreads),
+    memory: new NodeMemory(),
     logger: options.logger,
   };
 }

@@ -3,6 +3,7 @@ import { assert } from '../base/assert.ts';
 import { toVolumeError } from '../base/errors.ts';
 import { BUILD_CHUNK_TASK, type BuildChunkJob, type BuiltChunk, type ChunkSource, PICK_SOURCE_FACTOR } from '../chunk/build-chunk.ts';
 import { chunkKey } from '../chunk/chunk-reader.ts';
+import type { VainTries } from '../chunk/frame-judge.ts';
 import type { StagedObject } from '../store/object-store.ts';
 import type { VolumeCore } from './volume-core.ts';
 
@@ -27,14 +28,16 @@ export interface StagedChunk extends Omit<PreparedChunk, 'header' | 'blocks' | '
 }
 
 /** What a chunk is built from; of each source the slot table, and its memory, in which nothing is picked where it is null. */
-export type PrepareChunkJob = Omit<BuildChunkJob, 'sources' | 'compress'> & { readonly sources: readonly ChunkSource[] };
+export type PrepareChunkJob = Omit<BuildChunkJob, 'sources' | 'compress' | 'vainTries'> & { readonly sources: readonly ChunkSource[] };
 
 export async function prepareChunk(core: VolumeCore, job: PrepareChunkJob): Promise<PreparedChunk> {
   const { identity, picks, sources } = job;
   const compress = core.chunkCompress === 'lz4';
   // Unless blocks are compressed their memory does not cross to the thread at all.
   const seen = compress ? sources : sources.map((source) => ({ ...source, bytes: null }));
-  const built = asBuiltChunk(await core.env.workers.run(BUILD_CHUNK_TASK, { ...job, sources: seen, compress }));
+  const built = asBuiltChunk(await core.env.workers.run(BUILD_CHUNK_TASK, { ...job, sources: seen, compress, vainTries: core.vainTries }));
+  // Of chunks that are built side by side the last one's: they saw the same data, or nearly.
+  if (compress) core.vainTries = built.vainTries;
   const blocks = built.packed === null ? blockParts(sources, built.runs, identity.blockSizeBytes) : [built.packed];
   return {
     chunk: identity.chunkNumber,
@@ -88,10 +91,15 @@ function blockParts(sources: readonly ChunkSource[], runs: Uint32Array, blockSiz
 }
 
 function asBuiltChunk(result: unknown): BuiltChunk {
-  const whole = typeof result === 'object' && result !== null && 'header' in result && 'packed' in result && 'tail' in result && 'blockNumbers' in result && 'runs' in result;
+  const whole = typeof result === 'object' && result !== null && 'header' in result && 'packed' in result && 'tail' in result && 'blockNumbers' in result && 'runs' in result && 'vainTries' in result;
   assert(whole, 'the worker answered with something else than a chunk');
-  const { header, packed, tail, blockNumbers, runs } = result;
-  const typed = header instanceof Uint8Array && (packed === null || packed instanceof Uint8Array) && tail instanceof Uint8Array && blockNumbers instanceof Float64Array && runs instanceof Uint32Array;
+  const { header, packed, tail, blockNumbers, runs, vainTries } = result;
+  const typed = header instanceof Uint8Array && (packed === null || packed instanceof Uint8Array) && tail instanceof Uint8Array && blockNumbers instanceof Float64Array && runs instanceof Uint32Array && areTries(vainTries);
   assert(typed, 'the worker answered with wrong types');
-  return { header, packed, tail, blockNumbers, runs };
+  return { header, packed, tail, blockNumbers, runs, vainTries };
+}
+
+function areTries(value: unknown): value is VainTries {
+  if (typeof value !== 'object' || value === null || !('inVain' in value) || !('left' in value)) return false;
+  return typeof value.inVain === 'number' && typeof value.left === 'number';
 }

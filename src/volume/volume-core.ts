@@ -9,6 +9,7 @@ import { chunkCompressionOf } from '../base/compression.ts';
 import { type VolumeError, toVolumeError } from '../base/errors.ts';
 import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts';
 import type { ChunkReader, ChunkReaderOptions } from '../chunk/chunk-reader.ts';
+import { NO_VAIN_TRIES, type VainTries } from '../chunk/frame-judge.ts';
 import type { Env } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
@@ -107,6 +108,8 @@ export class VolumeCore implements SlabOwner {
   chunkedLsn = 0;
   /** Number of the last chunk that is published. */
   lastChunk = 0;
+  /** What chunks tell the next ones of compressing what is nearly noise. */
+  vainTries: VainTries = NO_VAIN_TRIES;
   /** Why the volume takes no more writes, if so. */
   failure: VolumeError | null = null;
   /** Why chunks cannot be stored at the moment, if so: the disk is full. */

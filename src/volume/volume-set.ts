@@ -15,6 +15,7 @@ import { changeDurabilityOffline } from './change-durability.ts';
 import type { RemoteAccess } from './attach-remote.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
+import { IdleMemory } from './idle-memory.ts';
 import type { LoadOptions } from './load-stored.ts';
 import { manifestFacts } from './manifest-facts.ts';
 import { wantedLogWay } from './log-way.ts';
@@ -75,6 +76,7 @@ export class VolumeSet implements DeviceDirectory {
     this.#remotes = options.remotes ?? null;
     this.#properties = new PropertyStore(options.env);
     this.#arena = new Arena({ arenaBytes: options.settings.arenaBytes, dirtyBytes: options.settings.dirtyBytes });
+    IdleMemory.watch({ env: options.env, arena: this.#arena });
   }
 
   #pathOf(name: string): string {

@@ -125,7 +125,7 @@ test('a copy that cannot be written fails nothing, and is warned of once', async
   const logger = { log: (level: string, event: string): void => void (level === 'warn' && warned.push(event)) };
   await machine.run(async () => {
     await machine.create('/v', { sizeBytes: 4 * MIB });
-    const volume = await openVolume({ env: { clock: env.clock, files: env.files, random: env.random, workers: env.workers, logger }, directory: '/v', settings: SETTINGS, arena: smallArena(SETTINGS) });
+    const volume = await openVolume({ env: { clock: env.clock, files: env.files, random: env.random, workers: env.workers, memory: env.memory, logger }, directory: '/v', settings: SETTINGS, arena: smallArena(SETTINGS) });
     await volume.write(0, pattern(1), true);
     await volume.close();
   });

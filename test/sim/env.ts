@@ -1,8 +1,9 @@
 /** The Env of one simulated process: virtual clock, simulated files, seeded chance, tasks that run late in the same thread. */
-import type { Clock, Env, FileSystem, LogFields, Logger, LogLevel, Random, Timer, Workers } from '../../src/env/env.ts';
+import type { Clock, Env, FileSystem, LogFields, Logger, LogLevel, Memory, Random, Timer, Workers } from '../../src/env/env.ts';
 import type { SimDisk } from './disk.ts';
 import type { FaultPolicy } from './faults.ts';
 import { SimFileSystem, type SimLocks } from './file-system.ts';
+import { SimMemory } from './memory.ts';
 import type { SimProcess } from './process.ts';
 import type { SeededRandom } from './random.ts';
 import { drawCallMs, type IoProfile } from './timing.ts';
@@ -127,6 +128,7 @@ export class SimEnv implements Env {
   readonly files: FileSystem;
   readonly random: Random;
   readonly workers: Workers;
+  readonly memory: Memory;
   readonly logger: Logger;
   readonly process: SimProcess;
   readonly simFiles: SimFileSystem;
@@ -140,6 +142,7 @@ export class SimEnv implements Env {
     this.files = this.simFiles;
     this.random = process.random.derive('env random');
     this.workers = new SimWorkers(process, profile, tasks);
+    this.memory = new SimMemory(process);
     this.simLogger = new SimLogger(process);
     this.logger = this.simLogger;
   }

@@ -9,7 +9,7 @@ import type { SimEngine } from './engine.ts';
 import type { WorkerTask } from './env.ts';
 
 function isBuildChunkJob(job: unknown): job is BuildChunkJob {
-  return typeof job === 'object' && job !== null && 'identity' in job && 'sources' in job && 'picks' in job && 'ranges' in job;
+  return typeof job === 'object' && job !== null && 'identity' in job && 'sources' in job && 'picks' in job && 'ranges' in job && 'vainTries' in job;
 }
 
 function isSortPicksJob(job: unknown): job is SortPicksJob {

@@ -14,7 +14,6 @@ import type { EngineSettings, RemoteSettings, RetrySettings } from '../../src/ba
 import { KIB, MIB } from '../../src/base/units.ts';
 import { RetryingStore } from '../../src/store/retrying-store.ts';
 import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
-import { Arena } from '../../src/base/arena.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import { problemOf } from '../../src/volume/verify-object.ts';
@@ -24,6 +23,7 @@ import type { Volume } from '../../src/volume/volume.ts';
 import { SimDisk } from './disk.ts';
 import { SimEnv } from './env.ts';
 import { SimLocks } from './file-system.ts';
+import { makeArena } from './memory.ts';
 import { SimulationFailure } from './model.ts';
 import { drawPowerCut } from './power-cut.ts';
 import { SimProcess } from './process.ts';
@@ -219,7 +219,7 @@ export class RemoteWorld {
     const patience = new Patience();
     for (;;) {
       try {
-        const arena = new Arena({ arenaBytes: this.#settings.arenaBytes, dirtyBytes: this.#settings.dirtyBytes, slabBytes: SLAB_BYTES });
+        const arena = makeArena(env, { settings: this.#settings, slabBytes: SLAB_BYTES });
         host.volume = await openVolume({ env, directory: '/data/v', settings: this.#settings, arena, remotes: this.#access(env, host) });
         return;
       } catch (error) {

@@ -3,7 +3,7 @@
  * Whatever happens follows from the seed. After each crash each volume must equal the state after a prefix of its LSN
  * order that includes all that it owes (I1, I2).
  */
-import { Arena } from '../../src/base/arena.ts';
+import type { Arena } from '../../src/base/arena.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { checkAll, checkMemory, isExcused } from './checks.ts';
 import { Client } from './client.ts';
@@ -15,6 +15,7 @@ import { SimEnv } from './env.ts';
 import { Bursts, FirstFault, NO_FAULTS, type Fault, type FileCall } from './faults.ts';
 import { SimLocks } from './file-system.ts';
 import { Life, type VolumeState } from './life.ts';
+import { makeArena } from './memory.ts';
 import { Model, SimulationFailure, type AcceptedRecord } from './model.ts';
 import { Obligations, type Death } from './obligations.ts';
 import { drawPlan, type Taste, type VolumePlan, type WorldPlan } from './plan.ts';
@@ -436,11 +437,10 @@ class World {
       if (ending.afterMs !== null) process.after(ending.afterMs, () => process.die());
     };
     if (ending.stage === 'opening') arm();
-    const { profile, settings, slabBytes } = this.#plan;
+    const { profile } = this.#plan;
     const bursts = new Bursts((call, fault) => this.#delivered(machine, call, fault));
     const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, SCRUB_FAULTS, { decide: (call) => machine.openingRot?.decide(call) ?? null, delivered: (call, fault) => machine.openingRot?.delivered(call, fault) }, bursts]), tasks: this.#engine.tasks });
-    const arena = new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes, slabBytes });
-    const machine: Machine = { env, arena, bursts, arm, lives: new Map(), hadFault: false, openingRot: null, isSlow: false };
+    const machine: Machine = { env, arena: makeArena(env, this.#plan), bursts, arm, lives: new Map(), hadFault: false, openingRot: null, isSlow: false };
     this.#dropForgotten(process.random);
     return machine;
   }

@@ -8,6 +8,7 @@ import { KIB, MIB } from '../../src/base/units.ts';
 import type { Env } from '../../src/env/env.ts';
 import { NodeClock } from '../../src/env/node-env.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { NodeMemory } from '../../src/env/node-memory.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
 import type { CreateOptions } from '../../src/volume/volume-info.ts';
@@ -80,7 +81,7 @@ export function pattern(seed: number, blockCount = 1): Uint8Array {
 
 /** The env of this machine, with the workers' tasks in this thread. */
 export function nodeEnv(logger: MemoryLogger = new MemoryLogger()): Env {
-  return { clock: new NodeClock(), files: new NodeFileSystem(), random: new SeededRandom(1), workers: inlineWorkers, logger };
+  return { clock: new NodeClock(), files: new NodeFileSystem(), random: new SeededRandom(1), workers: inlineWorkers, memory: new NodeMemory(), logger };
 }
 
 /** A temporary directory that goes away with `remove`. */

@@ -11,6 +11,7 @@ import { cpSync, readFileSync, rmSync } from 'node:fs';
 import type { EngineSettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { NodeFileSystem } from '../../src/env/node-files.ts';
+import { NodeMemory } from '../../src/env/node-memory.ts';
 import { decodeSyncedMark } from '../../src/format/synced-mark.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
@@ -106,7 +107,7 @@ export async function makeSample(target: string, seed = 1, packing: SamplePackin
   const scratch = new Scratch();
   const directory = `${scratch.path}/sample`;
   const clock = new ManualClock();
-  const env = { clock, files: new NodeFileSystem(), random: new SeededRandom(seed), workers: inlineWorkers, logger: new MemoryLogger() };
+  const env = { clock, files: new NodeFileSystem(), random: new SeededRandom(seed), workers: inlineWorkers, memory: new NodeMemory(), logger: new MemoryLogger() };
   const settings: EngineSettings = { ...SAMPLE_SETTINGS, logCompress: packing === 'log' ? 'lz4' : 'off', chunkCompress: packing === 'chunks' ? 'lz4' : 'off' };
   const open = (): Promise<Volume> => openVolume({ env, directory, settings, arena: smallArena(settings) });
   try {

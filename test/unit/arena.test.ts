@@ -154,6 +154,26 @@ describe('the arena', () => {
     expect(rooms).toBe(2);
   });
 
+  test('gives the memory of free slabs back once, and of no others', () => {
+    const memory = arena(6, 3);
+    const owner = new Owner();
+    const [free, again, lent, dirty, clean] = [memory.takeDirty(owner), memory.takeDirty(owner), memory.takeClean(owner), memory.takeDirty(owner), memory.takeClean(owner)];
+    const given: Buffer[] = [];
+    const giveBack = (): boolean => memory.giveBackFree((bytes) => given.push(bytes));
+    expect(giveBack()).toBe(false);
+    expect(memory.pin(lent)).toBe(true);
+    for (const slab of [free, again, lent]) memory.free(slab);
+    expect([giveBack(), giveBack(), giveBack()]).toEqual([true, true, false]);
+    expect(given).toEqual([free.bytes, again.bytes]);
+    // What is taken again has memory again, and the last reader of a slab that is free makes it one to give back.
+    expect(memory.takeDirty(owner)).toBe(again);
+    memory.free(again);
+    memory.unpin(lent);
+    expect([giveBack(), giveBack(), giveBack()]).toEqual([true, true, false]);
+    expect(given.slice(2)).toEqual([again.bytes, lent.bytes]);
+    expect([dirty.state, clean.state]).toEqual(['dirty', 'clean']);
+  });
+
   test('lies in one shared buffer, slab beside slab, none of them over another', () => {
     const memory = arena(4, 3);
     const owner = new Owner();

@@ -3,6 +3,7 @@ import { checksum } from '../../src/base/checksum.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { type ChunkSource, PICK_SOURCE_FACTOR, buildChunk, sortPicks } from '../../src/chunk/build-chunk.ts';
 import { ChunkReader, chunkKey, chunkName, parseChunkName } from '../../src/chunk/chunk-reader.ts';
+import { NO_VAIN_TRIES } from '../../src/chunk/frame-judge.ts';
 import { workerEntry } from '../../src/chunk/worker-entry.ts';
 import { PoolWorkers } from '../../src/env/node-env.ts';
 import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES } from '../../src/format/chunk-layout.ts';
@@ -34,7 +35,7 @@ function identityOf(chunkNumber: number) {
 function builtChunk(chunkNumber: number): Buffer {
   const tables = sources();
   const picks = sortPicks({ blockNumbers: tables.map((table) => table.blockNumbers), picks: Uint32Array.of(0, 1, 2, PICK_SOURCE_FACTOR, PICK_SOURCE_FACTOR + 1, PICK_SOURCE_FACTOR + 2) });
-  const built = buildChunk({ identity: identityOf(chunkNumber), sources: tables, picks, ranges: [{ blockNumber: 7, blockCount: 2, provisioned: true }], compress: false });
+  const built = buildChunk({ identity: identityOf(chunkNumber), sources: tables, picks, ranges: [{ blockNumber: 7, blockCount: 2, provisioned: true }], compress: false, vainTries: NO_VAIN_TRIES });
   expect([...built.blockNumbers]).toEqual(BLOCKS);
   return Buffer.concat([built.header, ...BLOCKS.map((block) => pattern(block)), built.tail]);
 }
@@ -197,7 +198,7 @@ describe('the built worker', () => {
       const job = { blockNumbers: tables.map((table) => table.blockNumbers), picks: Uint32Array.of(0, 2, PICK_SOURCE_FACTOR) };
       const picks: unknown = await workers.run('sortPicks', job);
       expect(picks).toEqual(sortPicks(job));
-      const chunk = { identity: identityOf(1), sources: tables, picks: sortPicks(job), ranges: [], compress: false };
+      const chunk = { identity: identityOf(1), sources: tables, picks: sortPicks(job), ranges: [], compress: false, vainTries: NO_VAIN_TRIES };
       expect(await workers.run('buildChunk', chunk)).toEqual(buildChunk(chunk));
     } finally {
       await workers.close();

@@ -1,6 +1,7 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { chunkCompressionOf, type VolumeCompression } from '../../src/base/compression.ts';
 import { MIB } from '../../src/base/units.ts';
+import type { BuildChunkJob } from '../../src/chunk/build-chunk.ts';
 import { changeCompressionOffline } from '../../src/volume/change-compression.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
 import { VolumeSet } from '../../src/volume/volume-set.ts';
@@ -287,4 +288,35 @@ describe('a set of volumes', () => {
       expect(machine.names('/data/a')).not.toContain('manifest-copy');
     });
   });
+});
+
+function isBuildJob(job: unknown): job is BuildChunkJob {
+  return typeof job === 'object' && job !== null && 'vainTries' in job;
+}
+
+/** Noise into which zeroes are strewn: too few of them for LZ4. */
+function nearlyNoise(seed: number): Buffer {
+  const bytes = Buffer.from(pattern(seed, SLAB_BYTES / BLOCK_BYTES));
+  for (let at = 0; at < bytes.length; at += 512) bytes.fill(0, at + 64, at + 88);
+  return bytes;
+}
+
+test('a chunk is built with what those before it found of data that is nearly noise', async () => {
+  await withVolume(
+    async (machine, volume) => {
+      const run = vi.spyOn(machine.env.workers, 'run');
+      for (let slab = 0; slab < 12; slab += 1) {
+        await volume.write(slab * SLAB_BYTES, nearlyNoise(slab + 1), false);
+        await machine.process.sleep(10 * AGE_MS);
+      }
+      const found = run.mock.calls.map(([, job]) => job).filter(isBuildJob).map(({ vainTries }) => vainTries.inVain);
+      expect([found.length, found[0]]).toEqual([12, 0]);
+      expect(found).toEqual(found.toSorted((a, b) => a - b));
+      // Of two frames a chunk; most of them are noise by their samples.
+      expect(found[11]).toBeGreaterThan(4);
+      expect(await readAll(volume)).toEqual(Buffer.concat([...Array.from({ length: 12 }, (_, slab) => nearlyNoise(slab + 1)), Buffer.alloc(4 * MIB - 12 * SLAB_BYTES)]));
+      await volume.close();
+    },
+    smallSettings({ flushIntervalMs: AGE_MS, chunkCompress: 'lz4' }),
+  );
 });

@@ -4,6 +4,7 @@ import { KIB, MIB } from '../../src/base/units.ts';
 import { VolumeError } from '../../src/base/errors.ts';
 import { type BuiltChunk, buildChunk } from '../../src/chunk/build-chunk.ts';
 import { ChunkReader } from '../../src/chunk/chunk-reader.ts';
+import { NO_VAIN_TRIES } from '../../src/chunk/frame-judge.ts';
 import { PACKED_FRAME_BYTES } from '../../src/chunk/pack-blocks.ts';
 import { CHUNK_HEADER_BYTES, type ChunkIdentity } from '../../src/format/chunk-layout.ts';
 import type { StoredObject } from '../../src/store/object-store.ts';
@@ -21,7 +22,7 @@ function build(chunk: ChunkIdentity, contents: readonly Buffer[]): BuiltChunk {
   const memory = new Uint8Array(new SharedArrayBuffer(BLOCKS * BLOCK_BYTES));
   contents.forEach((block, index) => memory.set(block, index * BLOCK_BYTES));
   const source = { blockNumbers: Float64Array.from(contents.keys()), checksums: Uint32Array.from(contents, (block) => checksum(block)), bytes: memory };
-  return buildChunk({ identity: chunk, sources: [source], picks: Uint32Array.from(contents.keys()), ranges: [], compress: true });
+  return buildChunk({ identity: chunk, sources: [source], picks: Uint32Array.from(contents.keys()), ranges: [], compress: true, vainTries: NO_VAIN_TRIES });
 }
 
 /** Chunk 2: newer versions of the same blocks, in the same frames and places. */

@@ -55,7 +55,7 @@ describe('the noise test', () => {
 
   test.each([[4096, false], [4096, true], [65536, true]])('looks at blocks of %i bytes where they are, noise being likely: %j', (blockBytes, isLikely) => {
     const bytes = 65536;
-    const areNoise = (payload: Uint8Array): boolean => noise.areNoise(bytes / blockBytes, blockBytes, (index) => payload.subarray(index * blockBytes, (index + 1) * blockBytes), isLikely);
+    const areNoise = (payload: Uint8Array): boolean => noise.gradeOf(bytes / blockBytes, blockBytes, (index) => payload.subarray(index * blockBytes, (index + 1) * blockBytes), isLikely ? 'noise' : 'other') === 'noise';
     const found = Array.from({ length: 100 }, (_, seed) => areNoise(pattern(seed + 1, bytes / BLOCK_BYTES))).filter(Boolean);
     expect(found.length).toBeGreaterThan(90);
     expect(areNoise(Buffer.alloc(bytes, 'the quick brown fox, '))).toBe(false);

@@ -4,6 +4,7 @@ import { checksum } from '../../src/base/checksum.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import { type BuiltChunk, buildChunk } from '../../src/chunk/build-chunk.ts';
 import { ChunkReader, chunkKey, readChunkTables } from '../../src/chunk/chunk-reader.ts';
+import { NO_VAIN_TRIES } from '../../src/chunk/frame-judge.ts';
 import { PACKED_FRAME_BYTES, packBlocks } from '../../src/chunk/pack-blocks.ts';
 import { workerEntry } from '../../src/chunk/worker-entry.ts';
 import { PoolWorkers } from '../../src/env/node-env.ts';
@@ -38,7 +39,7 @@ function jobFor(blocks: readonly Uint8Array[], compress = true) {
   const bytes = new Uint8Array(new SharedArrayBuffer(blocks.length * blockSizeBytes));
   blocks.forEach((each, index) => bytes.set(each, index * blockSizeBytes));
   const source = { blockNumbers: Float64Array.from(blocks, (_, index) => 10 + 2 * index), checksums: Uint32Array.from(blocks, (each) => checksum(each)), bytes };
-  return { identity: identity(blockSizeBytes), sources: [source], picks: Uint32Array.from(blocks.keys()), ranges: [], compress };
+  return { identity: identity(blockSizeBytes), sources: [source], picks: Uint32Array.from(blocks.keys()), ranges: [], compress, vainTries: NO_VAIN_TRIES };
 }
 
 /** A store of one object, which counts reads. */

@@ -300,6 +300,21 @@ describe('a disk that fails', () => {
       await volume.close();
     });
   });
+
+  // Known (seed 520929): a chunk that could not be read during the opening is left out of the catalogue, as one that is damaged is, and its blocks are called corrupt
+  // ("chunk 1, which held block 0, is gone"), also when the disk can be read again. No wrong byte is served.
+  test.fails('for a moment during the opening is not called damage afterwards', async () => {
+    const machine = machineWith(sample);
+    await machine.run(async () => {
+      let isOpening = true;
+      machine.fault = (call) => (isOpening && (call.kind === 'write' ? call.path.includes('manifest') : call.kind === 'read' && call.path.includes(FIRST_CHUNK)) ? { kind: 'error', code: 'EIO' } : null);
+      const volume = await serve(machine);
+      isOpening = false;
+      expect(volume.readOnly).toBe(true);
+      expect(await readContent(volume, NEWEST)).toMatchObject({ unreadable: [] });
+      await volume.close();
+    });
+  });
 });
 
 describe('a set of volumes', () => {

@@ -46,7 +46,7 @@ function checkPackages(host: Host): Finding[] {
       : warning('package crc32', 'the optional package @node-rs/crc32 does not load: checksums are computed by Node, the same ones at more processor time', 'npm install @node-rs/crc32 where basalt is installed'),
     obstacle === null
       ? ok('package koffi', 'koffi loads')
-      : warning('package koffi', `engine.log_io = "mmap" is not possible, nor netlink: ${obstacle}`, 'npm install koffi where basalt is installed'),
+      : warning('package koffi', `engine.log_io = "mmap" is not possible, nor netlink, and memory that is not needed is kept: ${obstacle}`, 'npm install koffi where basalt is installed'),
   ];
 }
 
