@@ -8,10 +8,12 @@
 import { assert } from '../base/assert.ts';
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import type { FileSystem } from '../env/env.ts';
+import type { Clock, FileSystem } from '../env/env.ts';
+import { AheadObjects } from './ahead-objects.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
 import { LocalCopy } from './local-copy.ts';
+import { replaceFromBucket } from './replace-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
 
@@ -26,7 +28,11 @@ export interface TierOptions {
   /** Objects that are in the bucket as well, and parts of those that are only there, may take so much here. */
   readonly cacheBytes: number;
   readonly fetchBytes: number;
+  /** Memory for what is fetched ahead. */
   readonly readAheadBytes: number;
+  /** Objects that are longer are not fetched ahead as a whole. */
+  readonly aheadObjectBytes: number;
+  readonly clock: Pick<Clock, 'nowMs'>;
   /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
   readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
   /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
@@ -91,6 +97,9 @@ const ROOM_BYTES = 64 * 1024 * 1024;
 /** Most of one request; a larger range is fetched by several, side by side. */
 const REQUEST_BYTES = 1024 * 1024;
 
+/** Most that is read ahead within an object. */
+const OBJECT_AHEAD_BYTES = 4 * 1024 * 1024;
+
 export class TieredStore implements ObjectStore {
   readonly #options: TierOptions;
   readonly #local: DirectoryStore;
@@ -105,6 +114,7 @@ export class TieredStore implements ObjectStore {
   /** What may be evicted, by its bytes here, least recently opened first. */
   readonly #cached = new Map<string, number>();
   readonly #far = new Map<string, FarFile>();
+  readonly #ahead: AheadObjects;
   /** Objects that must be shipped though they are not used any more, and those of them that were removed. */
   #pinned: ReadonlySet<string> = new Set();
   readonly #leaving = new Map<string, number>();
@@ -139,10 +149,13 @@ export class TieredStore implements ObjectStore {
       remote: options.remote,
       pieceBytes: options.fetchBytes,
       requestBytes: Math.max(REQUEST_BYTES, options.fetchBytes),
-      readAhead: new ReadAhead(options.fetchBytes, options.readAheadBytes),
+      readAhead: new ReadAhead(options.fetchBytes, Math.min(options.readAheadBytes, OBJECT_AHEAD_BYTES)),
       onFetched: (key, bytes) => this.#count(key, bytes),
       onWhole: (key, path) => this.#adopt(key, path),
     };
+    const { local, remote, clock, readAheadBytes: memoryBytes, aheadObjectBytes: objectBytes } = options;
+    const mayKeep = (key: string): boolean => this.#isAway(key);
+    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#count(key, bytes) });
   }
 
   /** Bytes here that are in the bucket as well. */
@@ -302,7 +315,23 @@ export class TieredStore implements ObjectStore {
     for (const key of keys) this.#doomed.add(key);
   }
 
+  /** The bucket has it, and nothing of it is here. */
+  #isAway(key: string): boolean {
+    return this.#shipped.has(key) && !this.#cached.has(key) && !this.#far.has(key);
+  }
+
+  /** Fetches an object as a whole, if nothing of it is here: it will be read soon. False: there is no memory for it now, and it may be asked for again. */
+  fetchAhead(key: string): boolean {
+    const sizeBytes = this.#isAway(key) ? this.#shipped.get(key) : undefined;
+    // What is just being removed here has no place for it yet.
+    return sizeBytes === undefined || this.#evicting !== null || this.#ahead.begin(key, sizeBytes);
+  }
+
   async open(key: string): Promise<StoredObject> {
+    return this.#ahead.open(key, () => this.#open(key)) ?? (await this.#open(key));
+  }
+
+  async #open(key: string): Promise<StoredObject> {
     const far = this.#far.get(key);
     if (far !== undefined) {
       this.#use(key);
@@ -338,41 +367,12 @@ export class TieredStore implements ObjectStore {
   }
 
   async #heal(key: string): Promise<boolean> {
-    const { remote, shippedFolder, problemOf, onRotten } = this.#options;
+    const { shippedFolder, onRotten } = this.#options;
     const sizeBytes = this.#shipped.get(key);
     if (sizeBytes === undefined) return false;
-    let isHealed = false;
-    if (key.startsWith(shippedFolder)) {
-      const bytes = new Uint8Array(sizeBytes);
-      await remote.getRange(key, bytes, 0);
-      isHealed = (await problemOf(key, bytes)) === null && (await this.#replace(key, bytes));
-    }
+    const isHealed = key.startsWith(shippedFolder) && (await replaceFromBucket(this.#options, key, sizeBytes, () => this.#cached.has(key)));
     onRotten(key, isHealed);
     return isHealed;
-  }
-
-  /** False: there is no room, or it went meanwhile. */
-  async #replace(key: string, bytes: Uint8Array): Promise<boolean> {
-    const { files, directory } = this.#options;
-    const slash = key.indexOf('/');
-    const path = `${directory}/${key.slice(0, slash)}/${FAR_PREFIX}heal-${key.slice(slash + 1)}`;
-    try {
-      const file = await files.open(path, 'create');
-      try {
-        await file.write([bytes], 0);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      if (this.#cached.has(key)) {
-        await files.rename(path, `${directory}/${key}`);
-        return true;
-      }
-    } catch (error) {
-      toVolumeError(error, `writing ${path}`); // a broken assertion is thrown on; else what is read comes from the bucket
-    }
-    await files.remove(path).catch(() => undefined); // the next opening removes it
-    return false;
   }
 
   async list(folder: string): Promise<string[]> {
@@ -395,6 +395,7 @@ export class TieredStore implements ObjectStore {
   }
 
   async #removeHere(key: string, sizeBytes: number): Promise<void> {
+    this.#ahead.forget(key);
     const far = this.#far.get(key);
     this.#far.delete(key);
     await far?.drop();
@@ -415,6 +416,7 @@ export class TieredStore implements ObjectStore {
 
   /** Lets go of what was fetched and not whole. Nothing may be open any more. */
   async close(): Promise<void> {
+    await this.#ahead.close();
     await this.#evicting;
     for (const far of this.#far.values()) await far.drop();
     this.#far.clear();

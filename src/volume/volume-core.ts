@@ -17,6 +17,7 @@ import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
+import type { ReadAhead } from './read-ahead.ts';
 import type { Shipper } from './shipper.ts';
 import { withRestartAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver, VolumeStats } from './volume-info.ts';
@@ -115,6 +116,8 @@ export class VolumeCore implements SlabOwner {
   shipper: Shipper | null = null;
   /** Holds writers back while the bucket is too far behind, if the volume has one. */
   pressure: WritePressure | null = null;
+  /** Fetches chunks before they are read, if the volume has a bucket. */
+  readAhead: ReadAhead | null = null;
   /** Nothing may be put into memory any more. */
   closed = false;
   #log: LogWriter | null = null;
