@@ -16,6 +16,8 @@ import { LocalCopy } from './local-copy.ts';
 import { replaceFromBucket } from './replace-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
+import { type Lease, ShipCopies } from './ship-copies.ts';
+import { TieredStagedObject } from './tiered-staged.ts';
 
 export interface TierOptions {
   readonly local: DirectoryStore;
@@ -30,66 +32,16 @@ export interface TierOptions {
   readonly fetchBytes: number;
   /** Memory for what is fetched ahead. */
   readonly readAheadBytes: number;
-  /** Objects that are longer are not fetched ahead as a whole. */
-  readonly aheadObjectBytes: number;
+  /** Memory for copies of what waits to be shipped. */
+  readonly shipMemoryBytes: number;
+  readonly shipConcurrency: number;
+  /** Longer objects are neither fetched ahead as a whole nor copied. */
+  readonly bufferBytes: number;
   readonly clock: Pick<Clock, 'nowMs'>;
   /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
   readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
   /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
   readonly onRotten: (key: string, isHealed: boolean) => void;
-}
-
-/** An object on its way here, and how long it has become. */
-class TieredStagedObject implements StagedObject {
-  readonly key: string;
-  readonly inner: StagedObject;
-  /** It can be checked by itself. */
-  readonly #hasChecksums: boolean;
-  readonly #makeRoom: () => Promise<void>;
-  byteCount = 0;
-  /** Of all bytes. */
-  checksum = 0;
-
-  constructor({ key, inner, hasChecksums, makeRoom }: { readonly key: string; readonly inner: StagedObject; readonly hasChecksums: boolean; readonly makeRoom: () => Promise<void> }) {
-    this.key = key;
-    this.inner = inner;
-    this.#hasChecksums = hasChecksums;
-    this.#makeRoom = makeRoom;
-  }
-
-  async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#orMakeRoom(() => this.inner.append(parts));
-    this.#count(parts);
-  }
-
-  async appendUncached(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#orMakeRoom(() => this.inner.appendUncached(parts));
-    this.#count(parts);
-  }
-
-  async #orMakeRoom(attempt: () => Promise<void>): Promise<void> {
-    try {
-      await attempt();
-    } catch (error) {
-      if (toVolumeError(error, 'storing').code === 'no-space') await this.#makeRoom();
-      throw error;
-    }
-  }
-
-  #count(parts: readonly Uint8Array[]): void {
-    for (const part of parts) {
-      this.byteCount += part.length;
-      if (!this.#hasChecksums) this.checksum = checksum(part, this.checksum);
-    }
-  }
-
-  seal(): Promise<void> {
-    return this.#orMakeRoom(() => this.inner.seal());
-  }
-
-  abandon(): Promise<void> {
-    return this.inner.abandon();
-  }
 }
 
 /** On a full disk so much of what the bucket has goes at a time. */
@@ -115,6 +67,7 @@ export class TieredStore implements ObjectStore {
   readonly #cached = new Map<string, number>();
   readonly #far = new Map<string, FarFile>();
   readonly #ahead: AheadObjects;
+  readonly #copies: ShipCopies;
   /** Objects that must be shipped though they are not used any more, and those of them that were removed. */
   #pinned: ReadonlySet<string> = new Set();
   readonly #leaving = new Map<string, number>();
@@ -153,9 +106,10 @@ export class TieredStore implements ObjectStore {
       onFetched: (key, bytes) => this.#count(key, bytes),
       onWhole: (key, path) => this.#adopt(key, path),
     };
-    const { local, remote, clock, readAheadBytes: memoryBytes, aheadObjectBytes: objectBytes } = options;
+    const { local, remote, clock, bufferBytes: objectBytes } = options;
     const mayKeep = (key: string): boolean => this.#isAway(key);
-    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#count(key, bytes) });
+    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#count(key, bytes) });
+    this.#copies = new ShipCopies({ memoryBytes: options.shipMemoryBytes, objectBytes, readersMax: options.shipConcurrency });
   }
 
   /** Bytes here that are in the bucket as well. */
@@ -218,7 +172,9 @@ export class TieredStore implements ObjectStore {
   async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
     const makeRoom = (): Promise<void> => this.makeRoom();
     const inner = await this.#whileRoom(() => this.#local.stage(key, sizeBytes));
-    return new TieredStagedObject({ key, inner, makeRoom, hasChecksums: key.startsWith(this.#options.shippedFolder) });
+    const hasChecksums = key.startsWith(this.#options.shippedFolder);
+    const copy = hasChecksums && sizeBytes !== undefined ? this.#copies.begin(sizeBytes) : null;
+    return new TieredStagedObject({ key, inner, makeRoom, hasChecksums, copies: this.#copies, copy });
   }
 
   /** A full disk: what the bucket has goes from here, so that the next try may find room. */
@@ -238,6 +194,7 @@ export class TieredStore implements ObjectStore {
     });
     await this.#whileRoom(() => this.#local.publish(staged.map(({ inner }) => inner)));
     for (const object of staged) {
+      object.published();
       this.#added(object.key, object.byteCount);
       if (!object.key.startsWith(this.#options.shippedFolder)) this.#checksums.set(object.key, object.checksum);
     }
@@ -253,22 +210,35 @@ export class TieredStore implements ObjectStore {
 
   /** False: it was not among them. */
   #leavesUnshipped(key: string): boolean {
+    this.#copies.drop(key);
     this.#unshippedBytes -= this.#unshipped.get(key) ?? 0;
     return this.#unshipped.delete(key);
   }
 
   /** The bytes of an object that is here, checked; null: it was removed. Errors: as of `open`; `corrupt`, which says `rotten` in its context. */
-  async readSound(key: string): Promise<Uint8Array | null> {
-    const bytes = await this.#readHere(key);
-    if (bytes === null) return null;
-    const expected = this.#checksums.get(key);
-    const found = expected === undefined ? 0 : checksum(bytes);
-    const problem = expected === undefined || found === expected ? await this.#options.problemOf(key, bytes) : `${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`;
-    if (problem !== null) throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
-    return bytes;
+  async leaseSound(key: string): Promise<Lease | null> {
+    const copy = this.#copies.lease(key);
+    if (copy !== null) {
+      if ((await this.#problemOf(key, copy)) === null) return copy;
+      // Memory is not what it was: what is on the disk may be.
+      this.#copies.drop(key);
+      copy.release(false);
+    }
+    const lease = await this.#readHere(key);
+    const problem = lease === null ? null : await this.#problemOf(key, lease);
+    if (problem === null) return lease;
+    lease?.release(true);
+    throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
   }
 
-  async #readHere(key: string): Promise<Uint8Array | null> {
+  #problemOf(key: string, { bytes }: Lease): Promise<string | null> {
+    const expected = this.#checksums.get(key);
+    const found = expected === undefined ? 0 : checksum(bytes);
+    if (expected === undefined || found === expected) return this.#options.problemOf(key, bytes);
+    return Promise.resolve(`${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`);
+  }
+
+  async #readHere(key: string): Promise<Lease | null> {
     let object: StoredObject;
     try {
       object = await this.#local.open(key);
@@ -276,10 +246,13 @@ export class TieredStore implements ObjectStore {
       if (error instanceof VolumeError && error.code === 'not-found') return null;
       throw error;
     }
+    const lease = this.#copies.leaseForReading(object.sizeBytes);
     try {
-      const bytes = new Uint8Array(object.sizeBytes);
-      await object.read(bytes, 0);
-      return bytes;
+      await object.read(lease.bytes, 0);
+      return lease;
+    } catch (error) {
+      lease.release(true);
+      throw error;
     } finally {
       await object.close();
     }

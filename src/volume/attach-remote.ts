@@ -89,7 +89,7 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
 const CHUNK_TABLES_BYTES_MAX = 64 * KIB;
 
 function makeStore({ env, directory, local, manifest, name, slabBytes }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
-  const { cacheBytes, fetchBytes, readAheadBytes } = settings;
+  const { cacheBytes, fetchBytes, readAheadBytes, shipMemoryBytes, shipConcurrency } = settings;
   return new TieredStore({
     local,
     files: env.files,
@@ -99,7 +99,9 @@ function makeStore({ env, directory, local, manifest, name, slabBytes }: AttachO
     cacheBytes,
     fetchBytes,
     readAheadBytes,
-    aheadObjectBytes: slabBytes + CHUNK_HEADER_BYTES + CHUNK_TABLES_BYTES_MAX,
+    shipMemoryBytes,
+    shipConcurrency,
+    bufferBytes: slabBytes + CHUNK_HEADER_BYTES + CHUNK_TABLES_BYTES_MAX,
     clock: env.clock,
     problemOf: (key, bytes) => problemOf({ clock: env.clock, manifest }, key, bytes),
     onRotten: (key, isHealed) => env.logger.log('warn', isHealed ? 'rotten-object-healed' : 'rotten-object-read-in-bucket', { volume: name, file: key }),

@@ -17,6 +17,7 @@ import type { Manifest } from '../format/manifest.ts';
 import { encodeRoot, rootKey } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
 import { hasSameBytes } from '../store/same-bytes.ts';
+import type { Lease } from '../store/ship-copies.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
 import { type Orphan, OrphanSweep } from './orphans.ts';
 import { OwnerWatch } from './owner-watch.ts';
@@ -365,11 +366,11 @@ export class Shipper {
     // What is rotten here lets nothing behind it go: that would not count, and would be there for nothing.
     let sound: Promise<unknown> = Promise.resolve();
     await forEachLimited(ordered, shipConcurrency, async (key) => {
-      const reading = sound.then(() => this.#options.store.readSound(key));
+      const reading = sound.then(() => this.#options.store.leaseSound(key));
       sound = reading;
-      const bytes = await reading;
-      if (bytes === null) missing.push(key);
-      else await this.#ship(key, bytes);
+      const lease = await reading;
+      if (lease === null) missing.push(key);
+      else await this.#shipLeased(key, lease);
     });
     return missing;
   }
@@ -439,6 +440,17 @@ export class Shipper {
     } catch (error) {
       this.#doomed.older.push(...older);
       this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length + orphans.length, error: toVolumeError(error, 'removing objects') });
+    }
+  }
+
+  async #shipLeased(key: string, lease: Lease): Promise<void> {
+    let isShipped = false;
+    try {
+      await this.#ship(key, lease.bytes);
+      isShipped = true;
+    } finally {
+      // A request that was given up may still be on its way out.
+      lease.release(isShipped);
     }
   }
 
