@@ -153,7 +153,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   maxUnshippedBytes: size([0, 0, 1024 * TIB], 'Chunks of one volume that may wait here for their bucket: from three quarters of it on writers are slowed, at it they wait; 0: as much as the disk takes.'),
   ownerCheckMs: milliseconds([5 * SECOND, 100, HOUR], 'While there are writes it is made sure this often that no other host has taken the volume over: one small request.'),
   maxPutsPerHour: count([0, 0, 1_000_000_000], 'Objects of one volume that are put in an hour, on the average; what somebody waits for, and what there is no space for here, goes at once and counts. 0: no limit.'),
-  shipIntervalMs: milliseconds([0, 0, 24 * HOUR], 'What is less than 4 MiB waits so long for more of it before it is shipped; 0: half of remote.lease_ms, so that the lease stays fresh while there are writes.'),
+  shipIntervalMs: milliseconds([0, 0, 24 * HOUR], 'What is less than 4 MiB, or is overwritten all the time, waits so long for more of it before it is shipped; 0: half of remote.lease_ms, so that the lease stays fresh while there are writes.'),
   orphanGraceMs: milliseconds([24 * HOUR, 60 * SECOND, 365 * 24 * HOUR], 'Objects of the bucket that nothing refers to, and old roots, are removed when they are this old.'),
   pricePuts: amount([0.005, 0, 1e9], 'For the estimate of basalt show, in your currency: 1000 requests that write or list. The defaults are those of S3 Standard in us-east-1, in dollars...'),
   priceGets: amount([0.0004, 0, 1e9], '...1000 requests that read...'),

@@ -50,6 +50,7 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     fenceChunk: core.lastChunk,
     gapChunk: isShipped ? 0 : checkpoint.lastChunk,
     base,
+    rewriteFactor: () => core.rewriteFactor,
     fenced: (error) => core.fail(error),
     progressed: () => pressure.eased(),
     rotten: (key) => leaveRotten(core, parts, key, left),

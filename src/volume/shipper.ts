@@ -49,6 +49,8 @@ export interface ShipperOptions {
   readonly partialBytes: number;
   /** Writers wait for what is not shipped. */
   readonly isPressed: () => boolean;
+  /** Bytes that were written for each byte of the newest chunks. */
+  readonly rewriteFactor: () => number;
   /** An object is rotten here, and not in the bucket. True: something is being done about it. */
   readonly rotten: (key: string) => boolean;
 }
@@ -62,6 +64,10 @@ export interface RootObjects {
 
 /** While there are writes something is put at least so many times a lease. */
 const LEASE_PART = 2;
+/** Where so much was written for each byte of the newest chunks the next ones will have many of the same blocks, ... */
+const REWRITTEN_FACTOR = 1.5;
+/** ... and no more than so many slabs wait for that. */
+const REWRITTEN_SLABS_MAX = 32;
 /** So often those who wait for the budget look whether somebody waits for them. */
 const BUDGET_LOOK_MS = 1000;
 
@@ -198,14 +204,18 @@ export class Shipper {
       );
   }
 
-  /** Little waits for more of it, so that there are fewer objects; somebody who waits for it does not. */
+  /**
+   * Little waits for more of it, so that there are fewer objects, and blocks that are written again and again wait for their next version: most of their chunks die before their turn then, and
+   * writers who wait for syncs have the disk and the processor to themselves. Somebody who waits for the bucket does not.
+   */
   #isHeldBack(): boolean {
     const { env, store, settings, partialBytes } = this.#options;
     this.#holdTimer?.cancel();
     this.#holdTimer = null;
     const nowMs = env.clock.nowMs();
     this.#workSinceMs ??= nowMs;
-    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= partialBytes) return false;
+    const mostBytes = partialBytes * (this.#options.rewriteFactor() >= REWRITTEN_FACTOR ? REWRITTEN_SLABS_MAX : 1);
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= mostBytes) return false;
     const waitMs = this.#workSinceMs + (settings.shipIntervalMs > 0 ? settings.shipIntervalMs : settings.leaseMs / LEASE_PART) - nowMs;
     if (waitMs <= 0) return false;
     this.#holdTimer = env.clock.setTimer(waitMs, () => this.poke());

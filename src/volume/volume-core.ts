@@ -108,6 +108,8 @@ export class VolumeCore implements SlabOwner {
   chunkedLsn = 0;
   /** Number of the last chunk that is published. */
   lastChunk = 0;
+  /** Bytes that went to the log for each byte of the newest chunks: 1 where nothing is written twice. */
+  rewriteFactor = 1;
   /** Why the volume takes no more writes, if so. */
   failure: VolumeError | null = null;
   /** Why chunks cannot be stored at the moment, if so: the disk is full. */
