@@ -79,5 +79,5 @@ async function startS3backer(context: S3BenchContext, isSynced: boolean): Promis
   await mkdir(directory, { recursive: true });
   const mounted = await S3backer.start({ s3: context.s3, directory, prefix: isSynced ? 'random-synced' : 'random-unsynced', sizeBytes: VOLUME_BYTES, isSynced });
   context.started(() => mounted.end());
-  return { contestant, uri: mounted.server.uri, pause: () => mounted.pause(), resume: () => mounted.resume(), stop: () => mounted.stop() };
+  return { contestant, uri: mounted.uri, pause: () => mounted.pause(), resume: () => mounted.resume(), stop: () => mounted.stop() };
 }

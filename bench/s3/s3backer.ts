@@ -3,7 +3,7 @@
  * itself: with `isSynced` (`--blockCacheSync`) each write waits for its object, without it writes are in its memory for a while.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -27,70 +27,87 @@ export class S3backer {
   readonly #mount: string;
   readonly #child: ChildProcess;
   readonly #exit: Promise<unknown>;
-  readonly server: RunningServer<string>;
+  #server: RunningServer<string> | null = null;
+  #complaint = '';
 
-  private constructor(mount: string, child: ChildProcess, exit: Promise<unknown>, server: RunningServer<string>) {
+  private constructor(mount: string, child: ChildProcess) {
     this.#mount = mount;
     this.#child = child;
-    this.#exit = exit;
-    this.server = server;
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#complaint = (this.#complaint + text).slice(-2000)));
+    this.#exit = new Promise((resolve) => child.once('exit', resolve).once('error', resolve));
   }
 
+  /** After an error nothing of it is left. */
   static async start({ s3, directory, prefix, sizeBytes, isSynced }: MountOptions): Promise<S3backer> {
     const mount = join(directory, 'mount');
     await mkdir(mount, { recursive: true });
     const keys = [`--accessId=${s3.accessKeyId}`, `--accessKey=${s3.secretAccessKey}`, `--baseURL=${s3.endpoint}/`, `--prefix=${prefix}/`];
     const args = ['-f', '--quiet', ...keys, `--blockSize=${BLOCK}`, `--size=${sizeBytes}`, ...(isSynced ? ['--blockCacheSync'] : []), '--filename=disk', BUCKET, mount];
-    const child = spawn('s3backer', args, { stdio: ['ignore', 'ignore', 'pipe'] });
-    let complaint = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (complaint = (complaint + text).slice(-2000)));
-    const exit = new Promise((resolve, reject) => child.once('exit', resolve).once('error', reject));
-    exit.catch(() => undefined); // told below, or it runs
+    const mounted = new S3backer(mount, spawn('s3backer', args, { stdio: ['ignore', 'ignore', 'pipe'] }));
+    try {
+      await mounted.#ready();
+      const socketPath = join(directory, 'nbd.sock');
+      await rm(socketPath, { force: true }); // nbdkit leaves its socket behind, and does not listen where one is
+      mounted.#server = await RunningServer.startCommand({
+        name: isSynced ? 's3backer, synced' : 's3backer',
+        command: 'nbdkit',
+        args: ['--foreground', '--exit-with-parent', '--unix', socketPath, 'file', join(mount, 'disk')],
+        socketPath,
+        uri: `nbd+unix:///?socket=${socketPath}`,
+      });
+    } catch (error) {
+      await mounted.end();
+      throw error;
+    }
+    return mounted;
+  }
+
+  async #ready(): Promise<void> {
     const endMs = performance.now() + READY_TIMEOUT_MS;
-    while (!existsSync(join(mount, 'disk'))) {
-      if (child.pid === undefined) throw new Error('s3backer is missing (package s3backer); --peers none does without');
-      if (child.exitCode !== null || performance.now() > endMs) {
-        child.kill('SIGKILL');
-        throw new Error(`s3backer does not start: ${complaint}`);
-      }
+    while (!existsSync(join(this.#mount, 'disk'))) {
+      if (this.#child.pid === undefined) throw new Error('s3backer is missing (package s3backer); --peers none does without');
+      if (!this.#isRunning || performance.now() > endMs) throw new Error(`s3backer does not start: ${this.#complaint}`);
       await delay(50);
     }
-    const socketPath = join(directory, 'nbd.sock');
-    const server = await RunningServer.startCommand({
-      name: isSynced ? 's3backer, synced' : 's3backer',
-      command: 'nbdkit',
-      args: ['--foreground', '--exit-with-parent', '--unix', socketPath, 'file', join(mount, 'disk')],
-      socketPath,
-      uri: `nbd+unix:///?socket=${socketPath}`,
-    });
-    return new S3backer(mount, child, exit, server);
+  }
+
+  get #isRunning(): boolean {
+    return this.#child.pid !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  get uri(): string {
+    if (this.#server === null) throw new Error('s3backer is not served');
+    return this.#server.uri;
   }
 
   pause(): void {
-    this.server.pause();
+    this.#server?.pause();
     this.#child.kill('SIGSTOP');
   }
 
   resume(): void {
     this.#child.kill('SIGCONT');
-    this.server.resume();
+    this.#server?.resume();
   }
 
   /** Unmounts it: all that it has in memory is in the bucket then. */
   async stop(): Promise<void> {
     this.resume();
-    await this.server.stop();
+    await this.#server?.stop();
     await execute('fusermount', ['-u', this.#mount]);
     await this.#exit;
   }
 
-  /** After an error: whatever it has in memory. */
+  /** After an error: whatever it has in memory. Nothing to do if it has ended. */
   async end(): Promise<void> {
-    if (this.#child.exitCode !== null) return;
+    if (!this.#isRunning) return;
     this.resume();
-    await this.server.stop();
-    await execute('fusermount', ['-u', '-z', this.#mount]);
-    this.#child.kill('SIGKILL');
-    await this.#exit;
+    await this.#server?.stop();
+    try {
+      await execute('fusermount', ['-u', '-z', this.#mount]);
+    } finally {
+      this.#child.kill('SIGKILL');
+      await this.#exit;
+    }
   }
 }

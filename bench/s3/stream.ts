@@ -100,11 +100,11 @@ async function s3backerRound(context: S3BenchContext, round: number): Promise<St
   };
   const first = await start();
   const write = await seconds(async () => {
-    await runFio({ uri: first.server.uri, job: WRITE, regionBytes, amount, reportPath, more: ['--refill_buffers'] });
+    await runFio({ uri: first.uri, job: WRITE, regionBytes, amount, reportPath, more: ['--refill_buffers'] });
     await first.stop();
   });
   const second = await start();
-  const read = await seconds(() => runFio({ uri: second.server.uri, job: READ, regionBytes, amount, reportPath }));
+  const read = await seconds(() => runFio({ uri: second.uri, job: READ, regionBytes, amount, reportPath }));
   await second.stop();
   await rm(directory, { recursive: true });
   const bucket = context.s3.client();

@@ -113,8 +113,10 @@ export interface RemoteSettings extends RemotePrices {
   readonly cacheBytes: number;
   /** The unit in which objects of the bucket are fetched. */
   readonly fetchBytes: number;
-  /** Most that is read ahead while reads are sequential. */
+  /** Memory for what is fetched ahead while reads are sequential. */
   readonly readAheadBytes: number;
+  /** Memory for copies of chunks that wait to be shipped. */
+  readonly shipMemoryBytes: number;
   /** Objects on their way to the bucket at a time, one volume. */
   readonly shipConcurrency: number;
   /** Nobody takes a volume over without force before its writer gave no sign of life for so long. */

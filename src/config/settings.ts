@@ -144,7 +144,8 @@ const ENGINE: Table<EngineSettings> = {
 const REMOTE: Table<RemoteProgramSettings> = {
   cacheBytes: size([10 * GIB, 0, 1024 * TIB], 'Chunks of one volume kept here that are in its bucket as well; what is not in the bucket always stays.'),
   fetchBytes: size([64 * KIB, 4 * KIB, 4 * MIB], 'Unit in which chunks that are only in the bucket are fetched.', 4 * KIB),
-  readAheadBytes: size([4 * MIB, 0, 64 * MIB], 'Most that is fetched ahead while reads are sequential; 0: nothing.'),
+  readAheadBytes: size([32 * MIB, 0, GIB], 'Memory for what is fetched ahead of the bucket while reads are sequential, one volume; from about 5M on whole chunks, several at a time; 0: nothing is.'),
+  shipMemoryBytes: size([96 * MIB, 0, GIB], 'Memory for copies of new chunks, one volume: they are shipped from there, others are read from the disk once more.'),
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),
   retryMs: milliseconds([5 * SECOND, 10, HOUR], 'Pause before what could not be shipped is tried again.'),
@@ -152,7 +153,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   maxUnshippedBytes: size([0, 0, 1024 * TIB], 'Chunks of one volume that may wait here for their bucket: from three quarters of it on writers are slowed, at it they wait; 0: as much as the disk takes.'),
   ownerCheckMs: milliseconds([5 * SECOND, 100, HOUR], 'While there are writes it is made sure this often that no other host has taken the volume over: one small request.'),
   maxPutsPerHour: count([0, 0, 1_000_000_000], 'Objects of one volume that are put in an hour, on the average; what somebody waits for, and what there is no space for here, goes at once and counts. 0: no limit.'),
-  shipIntervalMs: milliseconds([0, 0, 24 * HOUR], 'What is less than 4 MiB waits so long for more of it before it is shipped; 0: half of remote.lease_ms, so that the lease stays fresh while there are writes.'),
+  shipIntervalMs: milliseconds([0, 0, 24 * HOUR], 'What is less than 4 MiB, or is overwritten all the time, waits so long for more of it before it is shipped; 0: half of remote.lease_ms, so that the lease stays fresh while there are writes.'),
   orphanGraceMs: milliseconds([24 * HOUR, 60 * SECOND, 365 * 24 * HOUR], 'Objects of the bucket that nothing refers to, and old roots, are removed when they are this old.'),
   pricePuts: amount([0.005, 0, 1e9], 'For the estimate of basalt show, in your currency: 1000 requests that write or list. The defaults are those of S3 Standard in us-east-1, in dollars...'),
   priceGets: amount([0.0004, 0, 1e9], '...1000 requests that read...'),

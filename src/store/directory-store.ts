@@ -34,7 +34,7 @@ interface UncachedWrites {
   isRefused: boolean;
 }
 
-class DirectoryStagedObject implements StagedObject {
+export class DirectoryStagedObject implements StagedObject {
   readonly #staging: Staging;
   readonly #files: FileSystem;
   readonly #file: File;
@@ -179,7 +179,7 @@ export class DirectoryStore implements ObjectStore {
     }
   }
 
-  async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
+  async stage(key: string, sizeBytes?: number): Promise<DirectoryStagedObject> {
     const { folder, name } = splitKey(key);
     const directory = `${this.#directory}/${folder}`;
     const path = `${directory}/${STAGE_PREFIX}${name}`;

@@ -232,10 +232,20 @@ export class FarFile {
     try {
       await file.sync();
       await this.#options.onWhole(this.key, this.path);
+      await this.#retire(file);
     } catch (error) {
       toVolumeError(error, `making ${this.key} whole`); // a broken assertion is thrown on
       // It stays what it was, a copy that goes with the process: no reader is worse off.
     }
+  }
+
+  /** New readers open the object of the directory: the last of those that have this one open lets go of the file. */
+  async #retire(file: File): Promise<void> {
+    if (this.#isDropped) return; // who dropped it closes it
+    this.#isDropped = true;
+    if (this.#users > 0) return;
+    this.#file = null;
+    await file.close();
   }
 
   /** Bytes that were read are not what they should be: those of the bucket may be. False: they were fetched again often enough. */

@@ -7,6 +7,8 @@ import { VolumeError } from '../base/errors.ts';
 
 /** An object on its way into the store. */
 export interface StagedObject {
+  /** The store keeps a copy of it in memory for as long as it needs all of it. */
+  readonly isCopied?: boolean;
   /** Appends bytes; `parts` are borrowed until it settles. */
   append(parts: readonly Uint8Array[]): Promise<void>;
   /**

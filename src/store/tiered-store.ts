@@ -8,12 +8,16 @@
 import { assert } from '../base/assert.ts';
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import type { FileSystem } from '../env/env.ts';
+import type { Clock, FileSystem } from '../env/env.ts';
+import { AheadObjects } from './ahead-objects.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
 import { LocalCopy } from './local-copy.ts';
+import { replaceFromBucket } from './replace-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
+import { type Lease, ShipCopies } from './ship-copies.ts';
+import { TieredStagedObject } from './tiered-staged.ts';
 
 export interface TierOptions {
   readonly local: DirectoryStore;
@@ -26,70 +30,27 @@ export interface TierOptions {
   /** Objects that are in the bucket as well, and parts of those that are only there, may take so much here. */
   readonly cacheBytes: number;
   readonly fetchBytes: number;
+  /** Memory for what is fetched ahead. */
   readonly readAheadBytes: number;
+  /** Memory for copies of what waits to be shipped. */
+  readonly shipMemoryBytes: number;
+  readonly shipConcurrency: number;
+  /** Longer objects are neither fetched ahead as a whole nor copied. */
+  readonly bufferBytes: number;
+  readonly clock: Pick<Clock, 'nowMs'>;
   /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
   readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
   /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
   readonly onRotten: (key: string, isHealed: boolean) => void;
 }
 
-/** An object on its way here, and how long it has become. */
-class TieredStagedObject implements StagedObject {
-  readonly key: string;
-  readonly inner: StagedObject;
-  /** It can be checked by itself. */
-  readonly #hasChecksums: boolean;
-  readonly #makeRoom: () => Promise<void>;
-  byteCount = 0;
-  /** Of all bytes. */
-  checksum = 0;
-
-  constructor({ key, inner, hasChecksums, makeRoom }: { readonly key: string; readonly inner: StagedObject; readonly hasChecksums: boolean; readonly makeRoom: () => Promise<void> }) {
-    this.key = key;
-    this.inner = inner;
-    this.#hasChecksums = hasChecksums;
-    this.#makeRoom = makeRoom;
-  }
-
-  async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#orMakeRoom(() => this.inner.append(parts));
-    this.#count(parts);
-  }
-
-  async appendUncached(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#orMakeRoom(() => this.inner.appendUncached(parts));
-    this.#count(parts);
-  }
-
-  async #orMakeRoom(attempt: () => Promise<void>): Promise<void> {
-    try {
-      await attempt();
-    } catch (error) {
-      if (toVolumeError(error, 'storing').code === 'no-space') await this.#makeRoom();
-      throw error;
-    }
-  }
-
-  #count(parts: readonly Uint8Array[]): void {
-    for (const part of parts) {
-      this.byteCount += part.length;
-      if (!this.#hasChecksums) this.checksum = checksum(part, this.checksum);
-    }
-  }
-
-  seal(): Promise<void> {
-    return this.#orMakeRoom(() => this.inner.seal());
-  }
-
-  abandon(): Promise<void> {
-    return this.inner.abandon();
-  }
-}
-
 /** On a full disk so much of what the bucket has goes at a time. */
 const ROOM_BYTES = 64 * 1024 * 1024;
 /** Most of one request; a larger range is fetched by several, side by side. */
 const REQUEST_BYTES = 1024 * 1024;
+
+/** Most that is read ahead within an object. */
+const OBJECT_AHEAD_BYTES = 4 * 1024 * 1024;
 
 export class TieredStore implements ObjectStore {
   readonly #options: TierOptions;
@@ -105,6 +66,8 @@ export class TieredStore implements ObjectStore {
   /** What may be evicted, by its bytes here, least recently opened first. */
   readonly #cached = new Map<string, number>();
   readonly #far = new Map<string, FarFile>();
+  readonly #ahead: AheadObjects;
+  readonly #copies: ShipCopies;
   /** Objects that must be shipped though they are not used any more, and those of them that were removed. */
   #pinned: ReadonlySet<string> = new Set();
   readonly #leaving = new Map<string, number>();
@@ -139,10 +102,14 @@ export class TieredStore implements ObjectStore {
       remote: options.remote,
       pieceBytes: options.fetchBytes,
       requestBytes: Math.max(REQUEST_BYTES, options.fetchBytes),
-      readAhead: new ReadAhead(options.fetchBytes, options.readAheadBytes),
+      readAhead: new ReadAhead(options.fetchBytes, Math.min(options.readAheadBytes, OBJECT_AHEAD_BYTES)),
       onFetched: (key, bytes) => this.#count(key, bytes),
       onWhole: (key, path) => this.#adopt(key, path),
     };
+    const { local, remote, clock, bufferBytes: objectBytes } = options;
+    const mayKeep = (key: string): boolean => this.#isAway(key);
+    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#count(key, bytes) });
+    this.#copies = new ShipCopies({ memoryBytes: options.shipMemoryBytes, objectBytes, readersMax: options.shipConcurrency });
   }
 
   /** Bytes here that are in the bucket as well. */
@@ -205,7 +172,9 @@ export class TieredStore implements ObjectStore {
   async stage(key: string, sizeBytes?: number): Promise<StagedObject> {
     const makeRoom = (): Promise<void> => this.makeRoom();
     const inner = await this.#whileRoom(() => this.#local.stage(key, sizeBytes));
-    return new TieredStagedObject({ key, inner, makeRoom, hasChecksums: key.startsWith(this.#options.shippedFolder) });
+    const hasChecksums = key.startsWith(this.#options.shippedFolder);
+    const copy = hasChecksums && sizeBytes !== undefined ? this.#copies.begin(sizeBytes) : null;
+    return new TieredStagedObject({ key, inner, makeRoom, hasChecksums, copies: this.#copies, copy });
   }
 
   /** A full disk: what the bucket has goes from here, so that the next try may find room. */
@@ -225,6 +194,7 @@ export class TieredStore implements ObjectStore {
     });
     await this.#whileRoom(() => this.#local.publish(staged.map(({ inner }) => inner)));
     for (const object of staged) {
+      object.published();
       this.#added(object.key, object.byteCount);
       if (!object.key.startsWith(this.#options.shippedFolder)) this.#checksums.set(object.key, object.checksum);
     }
@@ -240,22 +210,35 @@ export class TieredStore implements ObjectStore {
 
   /** False: it was not among them. */
   #leavesUnshipped(key: string): boolean {
+    this.#copies.drop(key);
     this.#unshippedBytes -= this.#unshipped.get(key) ?? 0;
     return this.#unshipped.delete(key);
   }
 
   /** The bytes of an object that is here, checked; null: it was removed. Errors: as of `open`; `corrupt`, which says `rotten` in its context. */
-  async readSound(key: string): Promise<Uint8Array | null> {
-    const bytes = await this.#readHere(key);
-    if (bytes === null) return null;
-    const expected = this.#checksums.get(key);
-    const found = expected === undefined ? 0 : checksum(bytes);
-    const problem = expected === undefined || found === expected ? await this.#options.problemOf(key, bytes) : `${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`;
-    if (problem !== null) throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
-    return bytes;
+  async leaseSound(key: string): Promise<Lease | null> {
+    const copy = this.#copies.lease(key);
+    if (copy !== null) {
+      if ((await this.#problemOf(key, copy)) === null) return copy;
+      // Memory is not what it was: what is on the disk may be.
+      this.#copies.drop(key);
+      copy.release(false);
+    }
+    const lease = await this.#readHere(key);
+    const problem = lease === null ? null : await this.#problemOf(key, lease);
+    if (problem === null) return lease;
+    lease?.release(true);
+    throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
   }
 
-  async #readHere(key: string): Promise<Uint8Array | null> {
+  #problemOf(key: string, { bytes }: Lease): Promise<string | null> {
+    const expected = this.#checksums.get(key);
+    const found = expected === undefined ? 0 : checksum(bytes);
+    if (expected === undefined || found === expected) return this.#options.problemOf(key, bytes);
+    return Promise.resolve(`${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`);
+  }
+
+  async #readHere(key: string): Promise<Lease | null> {
     let object: StoredObject;
     try {
       object = await this.#local.open(key);
@@ -263,10 +246,13 @@ export class TieredStore implements ObjectStore {
       if (error instanceof VolumeError && error.code === 'not-found') return null;
       throw error;
     }
+    const lease = this.#copies.leaseForReading(object.sizeBytes);
     try {
-      const bytes = new Uint8Array(object.sizeBytes);
-      await object.read(bytes, 0);
-      return bytes;
+      await object.read(lease.bytes, 0);
+      return lease;
+    } catch (error) {
+      lease.release(true);
+      throw error;
     } finally {
       await object.close();
     }
@@ -302,7 +288,23 @@ export class TieredStore implements ObjectStore {
     for (const key of keys) this.#doomed.add(key);
   }
 
+  /** The bucket has it, and nothing of it is here. */
+  #isAway(key: string): boolean {
+    return this.#shipped.has(key) && !this.#cached.has(key) && !this.#far.has(key);
+  }
+
+  /** Fetches an object as a whole, if nothing of it is here: it will be read soon. False: there is no memory for it now, and it may be asked for again. */
+  fetchAhead(key: string): boolean {
+    const sizeBytes = this.#isAway(key) ? this.#shipped.get(key) : undefined;
+    // What is just being removed here has no place for it yet.
+    return sizeBytes === undefined || this.#evicting !== null || this.#ahead.begin(key, sizeBytes);
+  }
+
   async open(key: string): Promise<StoredObject> {
+    return this.#ahead.open(key, () => this.#open(key)) ?? (await this.#open(key));
+  }
+
+  async #open(key: string): Promise<StoredObject> {
     const far = this.#far.get(key);
     if (far !== undefined) {
       this.#use(key);
@@ -338,41 +340,12 @@ export class TieredStore implements ObjectStore {
   }
 
   async #heal(key: string): Promise<boolean> {
-    const { remote, shippedFolder, problemOf, onRotten } = this.#options;
+    const { shippedFolder, onRotten } = this.#options;
     const sizeBytes = this.#shipped.get(key);
     if (sizeBytes === undefined) return false;
-    let isHealed = false;
-    if (key.startsWith(shippedFolder)) {
-      const bytes = new Uint8Array(sizeBytes);
-      await remote.getRange(key, bytes, 0);
-      isHealed = (await problemOf(key, bytes)) === null && (await this.#replace(key, bytes));
-    }
+    const isHealed = key.startsWith(shippedFolder) && (await replaceFromBucket(this.#options, key, sizeBytes, () => this.#cached.has(key)));
     onRotten(key, isHealed);
     return isHealed;
-  }
-
-  /** False: there is no room, or it went meanwhile. */
-  async #replace(key: string, bytes: Uint8Array): Promise<boolean> {
-    const { files, directory } = this.#options;
-    const slash = key.indexOf('/');
-    const path = `${directory}/${key.slice(0, slash)}/${FAR_PREFIX}heal-${key.slice(slash + 1)}`;
-    try {
-      const file = await files.open(path, 'create');
-      try {
-        await file.write([bytes], 0);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      if (this.#cached.has(key)) {
-        await files.rename(path, `${directory}/${key}`);
-        return true;
-      }
-    } catch (error) {
-      toVolumeError(error, `writing ${path}`); // a broken assertion is thrown on; else what is read comes from the bucket
-    }
-    await files.remove(path).catch(() => undefined); // the next opening removes it
-    return false;
   }
 
   async list(folder: string): Promise<string[]> {
@@ -395,6 +368,7 @@ export class TieredStore implements ObjectStore {
   }
 
   async #removeHere(key: string, sizeBytes: number): Promise<void> {
+    this.#ahead.forget(key);
     const far = this.#far.get(key);
     this.#far.delete(key);
     await far?.drop();
@@ -415,6 +389,7 @@ export class TieredStore implements ObjectStore {
 
   /** Lets go of what was fetched and not whole. Nothing may be open any more. */
   async close(): Promise<void> {
+    await this.#ahead.close();
     await this.#evicting;
     for (const far of this.#far.values()) await far.drop();
     this.#far.clear();

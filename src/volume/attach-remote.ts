@@ -1,8 +1,10 @@
 /** What an opening for writing has to do with a volume's bucket, before and after it recovers what is here. */
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { RemoteSettings } from '../base/settings-types.ts';
+import { KIB } from '../base/units.ts';
 import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
 import type { Env } from '../env/env.ts';
+import { CHUNK_HEADER_BYTES } from '../format/chunk-layout.ts';
 import { type Manifest, NO_CHECKPOINT } from '../format/manifest.ts';
 import type { DirectoryStore } from '../store/directory-store.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
@@ -31,6 +33,8 @@ export interface AttachOptions {
   readonly access: RemoteAccess | null;
   readonly local: DirectoryStore;
   readonly manifest: Manifest;
+  /** What a chunk is made of. */
+  readonly slabBytes: number;
 }
 
 /** A volume's bucket, claimed by this process. */
@@ -81,8 +85,11 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
   });
 }
 
-function makeStore({ env, directory, local, manifest, name }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
-  const { cacheBytes, fetchBytes, readAheadBytes } = settings;
+/** Tables of most chunks: 16 bytes a block, and few ranges. */
+const CHUNK_TABLES_BYTES_MAX = 64 * KIB;
+
+function makeStore({ env, directory, local, manifest, name, slabBytes }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
+  const { cacheBytes, fetchBytes, readAheadBytes, shipMemoryBytes, shipConcurrency } = settings;
   return new TieredStore({
     local,
     files: env.files,
@@ -92,6 +99,10 @@ function makeStore({ env, directory, local, manifest, name }: AttachOptions, { s
     cacheBytes,
     fetchBytes,
     readAheadBytes,
+    shipMemoryBytes,
+    shipConcurrency,
+    bufferBytes: slabBytes + CHUNK_HEADER_BYTES + CHUNK_TABLES_BYTES_MAX,
+    clock: env.clock,
     problemOf: (key, bytes) => problemOf({ clock: env.clock, manifest }, key, bytes),
     onRotten: (key, isHealed) => env.logger.log('warn', isHealed ? 'rotten-object-healed' : 'rotten-object-read-in-bucket', { volume: name, file: key }),
   });

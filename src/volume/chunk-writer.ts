@@ -60,8 +60,8 @@ export async function stageChunk(core: VolumeCore, chunk: PreparedChunk, uncache
   const { header, blocks, tail, ...staged } = chunk;
   const object = await core.store.stage(chunk.key, chunk.objectBytes);
   try {
-    // Compressed blocks have no length that the disk could take as it is.
-    if (uncached && !staged.isPacked && blocks.length > 0) {
+    // What is shipped from memory is not read back either. Compressed blocks have no length that the disk could take as it is.
+    if ((uncached || object.isCopied === true) && !staged.isPacked && blocks.length > 0) {
       await object.append([header]);
       await object.appendUncached(blocks);
       await object.append([tail]);

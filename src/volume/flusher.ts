@@ -286,7 +286,8 @@ export class Flusher {
     const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
     const firstChunk = this.takeChunkNumbers(parts);
     const previousChunk = this.#core.lastChunk;
-    const isRewritten = set.loggedBytes >= REWRITTEN_FACTOR * sorted.length * blockSizeBytes;
+    this.#core.rewriteFactor = set.loggedBytes / Math.max(1, sorted.length * blockSizeBytes);
+    const isRewritten = this.#core.rewriteFactor >= REWRITTEN_FACTOR;
     await forEachLimited(
       Array.from({ length: parts }, (_, index) => index),
       settings.chunkConcurrency,

@@ -3,7 +3,7 @@
  * at any point and begun again: what it writes (an epoch, chunks made of the log's records) is what a running volume writes.
  * Nothing is written before all of it was found sound (`replay-log.ts`): a volume that is not opened is as it was.
  */
-import type { Arena } from '../base/arena.ts';
+import { type Arena, DEFAULT_SLAB_BYTES } from '../base/arena.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { EngineSettings } from '../base/settings-types.ts';
 import type { Env, File, FileLock } from '../env/env.ts';
@@ -102,7 +102,7 @@ class Opening {
     const startMs = this.#env.clock.nowMs();
     const found = await readManifest(this.#env.files, directory);
     await refuseWhileRepairing(this.#env.files, directory, this.#name);
-    this.#remote = await attachRemote({ env: this.#env, directory, name: this.#name, access: this.#options.remotes ?? null, local: this.#store, manifest: found });
+    this.#remote = await attachRemote({ env: this.#env, directory, name: this.#name, access: this.#options.remotes ?? null, local: this.#store, manifest: found, slabBytes: this.#options.arena?.slabBytes ?? DEFAULT_SLAB_BYTES });
     const store = this.#remote?.store ?? this.#store;
     const manifest = { ...found, epoch: this.#remote?.ownership.epoch ?? found.epoch + 1 };
     const made = (core: VolumeCore): void => {

@@ -108,7 +108,8 @@ export class ReadPath {
 
   async read(offsetBytes: number, target: Uint8Array, extents?: ExtentList): Promise<void> {
     this.#core.counters.readBytes += target.length;
-    await this.#readAll(offsetBytes, target, target.length <= CACHE_READ_BYTES, extents);
+    const isPassing = this.#core.readAhead?.next(offsetBytes, target.length) ?? false;
+    await this.#readAll(offsetBytes, target, target.length <= CACHE_READ_BYTES && !isPassing, extents);
   }
 
   /**

@@ -1,11 +1,13 @@
 /** Starts the shipping of a volume that was just recovered. */
 import { toVolumeError } from '../base/errors.ts';
-import { parseChunkName } from '../chunk/chunk-reader.ts';
+import { chunkKey, parseChunkName } from '../chunk/chunk-reader.ts';
 import type { AttachedRemote } from './attach-remote.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Flusher } from './flusher.ts';
 import { PAGE_FANOUT } from '../format/checkpoint-layout.ts';
 import { loadIfSound } from './load-checkpoint.ts';
+import type { TieredStore } from '../store/tiered-store.ts';
+import { ReadAhead } from './read-ahead.ts';
 import { Shipper } from './shipper.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, parseCheckpointName } from './volume-files.ts';
@@ -28,6 +30,7 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
   };
   store.onNoRoom = () => checkpointSoon(core, parts);
   const { settings } = access;
+  core.readAhead = readAhead(core, store, settings.readAheadBytes);
   const pressure = new WritePressure({ env: core.env, volume: core.name, maxBytes: settings.maxUnshippedBytes, unshippedBytes: () => store.unshippedBytes, wake: () => core.room.wake() });
   core.pressure = pressure;
   const left = new Set<string>();
@@ -47,11 +50,20 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     fenceChunk: core.lastChunk,
     gapChunk: isShipped ? 0 : checkpoint.lastChunk,
     base,
+    rewriteFactor: () => core.rewriteFactor,
     fenced: (error) => core.fail(error),
     progressed: () => pressure.eased(),
     rotten: (key) => leaveRotten(core, parts, key, left),
   });
   if (!isShipped) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
+}
+
+function readAhead({ map, catalogue, blockSizeBytes }: VolumeCore, store: TieredStore, limitBytes: number): ReadAhead {
+  const fetchAhead = (chunk: number): boolean => {
+    const facts = catalogue.get(chunk);
+    return facts === undefined || store.fetchAhead(chunkKey(facts.epoch, chunk));
+  };
+  return new ReadAhead({ map, blockSizeBytes, limitBytes, fetchAhead, blockCountOf: (chunk) => catalogue.get(chunk)?.blockCount });
 }
 
 /** Chunks behind the checkpoint may not go from here: on a full disk it moves on, if it can. */

@@ -17,6 +17,7 @@ import type { Manifest } from '../format/manifest.ts';
 import { encodeRoot, rootKey } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
 import { hasSameBytes } from '../store/same-bytes.ts';
+import type { Lease } from '../store/ship-copies.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
 import { type Orphan, OrphanSweep } from './orphans.ts';
 import { OwnerWatch } from './owner-watch.ts';
@@ -48,6 +49,8 @@ export interface ShipperOptions {
   readonly partialBytes: number;
   /** Writers wait for what is not shipped. */
   readonly isPressed: () => boolean;
+  /** Bytes that were written for each byte of the newest chunks. */
+  readonly rewriteFactor: () => number;
   /** An object is rotten here, and not in the bucket. True: something is being done about it. */
   readonly rotten: (key: string) => boolean;
 }
@@ -61,6 +64,10 @@ export interface RootObjects {
 
 /** While there are writes something is put at least so many times a lease. */
 const LEASE_PART = 2;
+/** Where so much was written for each byte of the newest chunks the next ones will have many of the same blocks, ... */
+const REWRITTEN_FACTOR = 1.5;
+/** ... and no more than so many slabs wait for that. */
+const REWRITTEN_SLABS_MAX = 32;
 /** So often those who wait for the budget look whether somebody waits for them. */
 const BUDGET_LOOK_MS = 1000;
 
@@ -197,14 +204,18 @@ export class Shipper {
       );
   }
 
-  /** Little waits for more of it, so that there are fewer objects; somebody who waits for it does not. */
+  /**
+   * Little waits for more of it, so that there are fewer objects, and blocks that are written again and again wait for their next version: most of their chunks die before their turn then, and
+   * writers who wait for syncs have the disk and the processor to themselves. Somebody who waits for the bucket does not.
+   */
   #isHeldBack(): boolean {
     const { env, store, settings, partialBytes } = this.#options;
     this.#holdTimer?.cancel();
     this.#holdTimer = null;
     const nowMs = env.clock.nowMs();
     this.#workSinceMs ??= nowMs;
-    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= partialBytes) return false;
+    const mostBytes = partialBytes * (this.#options.rewriteFactor() >= REWRITTEN_FACTOR ? REWRITTEN_SLABS_MAX : 1);
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= mostBytes) return false;
     const waitMs = this.#workSinceMs + (settings.shipIntervalMs > 0 ? settings.shipIntervalMs : settings.leaseMs / LEASE_PART) - nowMs;
     if (waitMs <= 0) return false;
     this.#holdTimer = env.clock.setTimer(waitMs, () => this.poke());
@@ -365,11 +376,11 @@ export class Shipper {
     // What is rotten here lets nothing behind it go: that would not count, and would be there for nothing.
     let sound: Promise<unknown> = Promise.resolve();
     await forEachLimited(ordered, shipConcurrency, async (key) => {
-      const reading = sound.then(() => this.#options.store.readSound(key));
+      const reading = sound.then(() => this.#options.store.leaseSound(key));
       sound = reading;
-      const bytes = await reading;
-      if (bytes === null) missing.push(key);
-      else await this.#ship(key, bytes);
+      const lease = await reading;
+      if (lease === null) missing.push(key);
+      else await this.#shipLeased(key, lease);
     });
     return missing;
   }
@@ -439,6 +450,17 @@ export class Shipper {
     } catch (error) {
       this.#doomed.older.push(...older);
       this.#options.env.logger.log('warn', 'remote-removal-postponed', { volume: this.#options.volume, objects: older.length + orphans.length, error: toVolumeError(error, 'removing objects') });
+    }
+  }
+
+  async #shipLeased(key: string, lease: Lease): Promise<void> {
+    let isShipped = false;
+    try {
+      await this.#ship(key, lease.bytes);
+      isShipped = true;
+    } finally {
+      // A request that was given up may still be on its way out.
+      lease.release(isShipped);
     }
   }
 

@@ -18,6 +18,7 @@ import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
+import type { ReadAhead } from './read-ahead.ts';
 import type { Shipper } from './shipper.ts';
 import { withRestartAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver, VolumeStats } from './volume-info.ts';
@@ -110,6 +111,8 @@ export class VolumeCore implements SlabOwner {
   lastChunk = 0;
   /** What chunks tell the next ones of compressing what is nearly noise. */
   vainTries: VainTries = NO_VAIN_TRIES;
+  /** Bytes that went to the log for each byte of the newest chunks: 1 where nothing is written twice. */
+  rewriteFactor = 1;
   /** Why the volume takes no more writes, if so. */
   failure: VolumeError | null = null;
   /** Why chunks cannot be stored at the moment, if so: the disk is full. */
@@ -118,6 +121,8 @@ export class VolumeCore implements SlabOwner {
   shipper: Shipper | null = null;
   /** Holds writers back while the bucket is too far behind, if the volume has one. */
   pressure: WritePressure | null = null;
+  /** Fetches chunks before they are read, if the volume has a bucket. */
+  readAhead: ReadAhead | null = null;
   /** Nothing may be put into memory any more. */
   closed = false;
   #log: LogWriter | null = null;

@@ -30,10 +30,16 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: 'what was fetched ahead is taken for sound',
+    invariant: 'I3',
+    taste: 'remote',
+    edits: [{ file: 'store/ahead-objects.js', find: 'this.#needs.drop();\n        return true;', replace: 'return false;' }],
+  },
+  {
     name: 'rot is shipped',
     invariant: 'I3',
     taste: 'remote',
-    edits: [{ file: 'store/tiered-store.js', find: 'if (problem !== null)', replace: 'if (problem === "")' }],
+    edits: [{ file: 'store/tiered-store.js', find: 'if (problem === null)', replace: 'if (problem !== "")' }],
   },
   {
     name: 'a flush for the bucket is answered when the chunks are here',

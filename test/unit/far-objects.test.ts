@@ -144,6 +144,30 @@ test('an object of which all has come is told of, synced', async () => {
   });
 });
 
+test('an object of which all has come is closed by its last reader', async () => {
+  const far = new Far(2 * PIECE);
+  await far.run(async () => {
+    const object = far.file.open();
+    await far.expectRead(0, 2 * PIECE);
+    await far.machine.process.sleep(10);
+    const target = Buffer.alloc(PIECE);
+    await object.read(target, PIECE);
+    expect(target.equals(far.bytes.subarray(PIECE))).toBe(true);
+    await object.close();
+    expect(far.machine.env.simFiles.openPaths()).toEqual([]);
+  });
+});
+
+test('an object of which all has come is closed at once where nobody reads it', async () => {
+  const far = new Far(PIECE);
+  await far.run(async () => {
+    await far.expectRead(0, PIECE);
+    await far.machine.process.sleep(10);
+    expect(far.whole).toEqual([KEY]);
+    expect(far.machine.env.simFiles.openPaths()).toEqual([]);
+  });
+});
+
 test('one that is dropped leaves no file, and is still read by whoever has it open', async () => {
   const far = new Far(4 * PIECE);
   await far.run(async () => {

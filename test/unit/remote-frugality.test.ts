@@ -4,6 +4,7 @@ import { buildSettings } from '../../src/config/settings.ts';
 import { checkRelations } from '../../src/config/cross-checks.ts';
 import { newCounters } from '../../src/store/remote-store.ts';
 import { estimateBill } from '../../src/volume/remote-bill.ts';
+import type { Volume } from '../../src/volume/volume.ts';
 import { PutBudget } from '../../src/volume/put-budget.ts';
 import { GIB } from '../../src/base/units.ts';
 import { BLOCK_BYTES, SLAB_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
@@ -11,6 +12,14 @@ import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
 
 const SLOTS = SLAB_BYTES / BLOCK_BYTES;
 const HOUR_MS = 3_600_000;
+
+/** Four slabs, `rounds` times in each of four seconds. */
+async function rewrite(world: RemoteMachine, volume: Volume, rounds: number): Promise<void> {
+  for (let second = 0; second < 4; second += 1) {
+    for (let round = 0; round < rounds; round += 1) for (let slab = 0; slab < 4; slab += 1) await volume.write(slab * SLAB_BYTES, pattern(10 * round + slab, SLOTS), false);
+    await world.machine.process.sleep(1500);
+  }
+}
 
 describe('what is less than a slab', () => {
   const settings = smallSettings({ flushIntervalMs: 1000, checkpointIntervalMs: 5000 });
@@ -50,6 +59,39 @@ describe('what is less than a slab', () => {
       expect(volume.status().shipping?.unshippedObjects).toBe(0);
       await volume.close();
     });
+  });
+});
+
+describe('what is written again and again', () => {
+  const settings = smallSettings({ flushIntervalMs: 1000, checkpointIntervalMs: 5000 });
+
+  /** Chunks that the bucket has then. */
+  async function shippedOf(rounds: number, drainToo: boolean): Promise<number> {
+    const world = new RemoteMachine(settings);
+    let shipped = 0;
+    await world.run(async () => {
+      await world.create('/first');
+      const volume = await world.open('/first');
+      await volume.drain();
+      await rewrite(world, volume, rounds);
+      if (drainToo) await volume.drain();
+      shipped = [...world.bucket.objects.keys()].filter((key) => key.startsWith('chunks/')).length;
+      const waiting = volume.status().shipping?.unshippedObjects ?? 0;
+      expect(waiting > 0).toBe(rounds > 1 && !drainToo);
+      if (waiting > 0) await world.machine.process.sleep(30_000);
+      expect(volume.status().shipping?.unshippedObjects).toBe(0);
+      await volume.close();
+    });
+    return shipped;
+  }
+
+  test('waits for its next version, and half a lease at most; what is written once goes at once', async () => {
+    expect(await shippedOf(1, false)).toBeGreaterThan(3);
+    expect(await shippedOf(3, false)).toBe(0);
+  });
+
+  test('does not wait for more than that when somebody waits for it', async () => {
+    expect(await shippedOf(3, true)).toBeGreaterThanOrEqual(4);
   });
 });
 

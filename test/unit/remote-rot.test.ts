@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Volume } from '../../src/volume/volume.ts';
 import { BLOCK_BYTES, SLAB_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
-import { RemoteMachine } from '../support/remote-machine.ts';
+import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
 
 const SLOTS = SLAB_BYTES / BLOCK_BYTES;
 const SLABS = 12;
@@ -36,8 +36,32 @@ async function shippedVolume(world: RemoteMachine, seed = 1): Promise<Volume> {
 }
 
 describe('a chunk that is rotten here', () => {
+  test('is shipped from the copy in memory, if there is one, and made anew of that when it is read', async () => {
+    const world = new RemoteMachine(SETTINGS);
+    world.remoteSettings = { ...REMOTE, shipMemoryBytes: 64 * SLAB_BYTES };
+    await world.run(async () => {
+      await world.create('/first');
+      const before = await world.open('/first');
+      await before.drain();
+      world.bucket.isDown = true;
+      await fill(before, 1);
+      await world.machine.process.sleep(20_000);
+      const names = world.chunksIn('/first');
+      expect(names.length).toBeGreaterThan(2);
+      for (const name of names) world.rot(`/first/chunks/${name}`);
+      world.bucket.isDown = false;
+      await before.drain();
+      await before.close();
+      world.machine.restart();
+      const volume = await world.open('/first');
+      await expectContent(volume, 1);
+      await volume.close();
+    });
+  });
+
   test('is not shipped, nor what came after it, until it is not needed any more', async () => {
     const world = new RemoteMachine(SETTINGS);
+    world.remoteSettings = { ...REMOTE, shipMemoryBytes: 0 };
     await world.run(async () => {
       await world.create('/first');
       const volume = await world.open('/first');

@@ -1,0 +1,244 @@
+/**
+ * Whole objects of the bucket that are fetched before they are asked for, while a volume is read in sequence: one request each, several on their way, into a few buffers that are all the memory
+ * this takes. Readers are served from the buffer while it holds the object. Behind them it is written into the directory, past the page cache, where the object is one as if it had been
+ * written here. What fails here fails nobody: a reader who finds no bytes reads the object as everybody else does.
+ */
+import { assert } from '../base/assert.ts';
+import { pageAligned } from '../base/aligned-memory.ts';
+import { VolumeError, toVolumeError } from '../base/errors.ts';
+import { type Clock, DIRECT_ALIGNMENT_BYTES } from '../env/env.ts';
+import type { DirectoryStore } from './directory-store.ts';
+import type { StoredObject } from './object-store.ts';
+import type { RemoteStore } from './remote-store.ts';
+
+export interface AheadOptions {
+  readonly local: DirectoryStore;
+  readonly remote: Pick<RemoteStore, 'getRange'>;
+  readonly clock: Pick<Clock, 'nowMs'>;
+  /** Of all buffers together. */
+  readonly memoryBytes: number;
+  /** Of one of them: longer objects are not fetched ahead. */
+  readonly objectBytes: number;
+  /** Whether the directory should have the object. */
+  readonly mayKeep: (key: string) => boolean;
+  /** The directory has it. */
+  readonly onKept: (key: string, sizeBytes: number) => void;
+}
+
+/** Of an object of which so much was read the rest is not waited for: blocks that died are never read. */
+const READ_PART = 31 / 32;
+/** What nobody has read for so long is not read ahead any more. */
+const FORGOTTEN_MS = 30_000;
+
+/** One object, fetched or on its way. */
+class AheadObject {
+  readonly key: string;
+  readonly sizeBytes: number;
+  /** The whole buffer; null: the bytes are not in memory (any more). */
+  memory: Uint8Array | null;
+  /** Settles when the bytes have come, or will not. */
+  arrived: Promise<void> = Promise.resolve();
+  /** It is being fetched or written: its memory is in use. */
+  isBusy = true;
+  hasArrived = false;
+  /** Its bytes fail their check, or it was removed: it is not kept. */
+  isUnwanted = false;
+  readBytes = 0;
+  lastUseMs: number;
+
+  constructor(key: string, sizeBytes: number, memory: Uint8Array, nowMs: number) {
+    this.key = key;
+    this.sizeBytes = sizeBytes;
+    this.memory = memory;
+    this.lastUseMs = nowMs;
+  }
+
+  get bytes(): Uint8Array | null {
+    return this.hasArrived && !this.isUnwanted ? (this.memory?.subarray(0, this.sizeBytes) ?? null) : null;
+  }
+}
+
+export class AheadObjects {
+  readonly #options: AheadOptions;
+  readonly #objects = new Map<string, AheadObject>();
+  readonly #free: Uint8Array[] = [];
+  readonly #running = new Set<Promise<void>>();
+  #buffersLeft: number;
+  #isClosed = false;
+
+  constructor(options: AheadOptions) {
+    this.#options = options;
+    this.#buffersLeft = Math.floor(options.memoryBytes / options.objectBytes);
+  }
+
+  has(key: string): boolean {
+    return this.#objects.has(key);
+  }
+
+  /** Starts to fetch an object of the bucket that is not here. False: there is no memory for it now. */
+  begin(key: string, sizeBytes: number): boolean {
+    if (this.#isClosed || this.has(key) || sizeBytes > this.#options.objectBytes) return true;
+    const memory = this.#takeBuffer();
+    if (memory === null) return false;
+    const object = new AheadObject(key, sizeBytes, memory, this.#options.clock.nowMs());
+    this.#objects.set(key, object);
+    object.arrived = this.#get(object, memory.subarray(0, sizeBytes));
+    const running = this.#keep(object).finally(() => {
+      object.isBusy = false;
+      this.#running.delete(running);
+      if (object.isUnwanted) this.#release(object);
+    });
+    this.#running.add(running);
+    return true;
+  }
+
+  #takeBuffer(): Uint8Array | null {
+    const free = this.#free.pop();
+    if (free !== undefined) return free;
+    if (this.#buffersLeft > 0) {
+      this.#buffersLeft -= 1;
+      return pageAligned(this.#options.objectBytes);
+    }
+    const spent = [...this.#objects.values()].filter((object) => this.#isSpent(object)).toSorted((a, b) => a.lastUseMs - b.lastUseMs)[0];
+    if (spent === undefined) return null;
+    this.#release(spent);
+    return this.#free.pop() ?? null;
+  }
+
+  #isSpent({ isBusy, readBytes, sizeBytes, lastUseMs }: AheadObject): boolean {
+    return !isBusy && (readBytes >= sizeBytes * READ_PART || this.#options.clock.nowMs() - lastUseMs >= FORGOTTEN_MS);
+  }
+
+  /** From now on its readers go elsewhere. */
+  #release(object: AheadObject): void {
+    assert(!object.isBusy, `the memory of ${object.key} is in use`);
+    if (this.#objects.get(object.key) === object) this.#objects.delete(object.key);
+    if (object.memory !== null) this.#free.push(object.memory);
+    object.memory = null;
+  }
+
+  async #get(object: AheadObject, target: Uint8Array): Promise<void> {
+    try {
+      await this.#options.remote.getRange(object.key, target, 0);
+      object.hasArrived = true;
+    } catch (error) {
+      toVolumeError(error, `fetching ${object.key}`); // a broken assertion is thrown on; else who reads it asks again, and is told
+      object.isUnwanted = true;
+    }
+  }
+
+  async #keep(object: AheadObject): Promise<void> {
+    await object.arrived;
+    const { bytes, key } = object;
+    if (bytes === null || !this.#options.mayKeep(key)) return;
+    try {
+      if (await this.#write(object, bytes)) this.#options.onKept(key, object.sizeBytes);
+    } catch (error) {
+      toVolumeError(error, `keeping ${key}`); // it is served from memory, and fetched again; a broken assertion is thrown on
+    }
+  }
+
+  /** False: nobody wants it any more. */
+  async #write(object: AheadObject, bytes: Uint8Array): Promise<boolean> {
+    const { local, mayKeep } = this.#options;
+    const { key } = object;
+    const isWanted = (): boolean => !object.isUnwanted && mayKeep(key);
+    const staged = await local.stage(key, bytes.length);
+    try {
+      const aligned = bytes.length - (bytes.length % DIRECT_ALIGNMENT_BYTES);
+      if (aligned > 0) await staged.appendUncached([bytes.subarray(0, aligned)]);
+      if (aligned < bytes.length) await staged.append([bytes.subarray(aligned)]);
+      await staged.seal();
+      if (isWanted()) {
+        await staged.rename();
+        if (isWanted()) return true;
+        await local.remove(key); // it went meanwhile
+      }
+    } catch (error) {
+      await staged.abandon().catch(() => undefined); // the first error counts; the next opening removes it
+      throw error;
+    }
+    await staged.abandon();
+    return false;
+  }
+
+  /** An object that is on its way, or in memory, as one to read from; `elsewhere` opens it for the time when it is not any more. Null: it is none of these. */
+  open(key: string, elsewhere: () => Promise<StoredObject>): StoredObject | null {
+    const object = this.#objects.get(key);
+    return object === undefined || object.isUnwanted ? null : new AheadReader(object, { elsewhere, nowMs: () => this.#options.clock.nowMs(), drop: () => this.#drop(object) });
+  }
+
+  /** It is removed: what is on its way here of it is not kept. */
+  forget(key: string): void {
+    const object = this.#objects.get(key);
+    if (object !== undefined) this.#drop(object);
+  }
+
+  #drop(object: AheadObject): void {
+    object.isUnwanted = true;
+    if (this.#objects.get(object.key) === object) this.#objects.delete(object.key);
+    if (!object.isBusy) this.#release(object);
+  }
+
+  /** Nothing is fetched any more; resolves when nothing is under way. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all(this.#running);
+  }
+}
+
+interface ReaderNeeds {
+  readonly elsewhere: () => Promise<StoredObject>;
+  readonly nowMs: () => number;
+  /** The bytes are not what they should be. */
+  readonly drop: () => void;
+}
+
+class AheadReader implements StoredObject {
+  readonly #object: AheadObject;
+  readonly #needs: ReaderNeeds;
+  #opening: Promise<StoredObject> | null = null;
+  #elsewhere: StoredObject | null = null;
+
+  constructor(object: AheadObject, needs: ReaderNeeds) {
+    this.#object = object;
+    this.#needs = needs;
+  }
+
+  get sizeBytes(): number {
+    return this.#object.sizeBytes;
+  }
+
+  async read(target: Uint8Array, offsetBytes: number): Promise<void> {
+    const object = this.#object;
+    const end = offsetBytes + target.length;
+    if (end > object.sizeBytes) throw new VolumeError('corrupt', `${object.key}: ends at byte ${object.sizeBytes}, expected at least ${end}`);
+    if (!object.hasArrived) await object.arrived;
+    const { bytes } = object;
+    if (bytes === null) return (await this.#other()).read(target, offsetBytes);
+    target.set(bytes.subarray(offsetBytes, end));
+    object.readBytes += target.length;
+    object.lastUseMs = this.#needs.nowMs();
+  }
+
+  async #other(): Promise<StoredObject> {
+    this.#opening ??= this.#needs.elsewhere().catch((error: unknown) => {
+      this.#opening = null; // the next read tries again
+      throw error;
+    });
+    this.#elsewhere = await this.#opening;
+    return this.#elsewhere;
+  }
+
+  doubt(offsetBytes: number, lengthBytes: number): boolean {
+    if (this.#elsewhere !== null) return this.#elsewhere.doubt?.(offsetBytes, lengthBytes) ?? false;
+    if (this.#object.isUnwanted) return false;
+    this.#needs.drop();
+    return true;
+  }
+
+  async close(): Promise<void> {
+    const opened = await this.#opening?.catch(() => null);
+    await opened?.close();
+  }
+}

@@ -1,0 +1,99 @@
+/**
+ * Reading ahead in a volume whose chunks may be in its bucket alone: where clients read in sequence the map says which chunks come next, and they are fetched before they are asked for.
+ * A chunk is fetched as a whole, and only where much of it lies on the way: of data that is scattered over many chunks nothing is fetched that is not read.
+ */
+import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
+
+export interface ReadAheadOptions {
+  readonly map: Pick<BlockMap, 'leaf' | 'load' | 'lookup' | 'foundChunk'>;
+  readonly blockSizeBytes: number;
+  /** How far ahead is looked at most. */
+  readonly limitBytes: number;
+  /** Blocks that a chunk was made of; undefined: there is no such chunk. */
+  readonly blockCountOf: (chunk: number) => number | undefined;
+  /** Starts to fetch a chunk, if it is not here. False: there is no memory for it now. */
+  readonly fetchAhead: (chunk: number) => boolean;
+}
+
+/** Clients that read in sequence at a time, each somewhere else. */
+const STREAMS_MAX = 8;
+/** A read so near to where the last one ended goes on there: requests of a client overtake each other, and of those that memory answers nothing is heard. */
+const GAP_BYTES_MAX = 1024 * 1024;
+/** What was read in sequence before anything is fetched for it. */
+const RUN_BYTES_MIN = 256 * 1024;
+/** A run of this length is one of data that pass through: they are not worth a place in memory. */
+const LONG_RUN_BYTES = 16 * 1024 * 1024;
+/** A chunk comes whole if so much of a leaf is in it, or so much of it is in one leaf. */
+const LEAF_PART = 1 / 4;
+const CHUNK_PART = 1 / 2;
+
+interface Stream {
+  endBytes: number;
+  runBytes: number;
+  /** Up to this leaf all is fetched, or not worth it. */
+  nextLeaf: number;
+}
+
+export class ReadAhead {
+  readonly #options: ReadAheadOptions;
+  /** Least recently read first. */
+  readonly #streams: Stream[] = [];
+
+  constructor(options: ReadAheadOptions) {
+    this.#options = options;
+  }
+
+  /** A read is about to happen. Returns whether it is part of a long sequence. */
+  next(offsetBytes: number, lengthBytes: number): boolean {
+    const stream = this.#streamOf(offsetBytes);
+    const progressBytes = Math.max(0, offsetBytes + lengthBytes - stream.endBytes);
+    const goesOn = stream.runBytes > 0 && progressBytes > 0;
+    stream.endBytes += progressBytes;
+    stream.runBytes += progressBytes;
+    if (goesOn && stream.runBytes >= RUN_BYTES_MIN) this.#look(stream);
+    return stream.runBytes >= LONG_RUN_BYTES;
+  }
+
+  #streamOf(offsetBytes: number): Stream {
+    const at = this.#streams.findIndex(({ endBytes }) => Math.abs(offsetBytes - endBytes) <= GAP_BYTES_MAX);
+    const [known] = at === -1 ? [] : this.#streams.splice(at, 1);
+    if (known === undefined && this.#streams.length === STREAMS_MAX) this.#streams.shift();
+    const stream = known ?? { endBytes: offsetBytes, runBytes: 0, nextLeaf: 0 };
+    this.#streams.push(stream);
+    return stream;
+  }
+
+  /** Starts to fetch what comes next: twice what was read, up to the limit. */
+  #look(stream: Stream): void {
+    const { map, blockSizeBytes, limitBytes } = this.#options;
+    const leafBytes = LEAF_BLOCKS * blockSizeBytes;
+    const end = stream.endBytes + Math.min(limitBytes, 2 * stream.runBytes);
+    stream.nextLeaf = Math.max(stream.nextLeaf, Math.floor(stream.endBytes / leafBytes));
+    for (; stream.nextLeaf * leafBytes < end; stream.nextLeaf += 1) {
+      const leaf = map.leaf(stream.nextLeaf);
+      if (leaf === undefined) continue;
+      if (!leaf.resident) {
+        // Nobody waits for it here: who reads it finds what is wrong with it. The next read looks again.
+        map.load(stream.nextLeaf).catch(() => undefined);
+        return;
+      }
+      if (!this.#fetchLeaf(stream.nextLeaf, Math.floor(stream.endBytes / blockSizeBytes))) return;
+    }
+  }
+
+  /** Of a leaf what is not behind the reader. False: there is no memory for all of it. */
+  #fetchLeaf(index: number, fromBlock: number): boolean {
+    const { map, fetchAhead } = this.#options;
+    const counts = new Map<number, number>();
+    for (let blockNumber = Math.max(fromBlock, index * LEAF_BLOCKS); blockNumber < (index + 1) * LEAF_BLOCKS; blockNumber += 1) {
+      if (map.lookup(blockNumber) === LOOKUP.STORED) counts.set(map.foundChunk, (counts.get(map.foundChunk) ?? 0) + 1);
+    }
+    for (const [chunk, count] of counts) if (this.#isMuch(chunk, count) && !fetchAhead(chunk)) return false;
+    return true;
+  }
+
+  #isMuch(chunk: number, count: number): boolean {
+    const blockCount = this.#options.blockCountOf(chunk);
+    return blockCount !== undefined && (count >= LEAF_BLOCKS * LEAF_PART || count >= blockCount * CHUNK_PART);
+  }
+}
