@@ -132,6 +132,8 @@ export interface RemoteSettings extends RemotePrices {
   readonly shipIntervalMs: number;
   /** Objects that nothing refers to are removed when they are so old. */
   readonly orphanGraceMs: number;
+  /** How often a volume of another host that is followed looks for a newer state; 0: when somebody asks. */
+  readonly followIntervalMs: number;
 }
 
 /** Limits of the NBD server. */

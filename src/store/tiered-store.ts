@@ -9,6 +9,7 @@ import { assert } from '../base/assert.ts';
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
+import { CopyCache } from './copy-cache.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
 import { LocalCopy } from './local-copy.ts';
@@ -102,17 +103,14 @@ export class TieredStore implements ObjectStore {
   /** Checksums of objects that were written since the store was opened, and that are not checked by themselves. */
   readonly #checksums = new Map<string, number>();
   readonly #healing = new Map<string, Promise<boolean>>();
-  /** What may be evicted, by its bytes here, least recently opened first. */
-  readonly #cached = new Map<string, number>();
+  readonly #cache: CopyCache;
   readonly #far = new Map<string, FarFile>();
   /** Objects that must be shipped though they are not used any more, and those of them that were removed. */
   #pinned: ReadonlySet<string> = new Set();
   readonly #leaving = new Map<string, number>();
   /** Objects of the bucket that were removed here. */
   readonly #doomed = new Set<string>();
-  #cachedBytes = 0;
   #unshippedBytes = 0;
-  #evicting: Promise<void> | null = null;
   /** The last search for room on a full disk found some: whoever met that tries again. */
   #hasMadeRoom = false;
   #makingRoom: Promise<void> | null = null;
@@ -126,13 +124,13 @@ export class TieredStore implements ObjectStore {
   onEvict: (key: string) => void = () => undefined;
   /** The disk is full, and nothing may go. */
   onNoRoom: () => void = () => undefined;
-  evictions = 0;
   /** Something here is damaged, and it is not known what: of what the bucket has nothing is read here before it was made anew. */
   isDistrusted = false;
 
   constructor(options: TierOptions) {
     this.#options = options;
     this.#local = options.local;
+    this.#cache = new CopyCache({ limitBytes: options.cacheBytes, mayEvict: (key) => this.mayEvict(key), remove: (key, bytes) => this.#evict(key, bytes) });
     this.#farOptions = {
       files: options.files,
       directory: options.directory,
@@ -140,14 +138,14 @@ export class TieredStore implements ObjectStore {
       pieceBytes: options.fetchBytes,
       requestBytes: Math.max(REQUEST_BYTES, options.fetchBytes),
       readAhead: new ReadAhead(options.fetchBytes, options.readAheadBytes),
-      onFetched: (key, bytes) => this.#count(key, bytes),
+      onFetched: (key, bytes) => this.#cache.count(key, bytes),
       onWhole: (key, path) => this.#adopt(key, path),
     };
   }
 
   /** Bytes here that are in the bucket as well. */
   get cachedBytes(): number {
-    return this.#cachedBytes;
+    return this.#cache.bytes;
   }
 
   /** Objects that the bucket does not have, and their bytes. */
@@ -183,19 +181,34 @@ export class TieredStore implements ObjectStore {
     }
     for (const key of here) await this.#attachLocal(key, remote.get(key));
     for (const [key, sizeBytes] of remote) if (!here.has(key) && mayBeAway(key)) this.#shipped.set(key, sizeBytes);
-    this.#evictSoon();
+    this.#cache.evictSoon();
   }
 
   async #attachLocal(key: string, remoteBytes: number | undefined): Promise<void> {
     if (remoteBytes !== undefined) {
       // The same object: a name is given to one only, and when all of it is there.
       this.#shipped.set(key, remoteBytes);
-      if (key.startsWith(this.#options.shippedFolder)) this.#count(key, remoteBytes);
+      if (key.startsWith(this.#options.shippedFolder)) this.#cache.count(key, remoteBytes);
       return;
     }
     const object = await this.#local.open(key);
     this.#added(key, object.sizeBytes);
     await object.close();
+  }
+
+  /** What the bucket has more of the volume, for who only reads it there. */
+  extend(remote: ReadonlyMap<string, number>): void {
+    for (const [key, sizeBytes] of remote) this.#shipped.set(key, sizeBytes);
+  }
+
+  /** Lets go of what is in the bucket and not among `remote`. */
+  async retain(remote: ReadonlyMap<string, number>): Promise<void> {
+    for (const key of [...this.#shipped.keys()]) {
+      if (remote.has(key)) continue;
+      this.#shipped.delete(key);
+      this.#cache.uncount(key);
+      await this.#removeHere(key, 0);
+    }
   }
 
   async prepare(folders: readonly string[]): Promise<void> {
@@ -276,7 +289,7 @@ export class TieredStore implements ObjectStore {
   async shipped(key: string, sizeBytes: number): Promise<void> {
     const isCached = this.#leavesUnshipped(key);
     this.#shipped.set(key, sizeBytes);
-    if (isCached) this.#count(key, sizeBytes);
+    if (isCached) this.#cache.count(key, sizeBytes);
     if (this.#leaving.delete(key)) await this.remove(key, sizeBytes);
   }
 
@@ -305,12 +318,12 @@ export class TieredStore implements ObjectStore {
   async open(key: string): Promise<StoredObject> {
     const far = this.#far.get(key);
     if (far !== undefined) {
-      this.#use(key);
+      this.#cache.use(key);
       return far.open();
     }
     try {
       const object = await this.#local.open(key);
-      this.#use(key);
+      this.#cache.use(key);
       const other = {
         sizeBytes: () => this.#shipped.get(key),
         heal: () => this.heal(key),
@@ -364,7 +377,7 @@ export class TieredStore implements ObjectStore {
       } finally {
         await file.close();
       }
-      if (this.#cached.has(key)) {
+      if (this.#cache.has(key)) {
         await files.rename(path, `${directory}/${key}`);
         return true;
       }
@@ -390,8 +403,14 @@ export class TieredStore implements ObjectStore {
     }
     this.#checksums.delete(key);
     if (this.#shipped.delete(key)) this.#doomed.add(key);
-    this.#uncount(key);
+    this.#cache.uncount(key);
     await this.#removeHere(key, sizeBytes);
+  }
+
+  async #evict(key: string, bytes: number): Promise<void> {
+    assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
+    this.onEvict(key);
+    await this.#removeHere(key, bytes);
   }
 
   async #removeHere(key: string, sizeBytes: number): Promise<void> {
@@ -415,7 +434,7 @@ export class TieredStore implements ObjectStore {
 
   /** Lets go of what was fetched and not whole. Nothing may be open any more. */
   async close(): Promise<void> {
-    await this.#evicting;
+    await this.#cache.settle();
     for (const far of this.#far.values()) await far.drop();
     this.#far.clear();
   }
@@ -427,30 +446,9 @@ export class TieredStore implements ObjectStore {
     await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
   }
 
-  #use(key: string): void {
-    const bytes = this.#cached.get(key);
-    if (bytes === undefined) return;
-    this.#cached.delete(key);
-    this.#cached.set(key, bytes);
-  }
-
-  #count(key: string, bytes: number): void {
-    const before = this.#cached.get(key) ?? 0;
-    this.#cached.delete(key);
-    this.#cached.set(key, before + bytes);
-    this.#cachedBytes += bytes;
-    this.#evictSoon();
-  }
-
-  #uncount(key: string): void {
-    this.#cachedBytes -= this.#cached.get(key) ?? 0;
-    this.#cached.delete(key);
-    assert(this.#cachedBytes >= 0, 'less than nothing is cached');
-  }
-
   /** Whether something may go from here for want of room: now, when it was shipped, or behind the next checkpoint. */
   get mayMakeRoom(): boolean {
-    return this.#unshipped.size > 0 || this.#cached.size > 0 || this.#hasMadeRoom;
+    return this.#unshipped.size > 0 || this.#cache.size > 0 || this.#hasMadeRoom;
   }
 
   /** The disk is full: lets some of what the bucket has go from here. */
@@ -462,37 +460,12 @@ export class TieredStore implements ObjectStore {
   }
 
   async #makeRoom(): Promise<void> {
-    await this.#evicting;
-    const before = this.evictions;
-    this.#startEvicting(Math.max(0, this.#cachedBytes - ROOM_BYTES));
-    await this.#evicting;
-    this.#hasMadeRoom = this.evictions > before;
+    await this.#cache.settle();
+    const before = this.#cache.evictions;
+    await this.#cache.shrink(Math.max(0, this.#cache.bytes - ROOM_BYTES));
+    this.#hasMadeRoom = this.#cache.evictions > before;
     // Their files may have become spare ones.
     await this.#local.releaseSpace();
     if (!this.#hasMadeRoom) this.onNoRoom();
-  }
-
-  #evictSoon(): void {
-    if (this.#cachedBytes > this.#options.cacheBytes && this.#evicting === null) this.#startEvicting(this.#options.cacheBytes);
-  }
-
-  #startEvicting(keepBytes: number): void {
-    this.#evicting = this.#evict(keepBytes)
-      .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
-      .finally(() => {
-        this.#evicting = null;
-      });
-  }
-
-  async #evict(keepBytes: number): Promise<void> {
-    for (const [key, bytes] of this.#cached) {
-      if (this.#cachedBytes <= keepBytes) return;
-      assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
-      if (!this.mayEvict(key)) continue;
-      this.onEvict(key);
-      this.#uncount(key);
-      this.evictions += 1;
-      await this.#removeHere(key, bytes);
-    }
   }
 }

@@ -56,7 +56,7 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
     const state = await readRemoteState(remote, manifest.volumeId);
     if (state.claim !== null && Buffer.from(state.claim.writer).toString('hex') !== config.writer) throw fencedError(state.claim);
     const ownership = await claim(options, access, config, remote, state);
-    const store = makeStore(options, access, remote);
+    const store = makeTieredStore(options, access, remote);
     const here = await keysHere(options.local);
     const isAway = await awayOf(options, remote, state, here);
     await store.attach(OBJECT_FOLDERS, state.objects, isAway);
@@ -81,7 +81,8 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
   });
 }
 
-function makeStore({ env, directory, local, manifest, name }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
+/** What is here of a volume, and behind it what its bucket has. */
+export function makeTieredStore({ env, directory, local, manifest, name }: Omit<AttachOptions, 'access'>, { settings }: RemoteAccess, remote: Pick<RemoteStore, 'getRange'>): TieredStore {
   const { cacheBytes, fetchBytes, readAheadBytes } = settings;
   return new TieredStore({
     local,

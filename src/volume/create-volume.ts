@@ -69,7 +69,8 @@ export async function makeFromManifest(options: Omit<CreateVolumeOptions, 'creat
   await makeVolume(options, (staged) => fill(options, staged, manifest));
 }
 
-async function makeVolume({ env, directory }: Pick<CreateVolumeOptions, 'env' | 'directory'>, fillIn: (staged: string) => Promise<void>): Promise<void> {
+/** Makes the directory of a volume, whole or not at all: `fillIn` is given where it is built. Errors: as `createVolume`. */
+export async function makeVolume({ env, directory }: Pick<CreateVolumeOptions, 'env' | 'directory'>, fillIn: (staged: string) => Promise<void>): Promise<void> {
   const exists = await env.files.exists(directory).catch((error: unknown) => {
     throw toVolumeError(error, `creating ${directory}`);
   });

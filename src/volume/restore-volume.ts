@@ -59,7 +59,7 @@ async function restore(options: RestoreOptions, config: RemoteConfig, remote: Re
   if (await env.files.exists(options.directory)) throw new VolumeError('already-exists', `${options.directory} exists already; choose another name`);
   onProgress({ task: 'bucket', done: 0, total: 1 });
   const before = await readRemoteState(remote, null);
-  const root = newestRoot(before, config);
+  const root = newestRoot(before, config.url);
   refuseWhileLeased(options, before);
   const { volumeId } = root.manifest;
   const epoch = Math.max(before.claim?.epoch ?? 0, root.manifest.epoch) + 1;
@@ -67,7 +67,7 @@ async function restore(options: RestoreOptions, config: RemoteConfig, remote: Re
   const ownership = await Ownership.claim(remote, { volumeId, epoch, writer: Buffer.from(config.writer, 'hex'), timeMs, leaseMs: access.settings.leaseMs, host: access.host });
   // From here on nothing that its last writer puts counts; what it relied on is there.
   const state = await readRemoteState(remote, volumeId);
-  const { manifest } = newestRoot(state, config);
+  const { manifest } = newestRoot(state, config.url);
   const chain = await readRemoteChain(manifest, state.objects.keys(), (key, target) => remote.getRange(key, target, 0), onProgress);
   // What its last writer had beyond that, in its log, never was.
   const ours = { ...manifest, epoch, cut: { epoch, lsn: chain.lastLsn } };
@@ -77,7 +77,8 @@ async function restore(options: RestoreOptions, config: RemoteConfig, remote: Re
   return { epoch, lastLsn: chain.lastLsn, lastChunk: chain.lastChunk, chainChunks: chain.keys.length, objects: state.objects.size };
 }
 
-function newestRoot({ root }: RemoteState, { url }: RemoteConfig): NonNullable<RemoteState['root']> {
+/** Errors: `not-found`. */
+export function newestRoot({ root }: RemoteState, url: string): NonNullable<RemoteState['root']> {
   if (root !== null) return root;
   throw new VolumeError('not-found', `${url} holds no volume that anything was shipped of; check bucket and prefix`);
 }

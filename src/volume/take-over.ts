@@ -10,7 +10,8 @@ import type { RemoteAccess } from './attach-remote.ts';
 import { isDamage } from './inspect-findings.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
-import { holdsVolume, lockVolume, readManifest } from './volume-files.ts';
+import { readFollowing } from './following.ts';
+import { followsOther, holdsVolume, lockVolume, readManifest } from './volume-files.ts';
 import type { OnProgress } from './volume-info.ts';
 
 const STAGED_PREFIX = '.taking-over-';
@@ -33,6 +34,7 @@ export async function takeVolumeOver(options: TakeOverOptions): Promise<TakenOve
   const { env, parent, name, settings, access, isForced, onProgress } = options;
   const directory = `${parent}/${name}`;
   const config = await readRemoteConfig(env.files, directory);
+  if (config === null && (await readFollowing(env.files, directory)) !== null) throw followsOther(name);
   if (config === null) throw new VolumeError('unsupported', `volume ${name} has no bucket: nobody else can have it`);
   return whileLocked(env, directory, `volume ${name}`, async () => {
     const keptAs = await freeName(env, parent, name);

@@ -46,6 +46,28 @@ export interface Counters {
   rottenRewritten: number;
 }
 
+function newCounters(): Counters {
+  return {
+    readBytes: 0,
+    writtenBytes: 0,
+    zeroedBytes: 0,
+    chunkBytes: 0,
+    chunksWritten: 0,
+    chunksRemoved: 0,
+    compactionBytes: 0,
+    compactions: 0,
+    checkpointBytes: 0,
+    checkpoints: 0,
+    cacheHits: 0,
+    cacheMisses: 0,
+    cacheEvictions: 0,
+    scrubs: 0,
+    scrubbedBytes: 0,
+    rottenFound: 0,
+    rottenRewritten: 0,
+  };
+}
+
 export interface CoreOptions {
   readonly env: Env;
   readonly name: string;
@@ -59,6 +81,7 @@ export interface CoreOptions {
   readonly catalogue: ChunkCatalogue;
   readonly reader: ChunkReader;
   readonly observer: VolumeObserver | null;
+  readonly counters?: Counters;
 }
 
 export class VolumeCore implements SlabOwner {
@@ -81,25 +104,7 @@ export class VolumeCore implements SlabOwner {
   readonly room = new WaitList();
   /** Woken when a chunk was committed, or something went wrong with one. */
   readonly progress = new WaitList();
-  readonly counters: Counters = {
-    readBytes: 0,
-    writtenBytes: 0,
-    zeroedBytes: 0,
-    chunkBytes: 0,
-    chunksWritten: 0,
-    chunksRemoved: 0,
-    compactionBytes: 0,
-    compactions: 0,
-    checkpointBytes: 0,
-    checkpoints: 0,
-    cacheHits: 0,
-    cacheMisses: 0,
-    cacheEvictions: 0,
-    scrubs: 0,
-    scrubbedBytes: 0,
-    rottenFound: 0,
-    rottenRewritten: 0,
-  };
+  readonly counters: Counters;
   #manifest: Manifest;
   /** One whose writing failed: it may stand on the disk in place of `manifest`, and which of the two a power cut leaves is not known. */
   #manifestInDoubt: Manifest | null = null;
@@ -132,6 +137,7 @@ export class VolumeCore implements SlabOwner {
     this.catalogue = options.catalogue;
     this.reader = options.reader;
     this.observer = options.observer;
+    this.counters = options.counters ?? newCounters();
     this.blockSizeBytes = options.manifest.blockSizeBytes;
     this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
     this.resident = new ResidentMap(1024);

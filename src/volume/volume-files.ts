@@ -26,9 +26,14 @@ export function manifestCopyPath(directory: string): string {
   return `${directory}/${MANIFEST_COPY_NAME}`;
 }
 
+/** Path of the file that stands in the place of the manifest where a volume follows one that another host writes (`following.ts`). */
+export function followingPath(directory: string): string {
+  return `${directory}/following`;
+}
+
 /** Whether a volume is there, though it may be for `repair` to make it whole. */
 export async function holdsVolume(files: FileSystem, directory: string): Promise<boolean> {
-  return (await files.exists(manifestPath(directory))) || files.exists(manifestCopyPath(directory));
+  return (await files.exists(manifestPath(directory))) || (await files.exists(manifestCopyPath(directory))) || files.exists(followingPath(directory));
 }
 
 /** The directory that a volume's directory stands in. */
@@ -132,6 +137,7 @@ export async function readManifest(files: FileSystem, directory: string): Promis
     if (!isMissing(error)) throw toVolumeError(error, `reading ${path}`);
     const isCopied = await files.exists(manifestCopyPath(directory)).catch(() => false);
     if (isCopied) throw new VolumeError('corrupt', `${path} is missing, its copy is there`, { cause: error });
+    if (await files.exists(followingPath(directory)).catch(() => false)) throw followsOther(directory.slice(directory.lastIndexOf('/') + 1));
     throw new VolumeError('not-found', `${directory} holds no volume: ${path} is missing`, { cause: error });
   }
 }
@@ -145,6 +151,11 @@ export function readManifestCopy(files: FileSystem, directory: string): Promise<
   return readManifestFile(files, path).catch((error: unknown) => {
     throw isMissing(error) ? new VolumeError('not-found', `${path} is missing`, { cause: error }) : toVolumeError(error, `reading ${path}`);
   });
+}
+
+/** What is to be done with a volume that follows another one is done on its owner's host. */
+export function followsOther(name: string): VolumeError {
+  return new VolumeError('unsupported', `volume ${name} is written by another host, and only followed here: do this on that host. To have the volume here: basalt delete ${name}, then basalt open-remote`);
 }
 
 function isMissing(error: unknown): boolean {

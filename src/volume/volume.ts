@@ -124,7 +124,7 @@ export class Volume implements BlockDevice {
   status(): VolumeStatus {
     const { remote } = this.#parts;
     const stats = this.stats();
-    return { atRisk: this.atRisk(), wear: wearOf(stats), stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: shippingOf(this.#core, this.#log), bucketRequests: remote === null ? null : { ...remote.remote.counters } };
+    return { atRisk: this.atRisk(), wear: wearOf(stats), stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: shippingOf(this.#core, this.#log), bucketRequests: remote === null ? null : { ...remote.remote.counters }, following: null };
   }
 
   /**

@@ -48,6 +48,7 @@ export class FakeVolumes implements VolumeManager {
       labels: {},
       limits: options.limits ?? NO_LIMITS,
       storedBytes: 4096,
+      follows: null,
       open: false,
       damage: null,
       damageLookedFor: false,
