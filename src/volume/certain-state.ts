@@ -9,6 +9,7 @@
  */
 import { VolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
+import type { Clock } from '../env/env.ts';
 import { type Claim, ROOT_FOLDER, type RemoteRoot, claimKey, parseRootKey, rootKey } from '../format/remote-records.ts';
 import type { RemoteReader } from '../store/remote-store.ts';
 import { chunkNumberOf } from './attach-remote.ts';
@@ -34,6 +35,8 @@ export interface CertainState {
 
 /** An owner that writes may remove what was listed, or lose the volume, while it is looked at. */
 const LOOKS_MAX = 5;
+/** So long a state is looked for that stays while it is loaded. */
+const LOAD_MS_MAX = 60_000;
 
 /** Errors: `not-found` (nothing was shipped), `unavailable` (which objects count is not known before the new owner has put a root), `corrupt`, and those of the store. */
 export async function readCertainState(remote: RemoteReader, url: string, volumeId: Uint8Array | null, onProgress: OnProgress): Promise<CertainState> {
@@ -49,10 +52,33 @@ export async function readCertainState(remote: RemoteReader, url: string, volume
       if ((await remote.head(claimKey(claim.epoch + 1))) === null) return found;
     } catch (error) {
       // A chunk that was listed, and has been removed: a newer root goes without it.
-      if (!(error instanceof VolumeError) || error.code !== 'not-found' || look === LOOKS_MAX) throw error;
+      if (!(error instanceof VolumeError) || error.code !== 'not-found') throw error;
     }
   }
-  throw new VolumeError('unavailable', `the owner of ${url} changes faster than it can be looked at; try again`);
+  throw overtaken(url);
+}
+
+function overtaken(url: string, cause?: VolumeError): VolumeError {
+  return new VolumeError('unavailable', `the owner of ${url} goes on faster than it can be read here; try again`, cause === undefined ? {} : { cause });
+}
+
+/**
+ * What `load` makes of the state that `read` finds. Where objects of it are missing that is read again: its owner may have gone on. Errors: those of `read` and `load`; what is missing
+ * twice in the same state is damage; `unavailable`: its owner went on each time.
+ */
+export async function loadCertain<T>({ clock, url }: { readonly clock: Clock; readonly url: string }, read: () => Promise<CertainState>, load: (state: CertainState) => Promise<T>): Promise<T> {
+  const untilMs = clock.nowMs() + LOAD_MS_MAX;
+  for (let failed: CertainState | null = null; ; ) {
+    const state = await read();
+    try {
+      return await load(state);
+    } catch (error) {
+      if (!(error instanceof VolumeError) || (error.code !== 'not-found' && error.code !== 'corrupt')) throw error;
+      if (failed !== null && isSameState(state, failed)) throw error;
+      if (clock.nowMs() > untilMs) throw overtaken(url, error);
+      failed = state;
+    }
+  }
 }
 
 /** A state that was certain, as far as it is still there. Errors: `not-found` (its owner has gone on, and has removed some of it), and those of the store. */

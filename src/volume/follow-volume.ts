@@ -3,8 +3,9 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Env } from '../env/env.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import type { RemoteReader } from '../store/remote-store.ts';
+import type { TieredStore } from '../store/tiered-store.ts';
 import { type RemoteAccess, makeTieredStore } from './attach-remote.ts';
-import { type CertainState, readCertainState, readKnownState } from './certain-state.ts';
+import { type CertainState, loadCertain, readCertainState, readKnownState } from './certain-state.ts';
 import { makeVolume } from './create-volume.ts';
 import { FollowedView } from './followed-view.ts';
 import { FollowedVolume } from './followed-volume.ts';
@@ -92,35 +93,39 @@ export async function openFollowed(options: OpenVolumeOptions & { readonly name:
   }
 }
 
-/** So often the newest state is looked for: its owner may remove what was listed. */
-const LOADS_MAX = 4;
-
 interface Source {
   readonly access: RemoteAccess;
   readonly remote: RemoteReader;
   readonly following: Following;
 }
 
-async function load(options: OpenVolumeOptions & { readonly name: string }, { access, remote, following }: Source): Promise<{ readonly state: CertainState; readonly view: FollowedView; readonly store: ReturnType<typeof makeTieredStore> }> {
-  const { env, directory, settings, name } = options;
-  const { manifest } = following.root;
-  // Nothing of a removed object is kept for a later one: nothing is written here but what is fetched.
+interface Loaded {
+  readonly state: CertainState;
+  readonly view: FollowedView;
+  readonly store: TieredStore;
+}
+
+async function load(options: OpenVolumeOptions & { readonly name: string }, { access, remote, following }: Source): Promise<Loaded> {
+  const { env, directory, name } = options;
+  const { url } = following.config;
   const local = new DirectoryStore(env.files, directory, 0);
-  for (let attempt = 1; ; attempt += 1) {
-    const store = makeTieredStore({ env, directory, local, name, manifest }, access, remote);
+  const loadState = async (state: CertainState): Promise<Loaded> => {
+    const store = makeTieredStore({ env, directory, local, name, manifest: following.root.manifest }, access, remote);
     store.mayEvict = () => true;
     try {
-      const state = await stateToServe(options, remote, following);
       for (const folder of OBJECT_FOLDERS) for (const object of await local.list(folder)) if (!state.objects.has(`${folder}/${object}`)) await local.remove(`${folder}/${object}`);
       await store.attach(OBJECT_FOLDERS, state.objects, () => true);
-      return { state, store, view: await FollowedView.load({ ...options, settings, name }, store, state) };
+      return { state, store, view: await FollowedView.load(options, store, state) };
     } catch (error) {
       await store.close();
-      const mayHaveGone = error instanceof VolumeError && (error.code === 'not-found' || error.code === 'corrupt');
-      if (!mayHaveGone) throw error;
-      if (following.isPinned) throw new VolumeError(error.code, `volume ${name} is pinned to a state that cannot be loaded any more; most likely its owner has gone on since: ${error.message}. Delete it here, and follow ${following.config.url} anew`, { cause: error, context: error.context });
-      if (attempt === LOADS_MAX) throw error;
+      throw error;
     }
+  };
+  try {
+    return await loadCertain({ clock: env.clock, url }, () => stateToServe(options, remote, following), loadState);
+  } catch (error) {
+    if (!following.isPinned || !(error instanceof VolumeError) || (error.code !== 'not-found' && error.code !== 'corrupt')) throw error;
+    throw new VolumeError(error.code, `volume ${name} is pinned to a state that cannot be loaded any more; most likely its owner has gone on since: ${error.message}. Delete it here, and follow ${url} anew`, { cause: error, context: error.context });
   }
 }
 

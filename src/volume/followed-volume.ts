@@ -3,6 +3,7 @@
  * aside (`followed-view.ts`) and taken over in one turn: a request that began on the state before ends on it. Where that state's objects have been removed meanwhile it moves on,
  * and the request begins anew; never are two states mixed in one answer.
  */
+import { SerialQueue } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { ExtentList } from '../base/extent-list.ts';
 import type { Durability } from '../base/durability.ts';
@@ -11,7 +12,7 @@ import type { RemoteReader } from '../store/remote-store.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
 import { chunkNumberOf } from './attach-remote.ts';
 import type { BlockDevice, Completion } from './block-device.ts';
-import { type CertainState, hasNews, isSameState, readCertainState } from './certain-state.ts';
+import { type CertainState, hasNews, isSameState, loadCertain, readCertainState } from './certain-state.ts';
 import { FollowedView } from './followed-view.ts';
 import { type Following, writeFollowing } from './following.ts';
 import type { LoadOptions } from './load-stored.ts';
@@ -31,8 +32,6 @@ export interface FollowedParts {
 
 /** So often a request begins anew because objects have gone. */
 const ATTEMPTS = 8;
-/** So often a newer state is looked for, because what was listed could not be loaded. */
-const LOADS_MAX = 4;
 /** Who reads what has gone waits so long for a state that can be read: an owner that begins needs some time. */
 const PATIENCE_MS = 30_000;
 const PAUSE_MS = 1000;
@@ -46,6 +45,8 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
   readonly reason: VolumeError;
   readonly #parts: FollowedParts;
   #following: Following;
+  /** One after another replaces the file. */
+  readonly #files = new SerialQueue();
   #view: FollowedView;
   /** The newest that is known of the bucket. */
   #seen: CertainState;
@@ -210,11 +211,13 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
   }
 
   /** For who lists volumes that are closed, and for what is pinned. */
-  async #remember(): Promise<void> {
+  #remember(): Promise<void> {
     const { env, directory } = this.#parts.options;
-    const { root, lastChunk } = this.#view.state;
-    this.#following = { ...this.#following, root, lastChunk };
-    await writeFollowing(env, directory, this.#following);
+    return this.#files.run(async () => {
+      const { root, lastChunk } = this.#view.state;
+      this.#following = { ...this.#following, root, lastChunk };
+      await writeFollowing(env, directory, this.#following);
+    });
   }
 
   /** A look that begins behind this call. */
@@ -258,24 +261,18 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
     const { remote, options, store } = this.#parts;
     const { url } = this.#following.config;
     if (!(await hasNews(remote, this.#seen))) return;
-    for (let load = 1; ; load += 1) {
-      const state = await readCertainState(remote, url, this.#view.core.manifest.volumeId, () => undefined);
-      const { state: served } = this.#view;
-      if (state.lastLsn < served.lastLsn) throw new VolumeError('corrupt', `${url} tells of LSN ${state.lastLsn}, and had LSN ${served.lastLsn} before; nothing was changed. Was an older copy of the bucket put in its place?`);
+    const view = this.#view;
+    const read = (): Promise<CertainState> => readCertainState(remote, url, view.core.manifest.volumeId, () => undefined);
+    await loadCertain({ clock: options.env.clock, url }, read, async (state) => {
+      const { state: served } = view;
+      if (state.lastLsn < served.lastLsn) throw new VolumeError('unavailable', `${url} tells of LSN ${state.lastLsn}, and had LSN ${served.lastLsn} before; nothing was changed. Was an older copy of the bucket put in its place?`);
       if (isSameState(state, served)) {
         this.#seen = state;
         return;
       }
       store.extend(state.objects);
-      try {
-        this.#take(await FollowedView.load({ ...options, counters: this.#view.core.counters }, store, state));
-        return;
-      } catch (error) {
-        // Its owner may have gone on while it was loaded.
-        const mayHaveGone = error instanceof VolumeError && (error.code === 'not-found' || error.code === 'corrupt');
-        if (!mayHaveGone || load === LOADS_MAX) throw error;
-      }
-    }
+      this.#take(await FollowedView.load({ ...options, counters: view.core.counters }, store, state));
+    });
   }
 
   /** From now on requests are answered from this state. */

@@ -10,6 +10,7 @@ import { VolumeSet } from '../../src/volume/volume-set.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { SLAB_BYTES, BLOCK_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
 import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
+import { text } from '../support/text.ts';
 
 const SLOTS = SLAB_BYTES / BLOCK_BYTES;
 
@@ -126,7 +127,7 @@ describe('a volume that is followed', () => {
     await world.run(async () => {
       const { owner, follower } = await begin(world);
       for (const key of world.bucket.objects.keys()) if (key.startsWith('chunks/')) world.bucket.objects.delete(key);
-      await expect(contentOf(follower)).rejects.toMatchObject({ code: 'corrupt', message: expect.stringMatching(/chunks\/c\d+-e000001.*newest state of the volume needs it.*check --remote/u) });
+      await expect(contentOf(follower)).rejects.toMatchObject({ code: 'corrupt', message: text(/chunks\/c\d+-e000001.*newest state of the volume needs it.*check --remote/u) });
       await follower.close();
       await owner.close();
     });
@@ -146,7 +147,7 @@ describe('a volume that is followed', () => {
       expect((await contentOf(again)).equals(old)).toBe(true);
       expect(again.following()).toMatchObject({ isPinned: true, moves: 0 });
       await overtake(owner);
-      await expect(contentOf(again)).rejects.toMatchObject({ code: 'not-found', message: expect.stringMatching(/pinned to the state up to LSN \d+.*basalt refresh reader/u) });
+      await expect(contentOf(again)).rejects.toMatchObject({ code: 'not-found', message: text(/pinned to the state up to LSN \d+.*basalt refresh reader/u) });
       await again.refresh();
       const newest = await contentOf(owner);
       expect((await contentOf(again)).equals(newest)).toBe(true);
@@ -157,7 +158,7 @@ describe('a volume that is followed', () => {
       expect((await contentOf(last)).equals(newest)).toBe(true);
       await last.close();
       await overtake(owner);
-      await expect(world.openFollower('/reader')).rejects.toMatchObject({ message: expect.stringMatching(/reader is pinned.*is missing.*follow s3:\/\/simulated anew/u) });
+      await expect(world.openFollower('/reader')).rejects.toMatchObject({ message: text(/reader is pinned.*is missing.*follow s3:\/\/simulated anew/u) });
       await owner.close();
     });
   });
@@ -171,7 +172,7 @@ describe('a volume that is followed', () => {
       const manifest = (await readFollowing(world.machine.env.files, '/reader'))?.root.manifest;
       const claim = { volumeId: manifest?.volumeId ?? new Uint8Array(16), epoch: 2, writer: new Uint8Array(16).fill(7), timeMs: 1, leaseMs: 1000, host: 'third' };
       world.bucket.put(claimKey(2), encodeClaim(claim));
-      await expect(follower.refresh()).rejects.toMatchObject({ code: 'unavailable', message: expect.stringMatching(/host third has claimed s3:\/\/simulated \(epoch 2\)/u) });
+      await expect(follower.refresh()).rejects.toMatchObject({ code: 'unavailable', message: text(/host third has claimed s3:\/\/simulated \(epoch 2\)/u) });
       expect(follower.following().trouble).toMatch(/first root/u);
       expect((await contentOf(follower)).equals(content)).toBe(true);
       await follower.close();
@@ -231,6 +232,28 @@ describe('a volume that is followed', () => {
     });
   });
 
+  test('tries again what it could not load', async () => {
+    const world = new RemoteMachine();
+    world.remoteSettings = { ...REMOTE, followIntervalMs: 0 };
+    await world.run(async () => {
+      const { owner, follower } = await begin(world);
+      const old = await contentOf(follower);
+      const before = new Set(world.bucket.objects.keys());
+      await fill(owner, 9, 50);
+      await owner.drain();
+      const added = [...world.bucket.objects].filter(([key]) => key.startsWith('checkpoints/') && !before.has(key));
+      for (const [key] of added) world.bucket.objects.delete(key);
+      await expect(follower.refresh()).rejects.toMatchObject({ code: 'corrupt', message: text('checkpoints/') });
+      expect(follower.following().trouble).toMatch(/checkpoints/u);
+      expect((await contentOf(follower)).equals(old)).toBe(true);
+      for (const [key, object] of added) world.bucket.objects.set(key, object);
+      expect(await follower.refresh()).toMatchObject({ moves: 1, trouble: null });
+      expect((await contentOf(follower)).equals(await contentOf(owner))).toBe(true);
+      await follower.close();
+      await owner.close();
+    });
+  });
+
   test('is refused what only its owner may do, and can be described, renamed and deleted', async () => {
     const world = new RemoteMachine();
     await world.run(async () => {
@@ -252,7 +275,7 @@ describe('a volume that is followed', () => {
         () => volumes.resize('copy', 8 * SLAB_BYTES, { mayShrink: true }),
         () => volumes.drain('copy'),
       ];
-      for (const attempt of tries) await expect(attempt()).rejects.toMatchObject({ code: 'unsupported', message: expect.stringMatching(/written by another host/u) });
+      for (const attempt of tries) await expect(attempt()).rejects.toMatchObject({ code: 'unsupported', message: text(/written by another host/u) });
       const device = await volumes.acquire('copy');
       expect(() => device.writeNow(0, 1, new Uint8Array(1), 0, false, { settle: () => undefined })).toThrow(VolumeError);
       await expect(device.write(0, pattern(1), false)).rejects.toEqual(code('read-only'));

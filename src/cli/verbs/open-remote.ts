@@ -20,7 +20,8 @@ interface Where {
   readonly set?: string[] | undefined;
 }
 
-async function withVolumes<T>(context: CliContext, where: Where, task: (volumes: VolumeManager, onProgress: OnProgress) => Promise<T>): Promise<T> {
+/** Runs `task` with a directory of volumes, made if need be, that may open buckets; how far it is shows on a terminal. */
+export async function withBuckets<T>(context: CliContext, where: Where, task: (volumes: VolumeManager, onProgress: OnProgress) => Promise<T>): Promise<T> {
   const { settings } = await readSettings(context, { config: where.config, set: where.set });
   const volumes = await context.openVolumes({ directory: where.data, settings: settings.engine, remote: settings.remote, makeDirectory: true });
   const line = new ProgressLine(context.terminal, () => performance.now());
@@ -53,7 +54,7 @@ export function addOpenRemote(program: Argv, context: CliContext): Argv {
         .example('$0 open-remote s3://backups/demo demo --endpoint https://s3.example.com', 'its last writer is fenced off; refused while that one may be at work'),
     async (parsed) => {
       const bucket = bucketOf(parsed.url, parsed);
-      const restored = await withVolumes(context, parsed, (volumes, onProgress) => volumes.openRemote(parsed.name, bucket, { isForced: parsed.force, onProgress }));
+      const restored = await withBuckets(context, parsed, (volumes, onProgress) => volumes.openRemote(parsed.name, bucket, { isForced: parsed.force, onProgress }));
       context.terminal.out(parsed.json ? formatJson({ name: parsed.name, ...restored }) : describe(parsed.name, restored, parsed.data));
     },
   );
@@ -69,7 +70,7 @@ export function addTakeover(program: Argv, context: CliContext): Argv {
         .options(takeoverFlags)
         .example('$0 takeover demo', 'refused while the other host may be at work'),
     async (parsed) => {
-      const { keptAs, ...restored } = await withVolumes(context, parsed, (volumes, onProgress) => volumes.takeOver(parsed.name, { isForced: parsed.force, onProgress }));
+      const { keptAs, ...restored } = await withBuckets(context, parsed, (volumes, onProgress) => volumes.takeOver(parsed.name, { isForced: parsed.force, onProgress }));
       const kept = `  what was here of it is kept in ${shellWord(`${parsed.data}/${keptAs}`)}: delete that when nothing in it is missed\n`;
       context.terminal.out(parsed.json ? formatJson({ name: parsed.name, keptAs, ...restored }) : `${describe(parsed.name, restored, parsed.data)}${kept}`);
     },
