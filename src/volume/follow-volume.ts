@@ -8,7 +8,7 @@ import { type RemoteAccess, makeTieredStore } from './attach-remote.ts';
 import { type CertainState, loadCertain, readCertainState, readKnownState } from './certain-state.ts';
 import { makeVolume } from './create-volume.ts';
 import { FollowedView } from './followed-view.ts';
-import { FollowedVolume } from './followed-volume.ts';
+import { FollowedVolume, keepState } from './followed-volume.ts';
 import { type Following, createFollowing, readFollowing } from './following.ts';
 import { openForServing } from './open-read-only.ts';
 import type { ReadOnlyVolume } from './read-only-volume.ts';
@@ -115,7 +115,9 @@ async function load(options: OpenVolumeOptions & { readonly name: string }, { ac
     try {
       for (const folder of OBJECT_FOLDERS) for (const object of await local.list(folder)) if (!state.objects.has(`${folder}/${object}`)) await local.remove(`${folder}/${object}`);
       await store.attach(OBJECT_FOLDERS, state.objects, () => true);
-      return { state, store, view: await FollowedView.load(options, store, state) };
+      const view = await FollowedView.load(options, store, state);
+      await keepState(options, { ...following, root: state.root, lastChunk: state.lastChunk }, view);
+      return { state, store, view };
     } catch (error) {
       await store.close();
       throw error;

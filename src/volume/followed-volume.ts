@@ -3,7 +3,6 @@
  * aside (`followed-view.ts`) and taken over in one turn: a request that began on the state before ends on it. Where that state's objects have been removed meanwhile it moves on,
  * and the request begins anew; never are two states mixed in one answer.
  */
-import { SerialQueue } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { ExtentList } from '../base/extent-list.ts';
 import type { Durability } from '../base/durability.ts';
@@ -44,9 +43,7 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
   /** Why it takes no writes. */
   readonly reason: VolumeError;
   readonly #parts: FollowedParts;
-  #following: Following;
-  /** One after another replaces the file. */
-  readonly #files = new SerialQueue();
+  readonly #following: Following;
   #view: FollowedView;
   /** The newest that is known of the bucket. */
   #seen: CertainState;
@@ -206,18 +203,7 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
   async refresh(): Promise<FollowStatus> {
     if (this.#closing !== null) throw new VolumeError('closed', `volume ${this.name} is closed`);
     await this.#look();
-    await this.#remember();
     return this.following();
-  }
-
-  /** For who lists volumes that are closed, and for what is pinned. */
-  #remember(): Promise<void> {
-    const { env, directory } = this.#parts.options;
-    return this.#files.run(async () => {
-      const { root, lastChunk } = this.#view.state;
-      this.#following = { ...this.#following, root, lastChunk };
-      await writeFollowing(env, directory, this.#following);
-    });
   }
 
   /** A look that begins behind this call. */
@@ -271,7 +257,10 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
         return;
       }
       store.extend(state.objects);
-      this.#take(await FollowedView.load({ ...options, counters: view.core.counters }, store, state));
+      const next = await FollowedView.load({ ...options, counters: view.core.counters }, store, state);
+      // Before it is served: behind a crash an opening that cannot tell what the newest state is goes back to this one, and to none before it.
+      await keepState(options, { ...this.#following, root: state.root, lastChunk: state.lastChunk }, next);
+      this.#take(next);
     });
   }
 
@@ -307,7 +296,6 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
     const { options, remote, store, lock } = this.#parts;
     const { logger } = options.env;
     this.#timer?.cancel();
-    if (!this.#following.isPinned) await this.#remember().catch((error: unknown) => logger.log('warn', 'state-not-kept', { volume: this.name, error }));
     // What is being fetched may wait for a bucket that cannot be reached, and nobody reads any more.
     remote.close();
     await this.#looking?.catch(() => undefined); // told by `status`
@@ -315,5 +303,15 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
     await store.close();
     await lock.release();
     logger.log('info', 'volume-closed', { volume: this.name, ...this.stats() });
+  }
+}
+
+/** Notes which state is about to be served; lets go of it if that fails. Errors: `no-space`, `io-error`. */
+export async function keepState({ env, directory }: LoadOptions, following: Following, view: FollowedView): Promise<void> {
+  try {
+    await writeFollowing(env, directory, following);
+  } catch (error) {
+    await view.retire();
+    throw error;
   }
 }
