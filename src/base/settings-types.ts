@@ -111,6 +111,8 @@ export interface RemotePrices {
 export interface RemoteSettings extends RemotePrices {
   /** Objects here that are in the bucket as well, one volume. */
   readonly cacheBytes: number;
+  /** Those of them that were not read for so long go from here; 0: for want of room alone. */
+  readonly cacheTtlMs: number;
   /** The unit in which objects of the bucket are fetched. */
   readonly fetchBytes: number;
   /** Most that is read ahead while reads are sequential. */

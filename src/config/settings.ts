@@ -143,6 +143,7 @@ const ENGINE: Table<EngineSettings> = {
 
 const REMOTE: Table<RemoteProgramSettings> = {
   cacheBytes: size([10 * GIB, 0, 1024 * TIB], 'Chunks of one volume kept here that are in its bucket as well; what is not in the bucket always stays.'),
+  cacheTtlMs: milliseconds([0, 0, 365 * 24 * HOUR], 'Chunks kept here that are in the bucket as well, and that nobody read for so long, go from this disk; 0: for want of room alone. What is not in the bucket always stays.'),
   fetchBytes: size([64 * KIB, 4 * KIB, 4 * MIB], 'Unit in which chunks that are only in the bucket are fetched.', 4 * KIB),
   readAheadBytes: size([4 * MIB, 0, 64 * MIB], 'Most that is fetched ahead while reads are sequential; 0: nothing.'),
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),

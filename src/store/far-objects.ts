@@ -34,6 +34,8 @@ export interface FarOptions {
   readonly readAhead: ReadAhead;
   /** So many bytes of an object came. */
   readonly onFetched: (key: string, bytes: number) => void;
+  /** Somebody reads an object. */
+  readonly onRead: (key: string) => void;
   /** All of an object is here, in the file at `path`. */
   readonly onWhole: (key: string, path: string) => Promise<void>;
 }
@@ -137,7 +139,8 @@ export class FarFile {
     const end = offsetBytes + target.length;
     if (end > this.sizeBytes) throw new VolumeError('corrupt', `${this.key}: ends at byte ${this.sizeBytes}, expected at least ${end}`);
     if (target.length === 0) return;
-    const { pieceBytes, readAhead } = this.#options;
+    const { pieceBytes, readAhead, onRead } = this.#options;
+    onRead(this.key);
     const first = Math.floor(offsetBytes / pieceBytes);
     const last = Math.floor((end - 1) / pieceBytes);
     const aheadBytes = readAhead.next(this.key, offsetBytes, target.length);

@@ -8,7 +8,7 @@
 import { assert } from '../base/assert.ts';
 import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import type { FileSystem } from '../env/env.ts';
+import type { Clock, FileSystem } from '../env/env.ts';
 import { CopyCache } from './copy-cache.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
@@ -17,6 +17,7 @@ import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts'
 import type { RemoteStore } from './remote-store.ts';
 
 export interface TierOptions {
+  readonly clock: Pick<Clock, 'nowMs' | 'setTimer'>;
   readonly local: DirectoryStore;
   readonly files: FileSystem;
   /** The volume's directory. */
@@ -26,6 +27,8 @@ export interface TierOptions {
   readonly shippedFolder: string;
   /** Objects that are in the bucket as well, and parts of those that are only there, may take so much here. */
   readonly cacheBytes: number;
+  /** Those that were not read for so long go; 0: for want of room alone. */
+  readonly cacheTtlMs: number;
   readonly fetchBytes: number;
   readonly readAheadBytes: number;
   /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
@@ -130,7 +133,7 @@ export class TieredStore implements ObjectStore {
   constructor(options: TierOptions) {
     this.#options = options;
     this.#local = options.local;
-    this.#cache = new CopyCache({ limitBytes: options.cacheBytes, mayEvict: (key) => this.mayEvict(key), remove: (key, bytes) => this.#evict(key, bytes) });
+    this.#cache = new CopyCache({ clock: options.clock, limitBytes: options.cacheBytes, ttlMs: options.cacheTtlMs, mayEvict: (key) => this.mayEvict(key), remove: (key, bytes) => this.#evict(key, bytes) });
     this.#farOptions = {
       files: options.files,
       directory: options.directory,
@@ -139,6 +142,7 @@ export class TieredStore implements ObjectStore {
       requestBytes: Math.max(REQUEST_BYTES, options.fetchBytes),
       readAhead: new ReadAhead(options.fetchBytes, options.readAheadBytes),
       onFetched: (key, bytes) => this.#cache.count(key, bytes),
+      onRead: (key) => this.#cache.use(key),
       onWhole: (key, path) => this.#adopt(key, path),
     };
   }
@@ -326,6 +330,7 @@ export class TieredStore implements ObjectStore {
       this.#cache.use(key);
       const other = {
         sizeBytes: () => this.#shipped.get(key),
+        onRead: () => this.#cache.use(key),
         heal: () => this.heal(key),
         openHere: () => this.#local.open(key),
         readThere: (target: Uint8Array, offsetBytes: number) => this.#options.remote.getRange(key, target, offsetBytes),
@@ -434,6 +439,7 @@ export class TieredStore implements ObjectStore {
 
   /** Lets go of what was fetched and not whole. Nothing may be open any more. */
   async close(): Promise<void> {
+    this.#cache.stop();
     await this.#cache.settle();
     for (const far of this.#far.values()) await far.drop();
     this.#far.clear();

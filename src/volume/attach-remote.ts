@@ -83,14 +83,16 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
 
 /** What is here of a volume, and behind it what its bucket has. */
 export function makeTieredStore({ env, directory, local, manifest, name }: Omit<AttachOptions, 'access'>, { settings }: RemoteAccess, remote: Pick<RemoteStore, 'getRange'>): TieredStore {
-  const { cacheBytes, fetchBytes, readAheadBytes } = settings;
+  const { cacheBytes, cacheTtlMs, fetchBytes, readAheadBytes } = settings;
   return new TieredStore({
+    clock: env.clock,
     local,
     files: env.files,
     directory,
     remote,
     shippedFolder: `${CHUNK_FOLDER}/`,
     cacheBytes,
+    cacheTtlMs,
     fetchBytes,
     readAheadBytes,
     problemOf: (key, bytes) => problemOf({ clock: env.clock, manifest }, key, bytes),

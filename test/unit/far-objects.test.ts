@@ -39,7 +39,7 @@ class Far {
       pieceBytes: PIECE,
       requestBytes: 4 * PIECE,
       readAhead: new ReadAhead(PIECE, 0),
-      onFetched: (_key, bytes) => {
+      onRead: () => undefined, onFetched: (_key, bytes) => {
         this.keptBytes += bytes;
       },
       onWhole: (key) => {
