@@ -134,6 +134,8 @@ export interface RemoteSettings extends RemotePrices {
   readonly shipIntervalMs: number;
   /** Objects that nothing refers to are removed when they are so old. */
   readonly orphanGraceMs: number;
+  /** So often it is noted in the bucket which chunks are used; 0: never. */
+  readonly hotIntervalMs: number;
   /** How often a volume of another host that is followed looks for a newer state; 0: when somebody asks. */
   readonly followIntervalMs: number;
 }

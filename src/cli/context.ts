@@ -40,6 +40,7 @@ export interface Terminal {
 /** How a volume is taken from its bucket. */
 export interface TakingOptions {
   readonly isForced: boolean;
+  readonly prefetches: boolean;
   readonly onProgress: OnProgress;
 }
 

@@ -69,6 +69,7 @@ const VOLUME_ROWS: readonly Row<VolumeStatus>[] = [
   ['basalt_volume_followed_age_seconds', 'gauge', 'Age of the state that is served of a volume of another host, by its bucket.', ({ following }) => (following === null ? null : seconds(following.ageMs))],
   ['basalt_volume_followed_look_age_seconds', 'gauge', 'How long ago that state was the newest in the bucket; not of what is pinned.', ({ following }) => (following === null || following.isPinned ? null : seconds(following.lookAgeMs))],
   ['basalt_volume_followed_moves_total', 'counter', 'How often it moved on to a newer state.', ({ following }) => following?.moves ?? null],
+  ['basalt_bucket_prefetch_left_bytes', 'gauge', 'Bytes that are to be fetched of the bucket before somebody asks for them.', ({ shipping }) => (shipping === null ? null : (shipping.prefetch?.totalBytes ?? 0) - (shipping.prefetch?.fetchedBytes ?? 0))],
   ['basalt_bucket_sent_bytes_total', 'counter', 'Bytes of bodies sent to the bucket.', ({ bucketRequests }) => bucketRequests?.sentBytes ?? null],
   ['basalt_bucket_received_bytes_total', 'counter', 'Bytes of bodies received from the bucket.', ({ bucketRequests }) => bucketRequests?.receivedBytes ?? null],
   ['basalt_bucket_retries_total', 'counter', 'Requests to the bucket that were a second or later try.', ({ bucketRequests }) => bucketRequests?.retries ?? null],

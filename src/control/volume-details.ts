@@ -31,7 +31,7 @@ const isLimits = hasMembers({ operationsPerSecond: orNull(isNumber), burstOperat
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
 const isBucketRequests = hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber });
 const isBill = hasMembers({ storage: isNumber, requests: orNull(isNumber), transfer: orNull(isNumber) });
-const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText), writers: oneOf(['free', 'slowed', 'paused']), bucketBytes: isNumber, orphans: isNumber, bill: isBill });
+const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText), writers: oneOf(['free', 'slowed', 'paused']), bucketBytes: isNumber, orphans: isNumber, bill: isBill, prefetch: orNull(hasMembers({ fetchedBytes: isNumber, totalBytes: isNumber })) });
 const isFollowing = hasMembers({ url: isText, owner: isText, epoch: isNumber, checkpoint: isNumber, chunk: isNumber, lsn: isNumber, writtenMs: isNumber, ageMs: isNumber, lookAgeMs: isNumber, isPinned: isFlag, moves: isNumber, cachedBytes: isNumber, trouble: orNull(isText) });
 const isStatus = hasMembers({
   atRisk: hasMembers({ unsynced: isRisk, unchunked: isRisk }),

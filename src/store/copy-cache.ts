@@ -49,6 +49,11 @@ export class CopyCache {
     return this.#copies.size;
   }
 
+  /** Keys, the one that was used last first. */
+  newest(): string[] {
+    return [...this.#copies.keys()].toReversed();
+  }
+
   has(key: string): boolean {
     return this.#copies.has(key);
   }

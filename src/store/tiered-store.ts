@@ -11,10 +11,11 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Clock, FileSystem } from '../env/env.ts';
 import { CopyCache } from './copy-cache.ts';
 import type { DirectoryStore } from './directory-store.ts';
-import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
+import { FAR_PREFIX, FarFile, type FarOptions, FetchDemand, ReadAhead } from './far-objects.ts';
 import { LocalCopy } from './local-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
+import { TieredStagedObject } from './tiered-staged-object.ts';
 
 export interface TierOptions {
   readonly clock: Pick<Clock, 'nowMs' | 'setTimer'>;
@@ -35,59 +36,6 @@ export interface TierOptions {
   readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
   /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
   readonly onRotten: (key: string, isHealed: boolean) => void;
-}
-
-/** An object on its way here, and how long it has become. */
-class TieredStagedObject implements StagedObject {
-  readonly key: string;
-  readonly inner: StagedObject;
-  /** It can be checked by itself. */
-  readonly #hasChecksums: boolean;
-  readonly #makeRoom: () => Promise<void>;
-  byteCount = 0;
-  /** Of all bytes. */
-  checksum = 0;
-
-  constructor({ key, inner, hasChecksums, makeRoom }: { readonly key: string; readonly inner: StagedObject; readonly hasChecksums: boolean; readonly makeRoom: () => Promise<void> }) {
-    this.key = key;
-    this.inner = inner;
-    this.#hasChecksums = hasChecksums;
-    this.#makeRoom = makeRoom;
-  }
-
-  async append(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#orMakeRoom(() => this.inner.append(parts));
-    this.#count(parts);
-  }
-
-  async appendUncached(parts: readonly Uint8Array[]): Promise<void> {
-    await this.#orMakeRoom(() => this.inner.appendUncached(parts));
-    this.#count(parts);
-  }
-
-  async #orMakeRoom(attempt: () => Promise<void>): Promise<void> {
-    try {
-      await attempt();
-    } catch (error) {
-      if (toVolumeError(error, 'storing').code === 'no-space') await this.#makeRoom();
-      throw error;
-    }
-  }
-
-  #count(parts: readonly Uint8Array[]): void {
-    for (const part of parts) {
-      this.byteCount += part.length;
-      if (!this.#hasChecksums) this.checksum = checksum(part, this.checksum);
-    }
-  }
-
-  seal(): Promise<void> {
-    return this.#orMakeRoom(() => this.inner.seal());
-  }
-
-  abandon(): Promise<void> {
-    return this.inner.abandon();
-  }
 }
 
 /** On a full disk so much of what the bucket has goes at a time. */
@@ -143,6 +91,7 @@ export class TieredStore implements ObjectStore {
       readAhead: new ReadAhead(options.fetchBytes, options.readAheadBytes),
       onFetched: (key, bytes) => this.#cache.count(key, bytes),
       onRead: (key) => this.#cache.use(key),
+      demand: new FetchDemand(),
       onWhole: (key, path) => this.#adopt(key, path),
     };
   }
@@ -339,10 +288,37 @@ export class TieredStore implements ObjectStore {
     } catch (error) {
       const sizeBytes = this.#shipped.get(key);
       if (!(error instanceof VolumeError) || error.code !== 'not-found' || sizeBytes === undefined) throw error;
-      const made = this.#far.get(key) ?? new FarFile(key, sizeBytes, this.#farOptions);
-      this.#far.set(key, made);
-      return made.open();
+      return this.#farFile(key, sizeBytes).open();
     }
+  }
+
+  #farFile(key: string, sizeBytes: number): FarFile {
+    const far = this.#far.get(key) ?? new FarFile(key, sizeBytes, this.#farOptions);
+    this.#far.set(key, far);
+    return far;
+  }
+
+  /** Keys of what is here and in the bucket, the one that was used last first. */
+  newestCopies(): string[] {
+    return this.#cache.newest();
+  }
+
+  /** Marks one as used now. */
+  use(key: string): void {
+    this.#cache.use(key);
+  }
+
+  /** Bytes of an object that is in the bucket and not here as a whole; null: it is here, or not in the bucket. */
+  async bytesAway(key: string): Promise<number | null> {
+    const sizeBytes = this.#shipped.get(key);
+    if (sizeBytes === undefined) return null;
+    return this.#cache.has(key) && !this.#far.has(key) && (await this.#options.files.exists(`${this.#options.directory}/${key}`)) ? null : sizeBytes;
+  }
+
+  /** Fetches an object that is in the bucket alone, behind those who read. False: it is not kept here, for want of room say. Errors: those of the bucket. */
+  async fetchWhole(key: string, onFetched: (bytes: number) => void): Promise<boolean> {
+    const sizeBytes = await this.bytesAway(key);
+    return sizeBytes === null || this.#farFile(key, sizeBytes).fetchAll(onFetched);
   }
 
   /**

@@ -1,7 +1,7 @@
 /** What an opening for writing has to do with a volume's bucket, before and after it recovers what is here. */
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { RemoteSettings } from '../base/settings-types.ts';
-import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
+import { CHUNK_FOLDER, chunkNumberIn } from '../chunk/chunk-reader.ts';
 import type { Env } from '../env/env.ts';
 import { type Manifest, NO_CHECKPOINT } from '../format/manifest.ts';
 import type { DirectoryStore } from '../store/directory-store.ts';
@@ -117,7 +117,7 @@ function orphansOf({ objects, strangers, roots, putMs }: RemoteState, isUnused: 
  * as a volume has it that was made of its bucket; else they are of a writer that had lost its epoch.
  */
 export async function awayOf({ local, manifest }: Pick<AttachOptions, 'local' | 'manifest'>, remote: RemoteStore, { objects }: RemoteState, here: ReadonlySet<string>): Promise<(key: string) => boolean> {
-  const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
+  const isBehind = (key: string): boolean => (chunkNumberIn(key) ?? 0) > manifest.checkpoint.lastChunk;
   const away = [...objects.keys()].filter((key) => isBehind(key) && !here.has(key));
   if (away.length === 0) return (key) => !isBehind(key);
   const readHeader = async (key: string, target: Uint8Array, isAgain: boolean): Promise<void> => {
@@ -133,19 +133,18 @@ export async function awayOf({ local, manifest }: Pick<AttachOptions, 'local' | 
   return (key) => !isBehind(key) || chain.has(key);
 }
 
-export function chunkNumberOf(key: string): number | null {
-  return key.startsWith(`${CHUNK_FOLDER}/`) ? (parseChunkName(key.slice(CHUNK_FOLDER.length + 1))?.chunk ?? null) : null;
-}
-
 /** Ends what an open volume has to do with its bucket. If all of it was shipped, nobody need wait for our lease. Trouble with the bucket keeps nobody from closing a volume. */
 export async function detachRemote(core: VolumeCore, { remote, store, ownership }: AttachedRemote): Promise<void> {
   const { shipper, env, name } = core;
   await shipper?.stop();
+  const isPrefetching = core.prefetch?.stop();
   core.pressure?.stop();
   const isDone = shipper?.isDone === true && core.failure === null;
+  if (isDone) await shipper.noteHot();
   if (isDone) await ownership.release().catch((error: unknown) => env.logger.log('warn', 'lease-not-released', { volume: name, error }));
   else env.logger.log('warn', 'not-all-shipped', { volume: name, ...shipper?.status() });
   // First: what is still being fetched may wait for a bucket that cannot be reached, and nobody reads any more.
   remote.close();
+  await isPrefetching;
   await store.close();
 }

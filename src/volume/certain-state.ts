@@ -8,11 +8,10 @@
  * So a later state is never behind an earlier one, and nothing is read that a takeover then leaves out.
  */
 import { VolumeError } from '../base/errors.ts';
-import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
+import { CHUNK_FOLDER, chunkNumberIn } from '../chunk/chunk-reader.ts';
 import type { Clock } from '../env/env.ts';
 import { type Claim, ROOT_FOLDER, type RemoteRoot, claimKey, parseRootKey, rootKey } from '../format/remote-records.ts';
 import type { RemoteReader } from '../store/remote-store.ts';
-import { chunkNumberOf } from './attach-remote.ts';
 import { readRemoteChain } from './remote-chain.ts';
 import { type RemoteState, readRemoteState } from './remote-state.ts';
 import { newestRoot } from './restore-volume.ts';
@@ -95,10 +94,10 @@ async function stateBehind(remote: RemoteReader, state: RemoteState, { root, cla
   const { manifest } = root;
   const chain = await readRemoteChain(manifest, state.objects.keys(), (key, target) => remote.getRange(key, target, 0), onProgress, lastChunk ?? undefined);
   const keys = new Set(chain.keys);
-  const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
+  const isBehind = (key: string): boolean => (chunkNumberIn(key) ?? 0) > manifest.checkpoint.lastChunk;
   const objects = new Map([...state.objects].filter(([key]) => !isBehind(key) || keys.has(key)));
   const putMs = [rootKey(manifest.epoch, manifest.checkpoint.number), ...chain.keys].map((key) => state.putMs.get(key) ?? 0);
-  const beyond = [...state.objects.keys(), ...state.strangers].filter((key) => (chunkNumberOf(key) ?? 0) > chain.lastChunk);
+  const beyond = [...state.objects.keys(), ...state.strangers].filter((key) => (chunkNumberIn(key) ?? 0) > chain.lastChunk);
   return { root, claim, lastChunk: chain.lastChunk, lastLsn: chain.lastLsn, objects, writtenMs: Math.max(...putMs) || root.timeMs, beyond: beyond.toSorted() };
 }
 
@@ -114,7 +113,7 @@ export async function hasNews(remote: RemoteReader, { root, claim, lastChunk, be
   for await (const page of remote.list(`${ROOT_FOLDER}/`, rootKey(epoch, checkpoint.number))) if (page.some(({ key }) => parseRootKey(key) !== null)) return true;
   const later: string[] = [];
   const from = `${CHUNK_FOLDER}/c${String(lastChunk + 1).padStart(10, '0')}`;
-  for await (const page of remote.list(`${CHUNK_FOLDER}/`, from)) later.push(...page.flatMap(({ key }) => (chunkNumberOf(key) === null ? [] : [key])));
+  for await (const page of remote.list(`${CHUNK_FOLDER}/`, from)) later.push(...page.flatMap(({ key }) => (chunkNumberIn(key) === null ? [] : [key])));
   return later.toSorted().join() !== beyond.join();
 }
 

@@ -9,7 +9,7 @@ import type { Durability } from '../base/durability.ts';
 import type { FileLock, Timer } from '../env/env.ts';
 import type { RemoteReader } from '../store/remote-store.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
-import { chunkNumberOf } from './attach-remote.ts';
+import { chunkNumberIn } from '../chunk/chunk-reader.ts';
 import type { BlockDevice, Completion } from './block-device.ts';
 import { type CertainState, hasNews, isSameState, loadCertain, readCertainState } from './certain-state.ts';
 import { FollowedView } from './followed-view.ts';
@@ -71,7 +71,7 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
     this.reason = new VolumeError('read-only', `it is followed: the host that has it writes ${following.config.url}, and here it is read`);
     this.#lookedMs = options.env.clock.nowMs();
     store.onEvict = (key) => {
-      const chunk = chunkNumberOf(key);
+      const chunk = chunkNumberIn(key);
       if (chunk !== null) void this.#view.core.reader.forget(chunk);
     };
     this.#scheduleLook();

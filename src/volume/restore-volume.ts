@@ -24,6 +24,8 @@ export interface RestoreOptions {
   readonly config: NewRemote;
   /** Take it though its last writer may still be at work. */
   readonly isForced: boolean;
+  /** Fetch what is likely to be needed, once it is opened. */
+  readonly prefetches?: boolean;
   readonly onProgress: OnProgress;
 }
 
@@ -73,7 +75,7 @@ async function restore(options: RestoreOptions, config: RemoteConfig, remote: Re
   const ours = { ...manifest, epoch, cut: { epoch, lsn: chain.lastLsn } };
   await remote.putIfAbsent(rootKey(epoch, manifest.checkpoint.number), [encodeRoot({ manifest: ours, fenceChunk: chain.lastChunk, timeMs })]);
   await ownership.check();
-  await makeFromManifest({ env, directory: options.directory, settings: options.settings, remote: config }, ours);
+  await makeFromManifest({ env, directory: options.directory, settings: options.settings, remote: config }, ours, { prefetches: options.prefetches ?? false });
   return { epoch, lastLsn: chain.lastLsn, lastChunk: chain.lastChunk, chainChunks: chain.keys.length, objects: state.objects.size };
 }
 

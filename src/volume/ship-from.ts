@@ -6,6 +6,7 @@ import type { Checkpointer } from './checkpointer.ts';
 import type { Flusher } from './flusher.ts';
 import { PAGE_FANOUT } from '../format/checkpoint-layout.ts';
 import { loadIfSound } from './load-checkpoint.ts';
+import { Prefetch } from './prefetch.ts';
 import { Shipper } from './shipper.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, parseCheckpointName } from './volume-files.ts';
@@ -51,6 +52,7 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     progressed: () => pressure.eased(),
     rotten: (key) => leaveRotten(core, parts, key, left),
   });
+  core.prefetch = await Prefetch.begin({ core, remote, store, cacheBytes: settings.cacheBytes, concurrency: settings.shipConcurrency, retryMs: settings.retryMs });
   if (!isShipped) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
 }
 

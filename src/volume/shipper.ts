@@ -18,6 +18,7 @@ import { encodeRoot, rootKey } from '../format/remote-records.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
 import { hasSameBytes } from '../store/same-bytes.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
+import { HotNotes } from './hot-list.ts';
 import { type Orphan, OrphanSweep } from './orphans.ts';
 import { OwnerWatch } from './owner-watch.ts';
 import { PutBudget } from './put-budget.ts';
@@ -95,6 +96,7 @@ export class Shipper {
   readonly #watch: OwnerWatch;
   readonly #budget: PutBudget;
   readonly #sweep: OrphanSweep;
+  readonly #hot: HotNotes;
   readonly #startMs: number;
   /** Since when there is something to do. */
   #workSinceMs: number | null = null;
@@ -113,6 +115,7 @@ export class Shipper {
     this.#startMs = options.env.clock.nowMs();
     const { store } = options;
     this.#sweep = new OrphanSweep({ clock: options.env.clock, graceMs: options.settings.orphanGraceMs, orphans: options.orphans, isInUse: (key) => store.isShipped(key) || store.unshipped.has(key) });
+    this.#hot = new HotNotes({ env: options.env, volume: options.volume, volumeId: options.base.volumeId, store, remote: options.remote, intervalMs: options.settings.hotIntervalMs });
     this.#watch = new OwnerWatch({ clock: options.env.clock, intervalMs: options.settings.ownerCheckMs, check: () => this.#look() });
     this.#published();
   }
@@ -135,8 +138,15 @@ export class Shipper {
       writers: 'free',
       bucketBytes,
       orphans: this.#sweep.count,
+      prefetch: null,
       bill: estimateBill(settings, remote.counters, bucketBytes, env.clock.nowMs() - this.#startMs),
     };
+  }
+
+  /** Notes in the bucket which chunks are used. */
+  async noteHot(): Promise<void> {
+    this.#budget.take();
+    await this.#hot.put();
   }
 
   /** A write was accepted: whether it counts is to be looked at in time. */
@@ -382,6 +392,7 @@ export class Shipper {
     assert(missing.length === 0, `${missing.join(', ')} is needed by a root, and was removed before it was shipped`);
     await this.#putRoot(manifest);
     this.#sent.clear();
+    if (this.#hot.isDue && this.#budget.waitMs === 0) await this.noteHot();
     await this.#removeDoomed();
   }
 

@@ -24,6 +24,7 @@ export interface TakeOverOptions {
   readonly settings: EngineSettings;
   readonly access: RemoteAccess;
   readonly isForced: boolean;
+  readonly prefetches?: boolean;
   readonly onProgress: OnProgress;
 }
 
@@ -31,7 +32,7 @@ export type TakenOver = Restored & { readonly keptAs: string };
 
 /** Errors: as `restoreVolume`; `in-use`, `already-exists` (an earlier takeover kept something under that name), `unsupported` (the volume has no bucket). */
 export async function takeVolumeOver(options: TakeOverOptions): Promise<TakenOver> {
-  const { env, parent, name, settings, access, isForced, onProgress } = options;
+  const { env, parent, name, settings, access, isForced, prefetches = false, onProgress } = options;
   const directory = `${parent}/${name}`;
   const config = await readRemoteConfig(env.files, directory);
   if (config === null && (await readFollowing(env.files, directory)) !== null) throw followsOther(name);
@@ -39,7 +40,7 @@ export async function takeVolumeOver(options: TakeOverOptions): Promise<TakenOve
   return whileLocked(env, directory, `volume ${name}`, async () => {
     const keptAs = await freeName(env, parent, name);
     const staged = `${parent}/${STAGED_PREFIX}${name}`;
-    const restored = await restoreVolume({ env, directory: staged, settings, access, config, isForced, onProgress });
+    const restored = await restoreVolume({ env, directory: staged, settings, access, config, isForced, prefetches, onProgress });
     await whileLocked(env, staged, `the takeover of volume ${name}`, () => exchange(env, { parent, name, keptAs }));
     return { ...restored, keptAs };
   });

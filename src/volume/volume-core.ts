@@ -17,6 +17,7 @@ import type { ChunkCatalogue } from '../index/chunk-catalogue.ts';
 import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
+import type { Prefetch } from './prefetch.ts';
 import type { Shipper } from './shipper.ts';
 import { withRestartAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver, VolumeStats } from './volume-info.ts';
@@ -118,6 +119,8 @@ export class VolumeCore implements SlabOwner {
   storeStall: VolumeError | null = null;
   /** Ships what is stored, if the volume has a bucket. */
   shipper: Shipper | null = null;
+  /** Fetches what is likely to be needed of the bucket, if that was wanted. */
+  prefetch: Prefetch | null = null;
   /** Holds writers back while the bucket is too far behind, if the volume has one. */
   pressure: WritePressure | null = null;
   /** Nothing may be put into memory any more. */

@@ -31,6 +31,11 @@ export function followingPath(directory: string): string {
   return `${directory}/following`;
 }
 
+/** Path of the file that says that what is likely to be needed of the bucket is to be fetched (`prefetch.ts`). */
+export function prefetchPath(directory: string): string {
+  return `${directory}/prefetch`;
+}
+
 /** Whether a volume is there, though it may be for `repair` to make it whole. */
 export async function holdsVolume(files: FileSystem, directory: string): Promise<boolean> {
   return (await files.exists(manifestPath(directory))) || (await files.exists(manifestCopyPath(directory))) || files.exists(followingPath(directory));

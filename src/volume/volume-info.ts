@@ -231,6 +231,13 @@ export interface ShippingStatus {
   readonly orphans: number;
   /** By the month. */
   readonly bill: RemoteBill;
+  /** How far the fetching of what is likely to be needed is; null: it is not wanted, or over. */
+  readonly prefetch: PrefetchStatus | null;
+}
+
+export interface PrefetchStatus {
+  readonly fetchedBytes: number;
+  readonly totalBytes: number;
 }
 
 /** How far a tool is. */

@@ -25,12 +25,15 @@ import type { CreateOptions, FollowStatus, ListedVolume, OnProgress, OpeningWatc
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
 import { refuseLoss } from './resize.ts';
-import { type Restored, restoreVolume } from './restore-volume.ts';
+import { type RestoreOptions, type Restored, restoreVolume } from './restore-volume.ts';
 import { type TakenOver, finishTakeovers, takeVolumeOver } from './take-over.ts';
 import { checkVolumeName } from './volume-name.ts';
 import { type Labels, PropertyStore } from './volume-properties.ts';
 import { holdsVolume, interruptedRepair, lockPath, repairPath, volumeNames } from './volume-files.ts';
 import { Volume } from './volume.ts';
+
+/** How a volume is taken from its bucket. */
+export type TakingOptions = Pick<RestoreOptions, 'isForced' | 'prefetches' | 'onProgress'>;
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -100,7 +103,7 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   /** Makes a volume of what its bucket has. Errors: as `restoreVolume`, and `invalid-argument` for the name. */
-  openRemote(name: string, config: NewRemote, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored> {
+  openRemote(name: string, config: NewRemote, options: TakingOptions): Promise<Restored> {
     const directory = this.#pathOf(name);
     return restoreVolume({ env: this.#env, directory, settings: this.#settings, access: this.#remoteAccess, config, ...options });
   }
@@ -120,7 +123,7 @@ export class VolumeSet implements DeviceDirectory {
    * Takes a volume back that another host has: what is here of it is moved aside, to `keptAs`, and the volume made of its bucket. Errors: as `openRemote`; `in-use`, `unsupported`
    * (it has no bucket), `not-found`.
    */
-  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
+  async takeOver(name: string, options: TakingOptions): Promise<TakenOver> {
     const done = await this.#whileClosed(name, async () => {
       await this.#existing(name);
       return takeVolumeOver({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });

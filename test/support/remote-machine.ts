@@ -17,7 +17,7 @@ import { BucketTransport, type ConditionBehaviour, RemoteBucket } from '../sim/r
 import { BLOCK_BYTES, SimMachine, smallArena, smallSettings } from './engine-harness.ts';
 
 export const RETRIES: RetrySettings = { attempts: 4, delayMs: 20, throttledDelayMs: 40, delayMsMax: 200, attemptTimeoutMs: 2000, callTimeoutMs: 10_000 };
-export const REMOTE: RemoteSettings = { cacheBytes: 64 * MIB, cacheTtlMs: 0, fetchBytes: 16 * KIB, readAheadBytes: 256 * KIB, shipConcurrency: 4, leaseMs: 60_000, retryMs: 500, flushTarget: 'local', maxUnshippedBytes: 0, ownerCheckMs: 5000, maxPutsPerHour: 0, shipIntervalMs: 0, orphanGraceMs: 24 * 3_600_000, followIntervalMs: 10_000, pricePuts: 0.005, priceGets: 0.0004, priceStored: 0.023, priceReceived: 0.09 };
+export const REMOTE: RemoteSettings = { cacheBytes: 64 * MIB, cacheTtlMs: 0, fetchBytes: 16 * KIB, readAheadBytes: 256 * KIB, shipConcurrency: 4, leaseMs: 60_000, retryMs: 500, flushTarget: 'local', maxUnshippedBytes: 0, ownerCheckMs: 5000, maxPutsPerHour: 0, shipIntervalMs: 0, orphanGraceMs: 24 * 3_600_000, followIntervalMs: 10_000, hotIntervalMs: 0, pricePuts: 0.005, priceGets: 0.0004, priceStored: 0.023, priceReceived: 0.09 };
 const CONFIG = { url: 's3://simulated', endpoint: 'memory', region: '', credentialsFile: '', caFile: '', singleWriter: false } as const;
 
 export class RemoteMachine {
@@ -111,8 +111,8 @@ export class RemoteMachine {
     disk.write(disk.findFile(path), Uint8Array.of((this.machine.bytesOf(path)[offsetBytes] ?? 0) ^ 0x10), offsetBytes);
   }
 
-  restore(directory: string, isForced = true, host = 'second'): Promise<Restored> {
+  restore(directory: string, isForced = true, host = 'second', prefetches = false): Promise<Restored> {
     const { env, settings } = this.machine;
-    return restoreVolume({ env, directory, settings, access: this.access(host), config: CONFIG, isForced, onProgress: () => undefined });
+    return restoreVolume({ env, directory, settings, access: this.access(host), config: CONFIG, isForced, prefetches, onProgress: () => undefined });
   }
 }

@@ -45,12 +45,13 @@ function describeBill({ bill: { storage, requests, transfer } }: ShippingStatus)
 /** How far the bucket is behind. */
 function describeShipping({ shipping, bucketRequests }: VolumeStatus): [string, string][] {
   if (shipping === null || bucketRequests === null) return [];
-  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, bucketBytes, orphans } = shipping;
+  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, bucketBytes, orphans, prefetch } = shipping;
   const behind = unshippedObjects === 0 ? 'nothing' : `${formatSize(unshippedBytes)} in ${unshippedObjects} chunks, oldest ${(ageMs / 1000).toFixed(1)} s`;
   const lines: [string, string][] = [['not shipped', `${behind}; the bucket has all up to LSN ${rootLsn}, ${formatSize(cachedBytes)} of it are here, too`]];
   const { puts, gets, lists, deletes, sentBytes, receivedBytes } = bucketRequests;
   lines.push(['requests', `${puts} puts (${formatSize(sentBytes)}), ${gets} gets (${formatSize(receivedBytes)}), ${lists} lists, ${deletes} removals since it was opened`]);
   lines.push(['bucket', `${formatSize(bucketBytes)}; ${describeBill(shipping)}${orphans === 0 ? '' : `; ${orphans} objects that nothing refers to go by and by`}`]);
+  if (prefetch !== null) lines.push(['prefetching', `${formatSize(prefetch.fetchedBytes)} of ${formatSize(prefetch.totalBytes)} are here`]);
   if (trouble !== null) lines.push(['not shipping', trouble]);
   if (writers !== 'free') lines.push(['writers', writers === 'slowed' ? 'slowed: near remote.max_unshipped_bytes' : 'paused until more is in the bucket: too much is not shipped, or the disk here is full']);
   return lines;
