@@ -67,6 +67,8 @@ export class TieredStore implements ObjectStore {
   #makingRoom: Promise<void> | null = null;
   /** Told of an object that is shipped for its own sake, and was removed before that. */
   onDropped: (key: string) => void = () => undefined;
+  /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
+  problemOf: TierOptions['problemOf'];
   /** Told when something was published. */
   onPublished: () => void = () => undefined;
   /** Whether an object that is in the bucket, too, may go from here. */
@@ -81,6 +83,7 @@ export class TieredStore implements ObjectStore {
   constructor(options: TierOptions) {
     this.#options = options;
     this.#local = options.local;
+    this.problemOf = options.problemOf;
     this.#cache = new CopyCache({ clock: options.clock, limitBytes: options.cacheBytes, ttlMs: options.cacheTtlMs, mayEvict: (key) => this.mayEvict(key), remove: (key, bytes) => this.#evict(key, bytes) });
     this.#farOptions = {
       files: options.files,
@@ -216,7 +219,7 @@ export class TieredStore implements ObjectStore {
     if (bytes === null) return null;
     const expected = this.#checksums.get(key);
     const found = expected === undefined ? 0 : checksum(bytes);
-    const problem = expected === undefined || found === expected ? await this.#options.problemOf(key, bytes) : `${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`;
+    const problem = expected === undefined || found === expected ? await this.problemOf(key, bytes) : `${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`;
     if (problem !== null) throw new VolumeError('corrupt', `${problem}: it is rotten here, and not shipped`, { context: { key, rotten: true } });
     return bytes;
   }
@@ -332,14 +335,14 @@ export class TieredStore implements ObjectStore {
   }
 
   async #heal(key: string): Promise<boolean> {
-    const { remote, shippedFolder, problemOf, onRotten } = this.#options;
+    const { remote, shippedFolder, onRotten } = this.#options;
     const sizeBytes = this.#shipped.get(key);
     if (sizeBytes === undefined) return false;
     let isHealed = false;
     if (key.startsWith(shippedFolder)) {
       const bytes = new Uint8Array(sizeBytes);
       await remote.getRange(key, bytes, 0);
-      isHealed = (await problemOf(key, bytes)) === null && (await this.#replace(key, bytes));
+      isHealed = (await this.problemOf(key, bytes)) === null && (await this.#replace(key, bytes));
     }
     onRotten(key, isHealed);
     return isHealed;

@@ -9,7 +9,7 @@ import type { RemoteStore } from '../store/remote-store.ts';
 import { TieredStore } from '../store/tiered-store.ts';
 import type { Orphan } from './orphans.ts';
 import { readRemoteChain } from './remote-chain.ts';
-import { Ownership, type RemoteState, fencedError, readRemoteState } from './remote-state.ts';
+import { Ownership, type RemoteState, fencedError, hasSameSize, readRemoteState } from './remote-state.ts';
 import { type RemoteConfig, type RemoteOpener, readRemoteConfig } from './remote-config.ts';
 import { problemOf } from './verify-object.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -42,6 +42,8 @@ export interface AttachedRemote {
   readonly ownership: Ownership;
   /** Of the newest root; that of an empty volume if there is none. */
   readonly base: Manifest;
+  /** Where the chain of chunks behind the base ends, if the volume has another size than that; null: it has not. */
+  readonly chainEnd: number | null;
   readonly orphans: readonly Orphan[];
 }
 
@@ -55,14 +57,15 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
   try {
     const state = await readRemoteState(remote, manifest.volumeId);
     if (state.claim !== null && Buffer.from(state.claim.writer).toString('hex') !== config.writer) throw fencedError(state.claim);
+    const chainEnd = await endOfChain(remote, state, manifest);
     const ownership = await claim(options, access, config, remote, state);
     const store = makeTieredStore(options, access, remote);
     const here = await keysHere(options.local);
     const isAway = await awayOf(options, remote, state, here);
     await store.attach(OBJECT_FOLDERS, state.objects, isAway);
-    const orphans = orphansOf(state, (key) => !here.has(key) && !isAway(key));
+    const orphans = orphansOf(state, here, (key) => !here.has(key) && !isAway(key));
     const base = state.root?.manifest ?? { ...manifest, checkpoint: NO_CHECKPOINT };
-    return { access, config, remote, store, ownership, base, orphans };
+    return { access, config, remote, store, ownership, base, chainEnd, orphans };
   } catch (error) {
     remote.close();
     throw toVolumeError(error, `claiming ${config.url}`);
@@ -100,15 +103,22 @@ export function makeTieredStore({ env, directory, local, manifest, name }: Omit<
   });
 }
 
+/** Null: the newest root has the size that the volume has here. */
+async function endOfChain(remote: RemoteStore, { root, objects }: RemoteState, manifest: Manifest): Promise<number | null> {
+  if (root === null || hasSameSize(root.manifest, manifest)) return null;
+  return (await readRemoteChain(root.manifest, objects.keys(), (key, target) => remote.getRange(key, target, 0), () => undefined)).lastChunk;
+}
+
 async function keysHere(local: DirectoryStore): Promise<ReadonlySet<string>> {
   return new Set((await local.list(CHUNK_FOLDER)).map((name) => `${CHUNK_FOLDER}/${name}`));
 }
 
 /** What of a bucket will be referred to by nothing, once our roots have taken the place of those that are there. */
-function orphansOf({ objects, strangers, roots, putMs }: RemoteState, isUnused: (key: string) => boolean): Orphan[] {
+function orphansOf({ objects, strangers, roots, putMs }: RemoteState, here: ReadonlySet<string>, isUnused: (key: string) => boolean): Orphan[] {
   // The store's time now is not less.
   const nowMs = Math.max(0, ...putMs.values());
-  const keys = [...roots, ...strangers, ...[...objects.keys()].filter(isUnused)];
+  // What is here is ours, though the last root does not count it: that one was put before it, with another size.
+  const keys = [...roots, ...strangers.filter((key) => !here.has(key)), ...[...objects.keys()].filter(isUnused)];
   return keys.map((key) => ({ key, ageMs: nowMs - (putMs.get(key) ?? nowMs) }));
 }
 

@@ -16,6 +16,7 @@ import { FollowedView } from './followed-view.ts';
 import { type Following, writeFollowing } from './following.ts';
 import type { LoadOptions } from './load-stored.ts';
 import { ReadOnlyDevice, readingStats, readingStatus } from './read-only-device.ts';
+import { problemOf } from './verify-object.ts';
 import type { FollowStatus, VolumeStats, VolumeStatus } from './volume-info.ts';
 
 export interface FollowedParts {
@@ -269,6 +270,7 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
     const before = this.#view;
     const { logger } = this.#parts.options.env;
     this.#view = view;
+    this.#parts.store.problemOf = (key, bytes) => problemOf({ clock: view.core.env.clock, manifest: view.core.manifest }, key, bytes);
     this.#seen = view.state;
     this.#moves += 1;
     logger.log('debug', 'moved-on', { volume: this.name, epoch: view.state.root.manifest.epoch, chunk: view.state.lastChunk, lsn: view.state.lastLsn });

@@ -9,6 +9,7 @@ import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
 import type { Clock } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
 import { CLAIM_BYTES, type Claim, EPOCH_FOLDER, ROOT_BYTES, ROOT_FOLDER, type RemoteRoot, claimKey, decodeClaim, decodeRoot, encodeClaim, parseClaimKey, parseRootKey, releaseKey } from '../format/remote-records.ts';
+import type { Manifest } from '../format/manifest.ts';
 import type { RemoteObject, RemoteReader, RemoteStore } from '../store/remote-store.ts';
 import { CHECKPOINT_FOLDER, parseCheckpointName } from './volume-files.ts';
 
@@ -113,6 +114,11 @@ async function readObjects(remote: RemoteReader, root: RemoteRoot | null, epoch:
   }
   for (const { key, sizeBytes } of chunks.values()) objects.set(key, sizeBytes);
   return { objects, strangers, putMs, lastSignMs, largestChunk: Math.max(0, ...chunks.keys()) };
+}
+
+/** Whether one manifest says of the size of the volume what another one does. */
+export function hasSameSize(one: Manifest, other: Manifest): boolean {
+  return one.sizeBytes === other.sizeBytes && one.spanBytes === other.spanBytes;
 }
 
 /** The right to write a volume, until somebody else claims it. */

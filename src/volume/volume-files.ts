@@ -87,6 +87,12 @@ export function withRestartAdvice(error: VolumeError, name: string): VolumeError
   return new VolumeError(error.code, message, { cause: error.cause, context: error.context });
 }
 
+/** What helps where something is rotten here that should be shipped. */
+export function withScrubAdvice(error: VolumeError, volume: string): VolumeError {
+  const message = `${error.message}, and what came after it waits. basalt scrub ${volume} writes anew what memory still has of it; what is overwritten or trimmed is not needed any more`;
+  return new VolumeError(error.code, message, { cause: error, context: error.context });
+}
+
 export function lockPath(directory: string): string {
   return `${directory}/lock`;
 }

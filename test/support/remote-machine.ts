@@ -1,4 +1,5 @@
 /** A simulated machine with a bucket that its volumes are shipped to; volumes in other directories are those of other hosts. */
+import type { Durability } from '../../src/base/durability.ts';
 import type { RemoteSettings, RetrySettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
@@ -77,10 +78,10 @@ export class RemoteMachine {
     return bucket;
   }
 
-  async create(directory: string, sizeBytes = 4 * MIB): Promise<void> {
+  async create(directory: string, sizeBytes = 4 * MIB, durability: Durability = 'batched'): Promise<void> {
     const { env, settings } = this.machine;
     const remote: RemoteConfig = { ...CONFIG, writer: '0123456789abcdef0123456789abcdef' };
-    await createVolume({ env, directory, settings, remote, create: { sizeBytes, blockSizeBytes: BLOCK_BYTES, durability: 'batched' } });
+    await createVolume({ env, directory, settings, remote, create: { sizeBytes, blockSizeBytes: BLOCK_BYTES, durability } });
   }
 
   open(directory: string, host = 'first'): Promise<Volume> {
