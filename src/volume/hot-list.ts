@@ -6,6 +6,9 @@ import { HOT_BYTES_MAX, HOT_CHUNKS_MAX, HOT_KEY, decodeHotList, encodeHotList } 
 import type { RemoteReader, RemoteStore } from '../store/remote-store.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
 
+/** A hint is worth no long wait: shipping goes on behind it, and so does who closes a volume. */
+const PUT_MS_MAX = 5000;
+
 export interface HotNotesOptions {
   readonly env: Pick<Env, 'clock' | 'logger'>;
   readonly volume: string;
@@ -39,7 +42,7 @@ export class HotNotes {
     const noted = chunks.join();
     if (noted === this.#noted) return;
     try {
-      await remote.put(HOT_KEY, [encodeHotList({ volumeId, timeMs: Math.max(0, Math.floor(env.clock.wallMs())), chunks })]);
+      await remote.put(HOT_KEY, [encodeHotList({ volumeId, timeMs: Math.max(0, Math.floor(env.clock.wallMs())), chunks })], { timeoutMs: PUT_MS_MAX });
       this.#noted = noted;
     } catch (error) {
       env.logger.log('debug', 'hot-list-not-put', { volume, error: toVolumeError(error, 'noting which chunks are used') });

@@ -60,7 +60,7 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     name: 'a follower reads on in a state of which objects have gone',
     invariant: 'I2',
     taste: 'remote',
-    edits: [{ file: 'volume/followed-volume.js', find: 'this.#view = view;\n        this.#seen', replace: 'this.#view = this.#moves % 2 === 1 ? before : view;\n        this.#seen' }],
+    edits: [{ file: 'volume/followed-volume.js', find: 'this.#view = view;\n        this.#parts', replace: 'this.#view = this.#moves % 2 === 1 ? before : view;\n        this.#parts' }],
   },
   {
     name: 'whatever is not here is an orphan',
