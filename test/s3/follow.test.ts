@@ -120,7 +120,9 @@ describe.skipIf(obstacle !== null)(`follow${obstacle === null ? '' : ` (${obstac
   test('a server that was killed serves it again, also while the owner is gone', async () => {
     expect(await owner.stop()).toBe(0);
     await reader.kill();
-    expect(basalt(reader, 'check', VOLUME).stderr).toMatch(/written by another host, and only followed here/u);
+    for (const words of [['check', VOLUME], ['check', VOLUME, '--remote'], ['explain', VOLUME, '0'], ['scrub', VOLUME], ['repair', VOLUME]]) {
+      expect(basalt(reader, ...words), words.join(' ')).toMatchObject({ status: 1, stderr: text(/written by another host, and only followed here/u) });
+    }
     await reader.serve();
     expect(await roundsSeen()).toEqual([9]);
     expect(await reader.stop()).toBe(0);

@@ -28,6 +28,8 @@ export interface FollowerWorld {
   access(env: SimEnv, host: Host): RemoteAccess;
   /** Of the owner, as it is now. */
   history(): readonly Change[];
+  /** A takeover is under way: whoever looks now must not be misled. */
+  isChanging(): boolean;
   /** What drains have promised. */
   promised(): readonly Change[];
 }
@@ -54,9 +56,10 @@ export class Follower {
     await this.#patiently(() => followVolume({ env: this.#env, directory: '/data/v', access: this.#world.access(this.#env, this.#host), config, isPinned: false, onProgress: () => undefined }));
     await this.#open();
     while (!this.#isOver) {
-      await this.#env.clock.sleep(random.unit() * random.pick([20, 500]));
+      const isChanging = this.#world.isChanging();
+      await this.#env.clock.sleep(random.unit() * (isChanging ? 5 : random.pick([20, 500])));
       if (random.chance(0.1)) await this.#restart();
-      await this.#look({ asks: random.chance(0.5), mayFail: true });
+      await this.#look({ asks: isChanging || random.chance(0.5), mayFail: true });
     }
   }
 

@@ -178,6 +178,7 @@ export class RemoteWorld {
       access: (env, host) => ({ ...this.#access(env, host), settings: remote }),
       history: () => this.#owner.history,
       promised: () => this.#promised,
+      isChanging: () => this.#isChanging,
     });
     return this.#follower.run();
   }

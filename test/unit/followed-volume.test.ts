@@ -190,6 +190,25 @@ describe('a volume that is followed', () => {
     });
   });
 
+  test('goes on where it was when it was killed, though the newest state cannot be told', async () => {
+    const world = new RemoteMachine();
+    await world.run(async () => {
+      const { owner, follower } = await begin(world);
+      await fill(owner, 9, 50);
+      await owner.drain();
+      await world.machine.env.clock.sleep(11_000);
+      expect(follower.following().moves).toBe(1);
+      const content = await contentOf(follower);
+      await owner.close();
+      const manifest = (await readFollowing(world.machine.env.files, '/reader'))?.root.manifest;
+      world.bucket.put(claimKey(2), encodeClaim({ volumeId: manifest?.volumeId ?? new Uint8Array(16), epoch: 2, writer: new Uint8Array(16).fill(7), timeMs: 1, leaseMs: 1000, host: 'third' }));
+      world.machine.restart();
+      const again = await world.openFollower('/reader');
+      expect((await contentOf(again)).equals(content)).toBe(true);
+      await again.close();
+    });
+  });
+
   test('does not serve what a host puts that has lost the volume', async () => {
     const world = new RemoteMachine();
     world.remoteSettings = { ...REMOTE, ownerCheckMs: 3_600_000, followIntervalMs: 0 };
