@@ -246,9 +246,9 @@ export class Shipper {
     });
   }
 
-  /** Chunks are in the bucket in an unbroken chain behind a root, and counted when it was looked last. */
+  /** Chunks are in the bucket in an unbroken chain behind a root of the volume's size, and counted when it was looked last. */
   #hasShipped(chunk: number): boolean {
-    if (!this.#isFirstRootPut || this.#isUnchecked) return false;
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.isResizing) return false;
     const { lastChunk } = this.#root.checkpoint;
     if (lastChunk >= chunk) return true;
     // A chain goes on from the root: nothing may be missing of it.

@@ -3,7 +3,7 @@
  *
  * - a host that comes back on its own disk finds the state after all that it was answered, and perhaps what it was about;
  * - a volume that is made of the bucket is the state after some prefix of the history, its size with it: never an older size with newer data, or the other way round; what a smaller size
- *   cut off is zeroes in all that was larger later; and a drain is kept.
+ *   cut off is zeroes in all that was larger later; and a drain is kept, or a flush that is for the bucket.
  */
 import { VolumeError } from '../../src/base/errors.ts';
 import { KIB } from '../../src/base/units.ts';
@@ -59,7 +59,7 @@ export class RemoteResizeWorld {
     const random = this.#random;
     const settings = smallSettings({ logFileBytes: 256 * KIB, flushIntervalMs: random.pick([5, 50, 3_600_000]), flushBytes: random.pick([0, 4, 12]) * 64 * KIB, checkpointChunks: random.pick([1, 4, 1000]), compactLivePercent: random.pick([0, 90]), compactPauseMs: 10 });
     this.#world = new RemoteMachine(settings, seed);
-    this.#world.remoteSettings = { ...REMOTE, cacheBytes: random.pick([0, 2, 1000]) * 64 * KIB, leaseMs: random.pick([100, 60_000]), retryMs: random.pick([10, 500]), shipConcurrency: random.between(1, 4), ownerCheckMs: 100 };
+    this.#world.remoteSettings = { ...REMOTE, cacheBytes: random.pick([0, 2, 1000]) * 64 * KIB, leaseMs: random.pick([100, 60_000]), retryMs: random.pick([10, 500]), shipConcurrency: random.between(1, 4), ownerCheckMs: 100, flushTarget: random.pick(['local', 'remote'] as const) };
     const some = (): number => random.pick([0, 0.02, 0.1]);
     this.#faults = random.chance(0.5) ? NO_FAULTS : { failing: some(), throttling: 0, lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: 0 };
     this.#history = [{ kind: 'size', blocks: random.between(4, 200) }];
@@ -201,7 +201,8 @@ export class RemoteResizeWorld {
 
   async #drain(volume: Volume): Promise<void> {
     const { length } = this.#history;
-    await volume.drain();
+    // A flush that is for the bucket promises what a drain does.
+    await (this.#world.remoteSettings.flushTarget === 'remote' && this.#random.chance(0.7) ? volume.flush() : volume.drain());
     this.counts.drains += 1;
     this.#promised = Math.max(this.#promised, length);
   }

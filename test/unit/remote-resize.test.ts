@@ -113,6 +113,28 @@ describe('a volume with a bucket', () => {
     });
   });
 
+  test('whose flushes are for the bucket answers them when that knows the size', async () => {
+    const world = new RemoteMachine();
+    world.remoteSettings = { ...REMOTE, flushTarget: 'remote' };
+    await world.run(async () => {
+      const volume = await begin(world);
+      world.bucket.isDown = true;
+      await volume.resize(2 * MIB);
+      // In the pause before the next try nothing is under way, and all chunks are there.
+      while (volume.status().shipping?.trouble === null) await world.machine.env.clock.sleep(20);
+      let isAnswered = false;
+      const flushed = volume.flush().then(() => void (isAnswered = true));
+      await world.machine.env.clock.sleep(20_000);
+      expect(isAnswered).toBe(false);
+      world.bucket.isDown = false;
+      await flushed;
+      world.machine.restart();
+      const second = await restored(world);
+      expect(second.sizeBytes).toBe(2 * MIB);
+      await second.close();
+    });
+  });
+
   test('that was resized while the bucket was away, and killed, is made of it with the size of its data', async () => {
     const world = new RemoteMachine(smallSettings({ checkpointChunks: 1 }));
     world.remoteSettings = { ...REMOTE, cacheBytes: 0 };
