@@ -63,11 +63,11 @@ sim: | deps ## run the engine in simulated worlds (SEEDS=1000 of them, or the on
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/main.js $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
 
-remote-worlds: | deps ## hosts that share a bucket, die and take a volume from each other, simulated (SEEDS=200 worlds from SEED=1)
+remote-worlds: | deps ## hosts that share a bucket, die, follow a volume and take it from each other, simulated (SEEDS=200 worlds from SEED=1)
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/remote-main.js --first $(or $(SEED),1) --seeds $(or $(SEEDS),200)
 
-resize-worlds: | deps ## a volume that is resized again and again while its machine dies at any call (SEEDS=300 worlds from SEED=1)
+resize-worlds: | deps ## volumes without and with a bucket that are resized while their machine dies at any call (SEEDS=300 worlds from SEED=1)
 	@npx tsc -p test/sim/tsconfig.json
 	@node build/sim/test/sim/resize-main.js --first $(or $(SEED),1) --seeds $(or $(SEEDS),300)
 

@@ -111,6 +111,8 @@ export interface RemotePrices {
 export interface RemoteSettings extends RemotePrices {
   /** Objects here that are in the bucket as well, one volume. */
   readonly cacheBytes: number;
+  /** Those of them that were not read for so long go from here; 0: for want of room alone. */
+  readonly cacheTtlMs: number;
   /** The unit in which objects of the bucket are fetched. */
   readonly fetchBytes: number;
   /** Memory for what is fetched ahead while reads are sequential. */
@@ -134,6 +136,10 @@ export interface RemoteSettings extends RemotePrices {
   readonly shipIntervalMs: number;
   /** Objects that nothing refers to are removed when they are so old. */
   readonly orphanGraceMs: number;
+  /** So often it is noted in the bucket which chunks are used; 0: never. */
+  readonly hotIntervalMs: number;
+  /** How often a volume of another host that is followed looks for a newer state; 0: when somebody asks. */
+  readonly followIntervalMs: number;
 }
 
 /** Limits of the NBD server. */

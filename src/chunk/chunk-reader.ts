@@ -30,6 +30,11 @@ export function parseChunkName(name: string): { readonly chunk: number; readonly
   return match === null ? null : { chunk: Number(match[1]), epoch: Number(match[2]) };
 }
 
+/** Number of the chunk that a key is of, or null if it is not one's. */
+export function chunkNumberIn(key: string): number | null {
+  return key.startsWith(`${CHUNK_FOLDER}/`) ? (parseChunkName(key.slice(CHUNK_FOLDER.length + 1))?.chunk ?? null) : null;
+}
+
 export interface ChunkReaderOptions {
   readonly store: Pick<ObjectStore, 'open'>;
   readonly volumeId: Uint8Array;

@@ -15,9 +15,10 @@ import type { LogLevel } from '../env/env.ts';
 import type { NbdTarget } from '../protocol/uri.ts';
 import type { CheckReport } from '../volume/check.ts';
 import type { ExplainReport } from '../volume/explain.ts';
+import type { Followed } from '../volume/follow-volume.ts';
 import type { NewRemote } from '../volume/remote-volumes.ts';
 import type { Restored } from '../volume/restore-volume.ts';
-import type { CreateOptions, ListedVolume, OnProgress, Probe, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
+import type { CreateOptions, FollowStatus, ListedVolume, OnProgress, Probe, ScrubReport, ShippingStatus, VolumeInfo, VolumeStatus } from '../volume/volume-info.ts';
 import type { CommandWords } from './completion/words.ts';
 import type { DiskUse } from './disk-life.ts';
 import type { Host } from './doctor/host.ts';
@@ -39,6 +40,7 @@ export interface Terminal {
 /** How a volume is taken from its bucket. */
 export interface TakingOptions {
   readonly isForced: boolean;
+  readonly prefetches: boolean;
   readonly onProgress: OnProgress;
 }
 
@@ -54,6 +56,7 @@ export interface VolumeChanges {
   setLabels(name: string, changes: Readonly<Record<string, string | null>>): Promise<Readonly<Record<string, string>>>;
   limitsOf(name: string): Promise<VolumeLimits>;
   setLimits(name: string, changes: LimitChanges): Promise<VolumeLimits>;
+  refresh(name: string): Promise<FollowStatus>;
 }
 
 /** The part of `VolumeSet` that the verbs use. */
@@ -61,6 +64,7 @@ export interface VolumeManager extends VolumeChanges {
   create(name: string, options: CreateOptions, remote?: NewRemote): Promise<VolumeInfo>;
   openRemote(name: string, remote: NewRemote, options: TakingOptions): Promise<Restored>;
   takeOver(name: string, options: TakingOptions): Promise<Restored & { readonly keptAs: string }>;
+  follow(name: string, remote: NewRemote, options: { readonly isPinned: boolean; readonly onProgress: OnProgress }): Promise<Followed>;
   drain(name: string): Promise<VolumeStatus>;
   describeAll(): Promise<ListedVolume[]>;
   probe(name: string): Promise<Probe | null>;

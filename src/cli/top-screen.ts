@@ -79,6 +79,12 @@ function bar(part: number, other: number, whole: number): string {
   return `[${'#'.repeat(dirty)}${'='.repeat(cached)}${'.'.repeat(BAR_CELLS - dirty - cached)}]`;
 }
 
+/** Why it takes no writes, where it should. */
+function troubleOf({ failure, readOnly, following }: NonNullable<VolumeStatsAnswer['live']>): readonly string[] {
+  const trouble = failure ?? (following === null ? readOnly : following.trouble);
+  return trouble === null ? [] : [trouble];
+}
+
 /** Lines, none longer than `columns`, at most `rows` of them. The times of `before` and `now` differ. */
 export function drawScreen(now: StatsAnswer, before: StatsAnswer, { columns, rows }: { readonly columns: number; readonly rows: number }): string[] {
   const seconds = (now.atMs - before.atMs) / 1000;
@@ -93,7 +99,7 @@ export function drawScreen(now: StatsAnswer, before: StatsAnswer, { columns, row
     `blocks ${bar(memory.dirtyBytes, memory.cachedBytes, memory.arenaBytes)} ${formatSize(memory.dirtyBytes)} dirty, ${formatSize(memory.cachedBytes)} cached`,
     '',
     ...table(volumes, columns).trimEnd().split('\n'),
-    ...volumes.flatMap(({ volume: { name, live } }) => (live?.failure ?? live?.readOnly ?? null) === null ? [] : [`${name}: ${live?.failure ?? live?.readOnly}`]),
+    ...volumes.flatMap(({ volume: { name, live } }) => (live === null ? [] : troubleOf(live).map((trouble) => `${name}: ${trouble}`))),
   ];
   return lines.slice(0, rows).map((line) => (line.length <= columns ? line : `${line.slice(0, columns - 1)}~`));
 }

@@ -18,6 +18,7 @@ import { addDoctor, doctorFlags } from './verbs/doctor.ts';
 import { addDrain, drainFlags } from './verbs/drain.ts';
 import { addDurability, durabilityFlags } from './verbs/durability.ts';
 import { addExplain, explainFlags } from './verbs/explain.ts';
+import { addFollow, addRefresh, followFlags, refreshFlags } from './verbs/follow.ts';
 import { addLabel, labelFlags } from './verbs/label.ts';
 import { addLimit, limitFlags } from './verbs/limit.ts';
 import { addList, listFlags } from './verbs/list.ts';
@@ -37,7 +38,7 @@ import { addTune, tuneFlags } from './verbs/tune.ts';
 
 export interface Verb {
   readonly name: string;
-  /** What follows it, such as `NAME SIZE`, with brackets about what may be left out. `NAME` is a volume that is there, but for `create` and `open-remote`. */
+  /** What follows it, such as `NAME SIZE`, with brackets about what may be left out. `NAME` is a volume that is there, but for `create`, `open-remote` and `follow`. */
   readonly arguments: string;
   readonly flags: Readonly<Record<string, Options>>;
   /** Whether each setting is a flag of it. */
@@ -65,6 +66,8 @@ export const VERBS: readonly Verb[] = [
   verb('drain', 'NAME', drainFlags, (program, { context }) => addDrain(program, context)),
   verb('open-remote', 'URL NAME', openRemoteFlags, (program, { context }) => addOpenRemote(program, context)),
   verb('takeover', 'NAME', takeoverFlags, (program, { context }) => addTakeover(program, context)),
+  verb('follow', 'URL NAME', followFlags, (program, { context }) => addFollow(program, context)),
+  verb('refresh', 'NAME', refreshFlags, (program, { context }) => addRefresh(program, context)),
   verb('check', 'NAME', checkFlags, (program, { context, exit }) => addCheck(program, context, exit)),
   verb('explain', 'NAME OFFSET', explainFlags, (program, { context }) => addExplain(program, context)),
   verb('scrub', 'NAME', scrubFlags, (program, { context, exit }) => addScrub(program, context, exit)),
@@ -97,7 +100,7 @@ export function listVerbs(): string {
 }
 
 /** Verbs whose NAME is of a volume that is to be made. */
-const MAKERS: ReadonlySet<string> = new Set(['create', 'open-remote']);
+const MAKERS: ReadonlySet<string> = new Set(['create', 'open-remote', 'follow']);
 
 function argumentWords(name: string, word: string): ArgumentWords {
   if (word === 'NAME' || word === '[NAME]' || word === 'NAME|URI') return { kind: MAKERS.has(name) ? 'any' : 'volume' };

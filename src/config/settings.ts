@@ -143,6 +143,7 @@ const ENGINE: Table<EngineSettings> = {
 
 const REMOTE: Table<RemoteProgramSettings> = {
   cacheBytes: size([10 * GIB, 0, 1024 * TIB], 'Chunks of one volume kept here that are in its bucket as well; what is not in the bucket always stays.'),
+  cacheTtlMs: milliseconds([0, 0, 365 * 24 * HOUR], 'Chunks kept here that are in the bucket as well, and that nobody read for so long, go from this disk; 0: for want of room alone. What is not in the bucket always stays.'),
   fetchBytes: size([64 * KIB, 4 * KIB, 4 * MIB], 'Unit in which chunks that are only in the bucket are fetched.', 4 * KIB),
   readAheadBytes: size([32 * MIB, 0, GIB], 'Memory for what is fetched ahead of the bucket while reads are sequential, one volume; from about 5M on whole chunks, several at a time; 0: nothing is.'),
   shipMemoryBytes: size([96 * MIB, 0, GIB], 'Memory for copies of new chunks, one volume: they are shipped from there, others are read from the disk once more.'),
@@ -155,6 +156,8 @@ const REMOTE: Table<RemoteProgramSettings> = {
   maxPutsPerHour: count([0, 0, 1_000_000_000], 'Objects of one volume that are put in an hour, on the average; what somebody waits for, and what there is no space for here, goes at once and counts. 0: no limit.'),
   shipIntervalMs: milliseconds([0, 0, 24 * HOUR], 'What is less than 4 MiB, or is overwritten all the time, waits so long for more of it before it is shipped; 0: half of remote.lease_ms, so that the lease stays fresh while there are writes.'),
   orphanGraceMs: milliseconds([24 * HOUR, 60 * SECOND, 365 * 24 * HOUR], 'Objects of the bucket that nothing refers to, and old roots, are removed when they are this old.'),
+  hotIntervalMs: milliseconds([600 * SECOND, 0, 24 * HOUR], 'With a root it is noted in the bucket this often at most which chunks were written or read last: one small object, that open-remote --prefetch goes by; 0: never.'),
+  followIntervalMs: milliseconds([10 * SECOND, 0, 24 * HOUR], 'A volume of another host that is followed here looks this often for a newer state in the bucket, while it is open: three small requests; 0: when basalt refresh asks.'),
   pricePuts: amount([0.005, 0, 1e9], 'For the estimate of basalt show, in your currency: 1000 requests that write or list. The defaults are those of S3 Standard in us-east-1, in dollars...'),
   priceGets: amount([0.0004, 0, 1e9], '...1000 requests that read...'),
   priceStored: amount([0.023, 0, 1e9], '...a GiB stored for a month...'),

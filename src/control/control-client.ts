@@ -7,11 +7,11 @@ import type { Durability } from '../base/durability.ts';
 import { VolumeError, systemCode, toVolumeError, type ErrorContext } from '../base/errors.ts';
 import type { ChunkCompression } from '../base/settings-types.ts';
 import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
-import type { CreateOptions, OnProgress, ScrubReport, ShippingStatus, VolumeInfo } from '../volume/volume-info.ts';
+import type { CreateOptions, FollowStatus, OnProgress, ScrubReport, ShippingStatus, VolumeInfo } from '../volume/volume-info.ts';
 import { isErrorCode } from './api-error.ts';
 import type { ListedDetails, VolumeDetails } from './routes.ts';
 import type { StatsAnswer, VolumeStatsAnswer } from './stats.ts';
-import { isCompressionAnswer, isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeLimits, isVolumeList, isVolumeStats } from './volume-details.ts';
+import { isCompressionAnswer, isFollowStatus, isLabels, isProgress, isScrubReport, isShipping, isStats, isVolumeDetails, isVolumeLimits, isVolumeList, isVolumeStats } from './volume-details.ts';
 import { withSocketPath } from './socket-file.ts';
 
 /** A server that does not answer within this time is told of, not waited for. A change may have to wait for a slow disk. */
@@ -163,6 +163,13 @@ export class ControlClient {
     const shipping = memberOf(memberOf(outcome, 'report'), 'shipping');
     if (shipping !== null && !isShipping(shipping)) throw this.#notUnderstood('what it says of a bucket');
     return shipping;
+  }
+
+  /** Errors: those of `VolumeSet.refresh`, and `io-error`. */
+  async refresh(name: string): Promise<FollowStatus> {
+    const following = memberOf(await this.#ask('POST', `/v1/volumes/${encodeURIComponent(name)}/refresh`, {}), 'following');
+    if (!isFollowStatus(following)) throw this.#notUnderstood('what it says of a volume that is followed');
+    return following;
   }
 
   /** The last line of the answer, which is no progress and no error. */

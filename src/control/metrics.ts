@@ -26,7 +26,7 @@ const WRITERS = { free: 0, slowed: 0.5, paused: 1 } as const;
 /** Of each volume that is open. */
 const VOLUME_ROWS: readonly Row<VolumeStatus>[] = [
   ['basalt_volume_failed', 'gauge', '1 when the volume takes no more writes until it is opened anew.', ({ failure }) => flag(failure !== null)],
-  ['basalt_volume_read_only', 'gauge', '1 when the volume was opened for reading alone.', ({ readOnly }) => flag(readOnly !== null)],
+  ['basalt_volume_read_only', 'gauge', '1 when the volume was opened for reading alone, for damage or want of space.', ({ readOnly, following }) => flag(readOnly !== null && following === null)],
   ['basalt_volume_unsynced_bytes', 'gauge', 'Data that a power cut would take now.', ({ atRisk }) => atRisk.unsynced.bytes],
   ['basalt_volume_unsynced_age_seconds', 'gauge', 'Age of the oldest data that is not synced.', ({ atRisk }) => seconds(atRisk.unsynced.ageMs)],
   ['basalt_volume_unchunked_bytes', 'gauge', 'Data that is in the log alone.', ({ atRisk }) => atRisk.unchunked.bytes],
@@ -66,6 +66,10 @@ const VOLUME_ROWS: readonly Row<VolumeStatus>[] = [
   ['basalt_bucket_writers_paused', 'gauge', '1 when writers wait for the bucket, 0.5 when they are slowed.', ({ shipping }) => (shipping === null ? null : WRITERS[shipping.writers])],
   ['basalt_bucket_stored_bytes', 'gauge', 'Objects of the volume in the bucket.', ({ shipping }) => shipping?.bucketBytes ?? null],
   ['basalt_bucket_orphans', 'gauge', 'Objects in the bucket that nothing refers to, and old roots, that are not removed yet.', ({ shipping }) => shipping?.orphans ?? null],
+  ['basalt_volume_followed_age_seconds', 'gauge', 'Age of the state that is served of a volume of another host, by its bucket.', ({ following }) => (following === null ? null : seconds(following.ageMs))],
+  ['basalt_volume_followed_look_age_seconds', 'gauge', 'How long ago that state was the newest in the bucket; not of what is pinned.', ({ following }) => (following === null || following.isPinned ? null : seconds(following.lookAgeMs))],
+  ['basalt_volume_followed_moves_total', 'counter', 'How often it moved on to a newer state.', ({ following }) => following?.moves ?? null],
+  ['basalt_bucket_prefetch_left_bytes', 'gauge', 'Bytes that are to be fetched of the bucket before somebody asks for them.', ({ shipping }) => (shipping === null ? null : (shipping.prefetch?.totalBytes ?? 0) - (shipping.prefetch?.fetchedBytes ?? 0))],
   ['basalt_bucket_sent_bytes_total', 'counter', 'Bytes of bodies sent to the bucket.', ({ bucketRequests }) => bucketRequests?.sentBytes ?? null],
   ['basalt_bucket_received_bytes_total', 'counter', 'Bytes of bodies received from the bucket.', ({ bucketRequests }) => bucketRequests?.receivedBytes ?? null],
   ['basalt_bucket_retries_total', 'counter', 'Requests to the bucket that were a second or later try.', ({ bucketRequests }) => bucketRequests?.retries ?? null],

@@ -6,13 +6,13 @@ import type { RequestStats } from '../base/request-stats.ts';
 import type { ChunkCompression } from '../base/settings-types.ts';
 import { KIB } from '../base/units.ts';
 import type { LimitChanges, VolumeLimits } from '../base/volume-limits.ts';
-import { type ChunkSpace, type CreateOptions, type ListedVolume, type OnProgress, type ScrubReport, type ShippingStatus, type UnreadableVolume, type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../volume/volume-info.ts';
+import { type ChunkSpace, type CreateOptions, type FollowStatus, type ListedVolume, type OnProgress, type ScrubReport, type ShippingStatus, type UnreadableVolume, type VolumeInfo, type VolumeStatus, chunkSpaceOf } from '../volume/volume-info.ts';
 import { ApiError } from './api-error.ts';
 import { fieldsOf, flagField } from './body-fields.ts';
 import type { EventFeed } from './events.ts';
 import { EXPOSITION_TYPE } from './exposition.ts';
 import { writeMetrics } from './metrics.ts';
-import { compressionField, createVolume, durabilityField, removeVolume, renameVolume, resizeVolume, setLabels, setLimits } from './volume-routes.ts';
+import { compressionField, createVolume, durabilityField, refreshVolume, removeVolume, renameVolume, resizeVolume, setLabels, setLimits } from './volume-routes.ts';
 import type { MemoryUse, ProcessUse, StatsAnswer, VolumeStatsAnswer } from './stats.ts';
 
 /** The part of a `VolumeSet` that the API uses. */
@@ -35,6 +35,7 @@ export interface ControlledVolumes {
   /** Of a volume that is open. */
   limitsInForce(name: string): VolumeLimits;
   drain(name: string): Promise<VolumeStatus>;
+  refresh(name: string): Promise<FollowStatus>;
   setCompression(name: string, compression: VolumeCompression): Promise<ChunkCompression>;
   scrub(name: string, options: { readonly bytesPerSecond: number | null; readonly onProgress: OnProgress; readonly signal: AbortSignal }): Promise<ScrubReport>;
 }
@@ -176,6 +177,7 @@ export const ROUTES: readonly Route[] = [
   { method: 'GET', path: '/v1/volumes/{name}/compression', run: ({ targets, name }) => showCompression(targets.volumes, name) },
   { method: 'PUT', path: '/v1/volumes/{name}/compression', run: ({ targets, name, body }) => changeCompression(targets.volumes, name, body) },
   { method: 'POST', path: '/v1/volumes/{name}/drain', runLong: ({ targets, name, body }, onProgress, signal) => drain(targets.volumes, name, body, { onProgress, signal }) },
+  { method: 'POST', path: '/v1/volumes/{name}/refresh', run: ({ targets, name, body }) => refreshVolume(targets.volumes, name, body) },
   { method: 'POST', path: '/v1/volumes/{name}/scrub', runLong: ({ targets, name, body }, onProgress, signal) => scrub(targets.volumes, name, body, { onProgress, signal }) },
 ];
 

@@ -2,7 +2,7 @@
 import { VOLUME_COMPRESSIONS } from '../base/compression.ts';
 import { isDurability } from '../base/durability.ts';
 import { CHUNK_COMPRESSIONS, LOG_COMPRESSIONS, LOG_WAYS } from '../base/settings-types.ts';
-import type { Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
+import type { FollowStatus, Progress, ScrubReport, ShippingStatus } from '../volume/volume-info.ts';
 import { OPERATIONS } from '../base/request-stats.ts';
 import type { VolumeLimits } from '../base/volume-limits.ts';
 import type { CompressionAnswer, ListedDetails, VolumeDetails } from './routes.ts';
@@ -31,7 +31,8 @@ const isLimits = hasMembers({ operationsPerSecond: orNull(isNumber), burstOperat
 const isRisk = hasMembers({ bytes: isNumber, ageMs: isNumber });
 const isBucketRequests = hasMembers({ puts: isNumber, gets: isNumber, lists: isNumber, deletes: isNumber, sentBytes: isNumber, receivedBytes: isNumber, retries: isNumber, throttled: isNumber });
 const isBill = hasMembers({ storage: isNumber, requests: orNull(isNumber), transfer: orNull(isNumber) });
-const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText), writers: oneOf(['free', 'slowed', 'paused']), bucketBytes: isNumber, orphans: isNumber, bill: isBill });
+const isShippingStatus = hasMembers({ unshippedBytes: isNumber, unshippedObjects: isNumber, ageMs: isNumber, cachedBytes: isNumber, rootChunk: isNumber, rootLsn: isNumber, trouble: orNull(isText), writers: oneOf(['free', 'slowed', 'paused']), bucketBytes: isNumber, orphans: isNumber, bill: isBill, prefetch: orNull(hasMembers({ fetchedBytes: isNumber, totalBytes: isNumber })) });
+const isFollowing = hasMembers({ url: isText, owner: isText, epoch: isNumber, checkpoint: isNumber, chunk: isNumber, lsn: isNumber, writtenMs: isNumber, ageMs: isNumber, lookAgeMs: isNumber, isPinned: isFlag, moves: isNumber, cachedBytes: isNumber, trouble: orNull(isText) });
 const isStatus = hasMembers({
   atRisk: hasMembers({ unsynced: isRisk, unchunked: isRisk }),
   wear: hasMembers({ deviceBytes: isNumber, userBytes: isNumber, factor: orNull(isNumber) }),
@@ -42,6 +43,7 @@ const isStatus = hasMembers({
   readOnly: orNull(isText),
   shipping: orNull(isShippingStatus),
   bucketRequests: orNull(isBucketRequests),
+  following: orNull(isFollowing),
 });
 const isSpace = hasMembers({ liveBytes: isNumber, liveStoredBytes: isNumber, storedChunkBytes: isNumber, compressionRatio: orNull(isNumber) });
 const compressionChecks = { name: isText, compression: oneOf(VOLUME_COMPRESSIONS), chunkCompress: oneOf(CHUNK_COMPRESSIONS) };
@@ -64,6 +66,7 @@ const isDetails = hasMembers({
   labels: isLabelTable,
   limits: isLimits,
   storedBytes: isNumber,
+  follows: orNull(isText),
   open: isFlag,
   damage: orNull(isText),
   damageLookedFor: isFlag,
@@ -83,6 +86,10 @@ const isUnreadable = hasMembers({ name: isText, damage: isText });
 export function isVolumeList(value: unknown): value is { readonly volumes: readonly ListedDetails[] } {
   if (typeof value !== 'object' || value === null || !('volumes' in value) || !Array.isArray(value.volumes)) return false;
   return value.volumes.every((volume: unknown) => isDetails(volume) || isUnreadable(volume));
+}
+
+export function isFollowStatus(value: unknown): value is FollowStatus {
+  return isFollowing(value);
 }
 
 export function isShipping(value: unknown): value is ShippingStatus {

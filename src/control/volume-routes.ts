@@ -6,7 +6,7 @@ import { changedLimits, LIMIT_NAMES, NO_LIMITS, type LimitChanges, type VolumeLi
 import { LOG_IO_MODES } from '../base/settings-types.ts';
 import { nearest } from '../config/nearest.ts';
 import { parseSetting } from '../config/parse-setting.ts';
-import type { LogChoices, VolumeInfo } from '../volume/volume-info.ts';
+import type { FollowStatus, LogChoices, VolumeInfo } from '../volume/volume-info.ts';
 import { bytesField, fieldsOf, flagField, textField } from './body-fields.ts';
 import type { ControlledVolumes, ControlTargets } from './routes.ts';
 
@@ -95,6 +95,11 @@ export async function renameVolume({ volumes, traffic, throttles }: ControlTarge
   traffic.forget(name);
   throttles.forget(name);
   return { name: target, renamedFrom: name };
+}
+
+export async function refreshVolume(volumes: ControlledVolumes, name: string, body: unknown): Promise<{ readonly name: string; readonly following: FollowStatus }> {
+  fieldsOf(body, []);
+  return { name, following: await volumes.refresh(name) };
 }
 
 /** What a smaller size would cut off is said in the error that refuses it. */

@@ -1,5 +1,5 @@
 /**
- * The two kinds of records that a volume has in its bucket, beside chunks and checkpoints, which are there as they are on the disk. Neither is ever
+ * The kinds of records that a volume has in its bucket, beside chunks and checkpoints, which are there as they are on the disk. Claims and roots are never
  * overwritten: each is put under a key that must be free.
  *
  * A **claim** makes its writer the one that counts. Key `epochs/eNNNNNN`, 256 bytes:
@@ -32,6 +32,19 @@
  * | 544 | 92 | zero |
  * | 636 | 4 | CRC-32 of bytes 0 to 635 |
  *
+ * A **hot list** says which chunks were written or read last, for who makes the volume of its bucket and wants these first. It is a hint: nothing depends on it, it may name
+ * chunks that are gone, and it is the one object that is overwritten. Key `hints/hot`, 44 bytes and 4 for each chunk:
+ *
+ * | offset | size | field |
+ * |---|---|---|
+ * | 0 | 8 | magic `BASALTHT` |
+ * | 8 | 4 | format version, 1 |
+ * | 12 | 4 | number of chunks, at most 4096 |
+ * | 16 | 16 | volume id |
+ * | 32 | 8 | time, milliseconds since 1970 by the writer's clock |
+ * | 40 | 4 each | numbers of chunks, the one that was used last first |
+ * | end - 4 | 4 | CRC-32 of all before it |
+ *
  * The newest root is that of the last epoch, and of the last checkpoint in it. A writer that lost its epoch may still put roots and chunks of its
  * own: chunks above the fence of a later root are none, and roots of an earlier epoch are older.
  */
@@ -45,9 +58,13 @@ export const ROOT_BYTES = 640;
 export const REMOTE_VERSION = 1;
 export const WRITER_BYTES = 16;
 export const HOST_BYTES_MAX = 128;
+export const HOT_CHUNKS_MAX = 4096;
+export const HOT_BYTES_MAX = 44 + 4 * HOT_CHUNKS_MAX;
 
 const CLAIM_MAGIC = Buffer.from('BASALTCL', 'latin1');
 const ROOT_MAGIC = Buffer.from('BASALTRT', 'latin1');
+const HOT_MAGIC = Buffer.from('BASALTHT', 'latin1');
+const HOT_CHUNKS_AT = 40;
 const HOST_AT = 73;
 const CLAIM_CRC_AT = CLAIM_BYTES - 4;
 const ROOT_CRC_AT = ROOT_BYTES - 4;
@@ -130,6 +147,47 @@ export function decodeRoot(bytes: Uint8Array, name: string): RemoteRoot {
   return root;
 }
 
+export interface HotList {
+  readonly volumeId: Uint8Array;
+  readonly timeMs: number;
+  /** Numbers, the one that was used last first. */
+  readonly chunks: readonly number[];
+}
+
+/** At most `HOT_CHUNKS_MAX` chunks of it are kept. */
+export function encodeHotList({ volumeId, timeMs, chunks }: HotList): Uint8Array {
+  const kept = chunks.slice(0, HOT_CHUNKS_MAX);
+  const bytes = new Uint8Array(hotListBytes(kept.length));
+  const view = viewOf(bytes);
+  bytes.set(HOT_MAGIC, 0);
+  view.setUint32(8, REMOTE_VERSION, true);
+  view.setUint32(12, kept.length, true);
+  bytes.set(volumeId, 16);
+  writeU64(view, 32, timeMs);
+  for (const [index, chunk] of kept.entries()) view.setUint32(HOT_CHUNKS_AT + 4 * index, chunk, true);
+  view.setUint32(bytes.length - 4, checksum(bytes.subarray(0, -4)), true);
+  return bytes;
+}
+
+function hotListBytes(chunkCount: number): number {
+  return HOT_CHUNKS_AT + 4 * chunkCount + 4;
+}
+
+/** Decodes and checks a hot list. Errors: `corrupt`; `unsupported` for a later version. `name` is for the message. */
+export function decodeHotList(bytes: Uint8Array, name: string): HotList {
+  const chunkCount = bytes.length < hotListBytes(0) ? 0 : viewOf(bytes).getUint32(12, true);
+  const length = hotListBytes(chunkCount);
+  const view = checked(bytes, name, { length, magic: HOT_MAGIC, magicAt: 0, crcAt: length - 4, what: 'hot list' });
+  const list = {
+    volumeId: new Uint8Array(bytes.subarray(16, 16 + VOLUME_ID_BYTES)),
+    timeMs: readU64(view, 32),
+    chunks: Array.from({ length: chunkCount }, (_, index) => view.getUint32(HOT_CHUNKS_AT + 4 * index, true)),
+  };
+  if (chunkCount > HOT_CHUNKS_MAX) throw corrupt(name, `${chunkCount} chunks, more than ${HOT_CHUNKS_MAX}`, 12);
+  if (list.timeMs < 0) throw corrupt(name, 'a counter is 2^53 or more', 32);
+  return list;
+}
+
 interface Shape {
   readonly length: number;
   readonly magic: Buffer;
@@ -154,6 +212,7 @@ const pad = (value: number, digits: number): string => String(value).padStart(di
 
 export const EPOCH_FOLDER = 'epochs';
 export const ROOT_FOLDER = 'roots';
+export const HOT_KEY = 'hints/hot';
 
 export function claimKey(epoch: number): string {
   return `${EPOCH_FOLDER}/e${pad(epoch, 6)}`;

@@ -5,6 +5,7 @@
  * What has been fetched is known in memory only: after a restart such files are dropped. So they are never synced, and no bitmap of them can be wrong.
  */
 import { assert } from '../base/assert.ts';
+import { WaitList } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
 import type { StoredObject } from './object-store.ts';
@@ -34,6 +35,10 @@ export interface FarOptions {
   readonly readAhead: ReadAhead;
   /** So many bytes of an object came. */
   readonly onFetched: (key: string, bytes: number) => void;
+  /** Of those who read, all objects of a volume together. */
+  readonly demand: FetchDemand;
+  /** Somebody reads an object. */
+  readonly onRead: (key: string) => void;
   /** All of an object is here, in the file at `path`. */
   readonly onWhole: (key: string, path: string) => Promise<void>;
 }
@@ -64,6 +69,27 @@ export class ReadAhead {
   }
 }
 
+/** Readers that wait for something of the bucket; what is fetched for nobody waits behind them. */
+export class FetchDemand {
+  readonly #quiet = new WaitList();
+  #waiting = 0;
+
+  async during<T>(fetching: Promise<T>): Promise<T> {
+    this.#waiting += 1;
+    try {
+      return await fetching;
+    } finally {
+      this.#waiting -= 1;
+      if (this.#waiting === 0) this.#quiet.wake();
+    }
+  }
+
+  /** Resolves when nobody waits. */
+  async idle(): Promise<void> {
+    while (this.#waiting > 0) await this.#quiet.wait();
+  }
+}
+
 /** The part of an object of the bucket that is here; shared by all who have it open. */
 export class FarFile {
   readonly key: string;
@@ -78,6 +104,8 @@ export class FarFile {
   #settling: Promise<void> = Promise.resolve();
   #users = 0;
   #isDropped = false;
+  /** All of it is in the directory: dropped, and yet kept. */
+  #isRetired = false;
 
   constructor(key: string, sizeBytes: number, options: FarOptions) {
     this.key = key;
@@ -133,11 +161,32 @@ export class FarFile {
     await file?.close().catch(() => undefined); // what it holds can be fetched again
   }
 
+  /** Fetches what is missing, a request at a time and while nobody waits for one of his own; `onFetched` is told how far it is, in bytes. False: it was dropped, or is not kept here. */
+  async fetchAll(onFetched: (bytes: number) => void): Promise<boolean> {
+    const { pieceBytes, requestBytes, demand } = this.#options;
+    const most = Math.max(1, Math.floor(requestBytes / pieceBytes));
+    this.#users += 1;
+    try {
+      for (let piece = 0; piece < this.#isHere.length && !this.#isDropped; piece += most) {
+        await demand.idle();
+        const end = Math.min(this.#isHere.length, piece + most);
+        await Promise.all(this.#want(piece, end - 1));
+        onFetched(Math.min(this.sizeBytes, end * pieceBytes) - piece * pieceBytes);
+      }
+      await this.#settling;
+      return this.#missing === 0 && (!this.#isDropped || this.#isRetired);
+    } finally {
+      this.#users -= 1;
+      if (this.#isDropped && this.#users === 0) await this.#close();
+    }
+  }
+
   async #read(target: Uint8Array, offsetBytes: number): Promise<void> {
     const end = offsetBytes + target.length;
     if (end > this.sizeBytes) throw new VolumeError('corrupt', `${this.key}: ends at byte ${this.sizeBytes}, expected at least ${end}`);
     if (target.length === 0) return;
-    const { pieceBytes, readAhead } = this.#options;
+    const { pieceBytes, readAhead, onRead, demand } = this.#options;
+    onRead(this.key);
     const first = Math.floor(offsetBytes / pieceBytes);
     const last = Math.floor((end - 1) / pieceBytes);
     const aheadBytes = readAhead.next(this.key, offsetBytes, target.length);
@@ -145,7 +194,7 @@ export class FarFile {
     const furthest = Math.min(this.#isHere.length - 1, Math.floor((end - 1 + aheadBytes) / pieceBytes));
     // Nobody waits for what is read ahead: who reads it later finds that it failed.
     for (const ahead of this.#want(last + 1, furthest)) ahead.catch(() => undefined);
-    await this.#fill(target, offsetBytes, await Promise.all(waits));
+    await this.#fill(target, offsetBytes, waits.length === 0 ? [] : await demand.during(Promise.all(waits)));
   }
 
   /** From what has just come, and the rest from the file: on a full disk nothing is kept, and is served all the same. */
@@ -242,6 +291,7 @@ export class FarFile {
   /** New readers open the object of the directory: the last of those that have this one open lets go of the file. */
   async #retire(file: File): Promise<void> {
     if (this.#isDropped) return; // who dropped it closes it
+    this.#isRetired = true;
     this.#isDropped = true;
     if (this.#users > 0) return;
     this.#file = null;

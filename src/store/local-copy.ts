@@ -7,6 +7,8 @@ import type { StoredObject } from './object-store.ts';
 
 /** What a copy is made anew from. */
 export interface OtherCopy {
+  /** What is here is read. */
+  onRead(): void;
   /** Size of the object in the bucket; undefined: it is not there. */
   sizeBytes(): number | undefined;
   /** Makes the copy here anew. False: the bucket's is not sound either, or cannot be kept. Errors: those of the bucket. */
@@ -42,6 +44,7 @@ export class LocalCopy implements StoredObject {
   async read(target: Uint8Array, offsetBytes: number): Promise<void> {
     const isHere = this.#doubts === 0 || ((await this.#healed()) && this.#doubts <= TRUSTED_DOUBTS);
     if (!isHere) return this.#other.readThere(target, offsetBytes);
+    this.#other.onRead();
     try {
       await this.#here.read(target, offsetBytes);
     } catch (error) {

@@ -90,6 +90,9 @@ export interface RemoteStore {
   close(): void;
 }
 
+/** What a bucket is to who changes nothing in it. */
+export type RemoteReader = Pick<RemoteStore, 'place' | 'counters' | 'getRange' | 'getWhole' | 'head' | 'list' | 'close'>;
+
 export interface RemotePage {
   readonly objects: readonly RemoteObject[];
   /** What the next page is asked for with, or null behind the last one. */

@@ -10,8 +10,9 @@ import { checksum, formatChecksum } from '../base/checksum.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Clock, FileSystem } from '../env/env.ts';
 import { AheadObjects } from './ahead-objects.ts';
+import { CopyCache } from './copy-cache.ts';
 import type { DirectoryStore } from './directory-store.ts';
-import { FAR_PREFIX, FarFile, type FarOptions, ReadAhead } from './far-objects.ts';
+import { FAR_PREFIX, FarFile, type FarOptions, FetchDemand, ReadAhead } from './far-objects.ts';
 import { LocalCopy } from './local-copy.ts';
 import { replaceFromBucket } from './replace-copy.ts';
 import type { ObjectStore, StagedObject, StoredObject } from './object-store.ts';
@@ -20,6 +21,7 @@ import { type Lease, ShipCopies } from './ship-copies.ts';
 import { TieredStagedObject } from './tiered-staged.ts';
 
 export interface TierOptions {
+  readonly clock: Pick<Clock, 'nowMs' | 'setTimer'>;
   readonly local: DirectoryStore;
   readonly files: FileSystem;
   /** The volume's directory. */
@@ -29,6 +31,8 @@ export interface TierOptions {
   readonly shippedFolder: string;
   /** Objects that are in the bucket as well, and parts of those that are only there, may take so much here. */
   readonly cacheBytes: number;
+  /** Those that were not read for so long go; 0: for want of room alone. */
+  readonly cacheTtlMs: number;
   readonly fetchBytes: number;
   /** Memory for what is fetched ahead. */
   readonly readAheadBytes: number;
@@ -37,7 +41,6 @@ export interface TierOptions {
   readonly shipConcurrency: number;
   /** Longer objects are neither fetched ahead as a whole nor copied. */
   readonly bufferBytes: number;
-  readonly clock: Pick<Clock, 'nowMs'>;
   /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
   readonly problemOf: (key: string, bytes: Uint8Array) => Promise<string | null>;
   /** An object was rotten here; `isHealed`: it was made anew from the bucket's copy, else that one is read. */
@@ -63,8 +66,7 @@ export class TieredStore implements ObjectStore {
   /** Checksums of objects that were written since the store was opened, and that are not checked by themselves. */
   readonly #checksums = new Map<string, number>();
   readonly #healing = new Map<string, Promise<boolean>>();
-  /** What may be evicted, by its bytes here, least recently opened first. */
-  readonly #cached = new Map<string, number>();
+  readonly #cache: CopyCache;
   readonly #far = new Map<string, FarFile>();
   readonly #ahead: AheadObjects;
   readonly #copies: ShipCopies;
@@ -73,14 +75,14 @@ export class TieredStore implements ObjectStore {
   readonly #leaving = new Map<string, number>();
   /** Objects of the bucket that were removed here. */
   readonly #doomed = new Set<string>();
-  #cachedBytes = 0;
   #unshippedBytes = 0;
-  #evicting: Promise<void> | null = null;
   /** The last search for room on a full disk found some: whoever met that tries again. */
   #hasMadeRoom = false;
   #makingRoom: Promise<void> | null = null;
   /** Told of an object that is shipped for its own sake, and was removed before that. */
   onDropped: (key: string) => void = () => undefined;
+  /** What is wrong with the bytes of an object that is shipped for its own sake; null: it is what was written. */
+  problemOf: TierOptions['problemOf'];
   /** Told when something was published. */
   onPublished: () => void = () => undefined;
   /** Whether an object that is in the bucket, too, may go from here. */
@@ -89,13 +91,14 @@ export class TieredStore implements ObjectStore {
   onEvict: (key: string) => void = () => undefined;
   /** The disk is full, and nothing may go. */
   onNoRoom: () => void = () => undefined;
-  evictions = 0;
   /** Something here is damaged, and it is not known what: of what the bucket has nothing is read here before it was made anew. */
   isDistrusted = false;
 
   constructor(options: TierOptions) {
     this.#options = options;
     this.#local = options.local;
+    this.problemOf = options.problemOf;
+    this.#cache = new CopyCache({ clock: options.clock, limitBytes: options.cacheBytes, ttlMs: options.cacheTtlMs, mayEvict: (key) => this.mayEvict(key), remove: (key, bytes) => this.#evict(key, bytes) });
     this.#farOptions = {
       files: options.files,
       directory: options.directory,
@@ -103,18 +106,20 @@ export class TieredStore implements ObjectStore {
       pieceBytes: options.fetchBytes,
       requestBytes: Math.max(REQUEST_BYTES, options.fetchBytes),
       readAhead: new ReadAhead(options.fetchBytes, Math.min(options.readAheadBytes, OBJECT_AHEAD_BYTES)),
-      onFetched: (key, bytes) => this.#count(key, bytes),
+      onFetched: (key, bytes) => this.#cache.count(key, bytes),
+      onRead: (key) => this.#cache.use(key),
+      demand: new FetchDemand(),
       onWhole: (key, path) => this.#adopt(key, path),
     };
     const { local, remote, clock, bufferBytes: objectBytes } = options;
     const mayKeep = (key: string): boolean => this.#isAway(key);
-    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#count(key, bytes) });
+    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#cache.count(key, bytes) });
     this.#copies = new ShipCopies({ memoryBytes: options.shipMemoryBytes, objectBytes, readersMax: options.shipConcurrency });
   }
 
   /** Bytes here that are in the bucket as well. */
   get cachedBytes(): number {
-    return this.#cachedBytes;
+    return this.#cache.bytes;
   }
 
   /** Objects that the bucket does not have, and their bytes. */
@@ -150,19 +155,34 @@ export class TieredStore implements ObjectStore {
     }
     for (const key of here) await this.#attachLocal(key, remote.get(key));
     for (const [key, sizeBytes] of remote) if (!here.has(key) && mayBeAway(key)) this.#shipped.set(key, sizeBytes);
-    this.#evictSoon();
+    this.#cache.evictSoon();
   }
 
   async #attachLocal(key: string, remoteBytes: number | undefined): Promise<void> {
     if (remoteBytes !== undefined) {
       // The same object: a name is given to one only, and when all of it is there.
       this.#shipped.set(key, remoteBytes);
-      if (key.startsWith(this.#options.shippedFolder)) this.#count(key, remoteBytes);
+      if (key.startsWith(this.#options.shippedFolder)) this.#cache.count(key, remoteBytes);
       return;
     }
     const object = await this.#local.open(key);
     this.#added(key, object.sizeBytes);
     await object.close();
+  }
+
+  /** What the bucket has more of the volume, for who only reads it there. */
+  extend(remote: ReadonlyMap<string, number>): void {
+    for (const [key, sizeBytes] of remote) this.#shipped.set(key, sizeBytes);
+  }
+
+  /** Lets go of what is in the bucket and not among `remote`. */
+  async retain(remote: ReadonlyMap<string, number>): Promise<void> {
+    for (const key of [...this.#shipped.keys()]) {
+      if (remote.has(key)) continue;
+      this.#shipped.delete(key);
+      this.#cache.uncount(key);
+      await this.#removeHere(key, 0);
+    }
   }
 
   async prepare(folders: readonly string[]): Promise<void> {
@@ -234,7 +254,7 @@ export class TieredStore implements ObjectStore {
   #problemOf(key: string, { bytes }: Lease): Promise<string | null> {
     const expected = this.#checksums.get(key);
     const found = expected === undefined ? 0 : checksum(bytes);
-    if (expected === undefined || found === expected) return this.#options.problemOf(key, bytes);
+    if (expected === undefined || found === expected) return this.problemOf(key, bytes);
     return Promise.resolve(`${key}: checksum ${formatChecksum(found)}, expected ${formatChecksum(expected)}`);
   }
 
@@ -262,7 +282,7 @@ export class TieredStore implements ObjectStore {
   async shipped(key: string, sizeBytes: number): Promise<void> {
     const isCached = this.#leavesUnshipped(key);
     this.#shipped.set(key, sizeBytes);
-    if (isCached) this.#count(key, sizeBytes);
+    if (isCached) this.#cache.count(key, sizeBytes);
     if (this.#leaving.delete(key)) await this.remove(key, sizeBytes);
   }
 
@@ -290,14 +310,14 @@ export class TieredStore implements ObjectStore {
 
   /** The bucket has it, and nothing of it is here. */
   #isAway(key: string): boolean {
-    return this.#shipped.has(key) && !this.#cached.has(key) && !this.#far.has(key);
+    return this.#shipped.has(key) && !this.#cache.has(key) && !this.#far.has(key);
   }
 
   /** Fetches an object as a whole, if nothing of it is here: it will be read soon. False: there is no memory for it now, and it may be asked for again. */
   fetchAhead(key: string): boolean {
     const sizeBytes = this.#isAway(key) ? this.#shipped.get(key) : undefined;
     // What is just being removed here has no place for it yet.
-    return sizeBytes === undefined || this.#evicting !== null || this.#ahead.begin(key, sizeBytes);
+    return sizeBytes === undefined || this.#cache.isEvicting || this.#ahead.begin(key, sizeBytes);
   }
 
   async open(key: string): Promise<StoredObject> {
@@ -307,14 +327,15 @@ export class TieredStore implements ObjectStore {
   async #open(key: string): Promise<StoredObject> {
     const far = this.#far.get(key);
     if (far !== undefined) {
-      this.#use(key);
+      this.#cache.use(key);
       return far.open();
     }
     try {
       const object = await this.#local.open(key);
-      this.#use(key);
+      this.#cache.use(key);
       const other = {
         sizeBytes: () => this.#shipped.get(key),
+        onRead: () => this.#cache.use(key),
         heal: () => this.heal(key),
         openHere: () => this.#local.open(key),
         readThere: (target: Uint8Array, offsetBytes: number) => this.#options.remote.getRange(key, target, offsetBytes),
@@ -323,10 +344,37 @@ export class TieredStore implements ObjectStore {
     } catch (error) {
       const sizeBytes = this.#shipped.get(key);
       if (!(error instanceof VolumeError) || error.code !== 'not-found' || sizeBytes === undefined) throw error;
-      const made = this.#far.get(key) ?? new FarFile(key, sizeBytes, this.#farOptions);
-      this.#far.set(key, made);
-      return made.open();
+      return this.#farFile(key, sizeBytes).open();
     }
+  }
+
+  #farFile(key: string, sizeBytes: number): FarFile {
+    const far = this.#far.get(key) ?? new FarFile(key, sizeBytes, this.#farOptions);
+    this.#far.set(key, far);
+    return far;
+  }
+
+  /** Keys of what is here and in the bucket, the one that was used last first. */
+  newestCopies(): string[] {
+    return this.#cache.newest();
+  }
+
+  /** Marks one as used now. */
+  use(key: string): void {
+    this.#cache.use(key);
+  }
+
+  /** Bytes of an object that is in the bucket and not here as a whole; null: it is here, or not in the bucket. */
+  async bytesAway(key: string): Promise<number | null> {
+    const sizeBytes = this.#shipped.get(key);
+    if (sizeBytes === undefined) return null;
+    return this.#cache.has(key) && !this.#far.has(key) && (await this.#options.files.exists(`${this.#options.directory}/${key}`)) ? null : sizeBytes;
+  }
+
+  /** Fetches an object that is in the bucket alone, behind those who read. False: it is not kept here, for want of room say. Errors: those of the bucket. */
+  async fetchWhole(key: string, onFetched: (bytes: number) => void): Promise<boolean> {
+    const sizeBytes = await this.bytesAway(key);
+    return sizeBytes === null || this.#farFile(key, sizeBytes).fetchAll(onFetched);
   }
 
   /**
@@ -343,7 +391,7 @@ export class TieredStore implements ObjectStore {
     const { shippedFolder, onRotten } = this.#options;
     const sizeBytes = this.#shipped.get(key);
     if (sizeBytes === undefined) return false;
-    const isHealed = key.startsWith(shippedFolder) && (await replaceFromBucket(this.#options, key, sizeBytes, () => this.#cached.has(key)));
+    const isHealed = key.startsWith(shippedFolder) && (await replaceFromBucket({ ...this.#options, problemOf: this.problemOf }, key, sizeBytes, () => this.#cache.has(key)));
     onRotten(key, isHealed);
     return isHealed;
   }
@@ -363,8 +411,14 @@ export class TieredStore implements ObjectStore {
     }
     this.#checksums.delete(key);
     if (this.#shipped.delete(key)) this.#doomed.add(key);
-    this.#uncount(key);
+    this.#cache.uncount(key);
     await this.#removeHere(key, sizeBytes);
+  }
+
+  async #evict(key: string, bytes: number): Promise<void> {
+    assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
+    this.onEvict(key);
+    await this.#removeHere(key, bytes);
   }
 
   async #removeHere(key: string, sizeBytes: number): Promise<void> {
@@ -390,7 +444,8 @@ export class TieredStore implements ObjectStore {
   /** Lets go of what was fetched and not whole. Nothing may be open any more. */
   async close(): Promise<void> {
     await this.#ahead.close();
-    await this.#evicting;
+    this.#cache.stop();
+    await this.#cache.settle();
     for (const far of this.#far.values()) await far.drop();
     this.#far.clear();
   }
@@ -402,30 +457,9 @@ export class TieredStore implements ObjectStore {
     await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
   }
 
-  #use(key: string): void {
-    const bytes = this.#cached.get(key);
-    if (bytes === undefined) return;
-    this.#cached.delete(key);
-    this.#cached.set(key, bytes);
-  }
-
-  #count(key: string, bytes: number): void {
-    const before = this.#cached.get(key) ?? 0;
-    this.#cached.delete(key);
-    this.#cached.set(key, before + bytes);
-    this.#cachedBytes += bytes;
-    this.#evictSoon();
-  }
-
-  #uncount(key: string): void {
-    this.#cachedBytes -= this.#cached.get(key) ?? 0;
-    this.#cached.delete(key);
-    assert(this.#cachedBytes >= 0, 'less than nothing is cached');
-  }
-
   /** Whether something may go from here for want of room: now, when it was shipped, or behind the next checkpoint. */
   get mayMakeRoom(): boolean {
-    return this.#unshipped.size > 0 || this.#cached.size > 0 || this.#hasMadeRoom;
+    return this.#unshipped.size > 0 || this.#cache.size > 0 || this.#hasMadeRoom;
   }
 
   /** The disk is full: lets some of what the bucket has go from here. */
@@ -437,37 +471,12 @@ export class TieredStore implements ObjectStore {
   }
 
   async #makeRoom(): Promise<void> {
-    await this.#evicting;
-    const before = this.evictions;
-    this.#startEvicting(Math.max(0, this.#cachedBytes - ROOM_BYTES));
-    await this.#evicting;
-    this.#hasMadeRoom = this.evictions > before;
+    await this.#cache.settle();
+    const before = this.#cache.evictions;
+    await this.#cache.shrink(Math.max(0, this.#cache.bytes - ROOM_BYTES));
+    this.#hasMadeRoom = this.#cache.evictions > before;
     // Their files may have become spare ones.
     await this.#local.releaseSpace();
     if (!this.#hasMadeRoom) this.onNoRoom();
-  }
-
-  #evictSoon(): void {
-    if (this.#cachedBytes > this.#options.cacheBytes && this.#evicting === null) this.#startEvicting(this.#options.cacheBytes);
-  }
-
-  #startEvicting(keepBytes: number): void {
-    this.#evicting = this.#evict(keepBytes)
-      .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
-      .finally(() => {
-        this.#evicting = null;
-      });
-  }
-
-  async #evict(keepBytes: number): Promise<void> {
-    for (const [key, bytes] of this.#cached) {
-      if (this.#cachedBytes <= keepBytes) return;
-      assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
-      if (!this.mayEvict(key)) continue;
-      this.onEvict(key);
-      this.#uncount(key);
-      this.evictions += 1;
-      await this.#removeHere(key, bytes);
-    }
   }
 }

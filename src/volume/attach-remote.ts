@@ -2,7 +2,7 @@
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { RemoteSettings } from '../base/settings-types.ts';
 import { KIB } from '../base/units.ts';
-import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
+import { CHUNK_FOLDER, chunkNumberIn } from '../chunk/chunk-reader.ts';
 import type { Env } from '../env/env.ts';
 import { CHUNK_HEADER_BYTES } from '../format/chunk-layout.ts';
 import { type Manifest, NO_CHECKPOINT } from '../format/manifest.ts';
@@ -11,7 +11,7 @@ import type { RemoteStore } from '../store/remote-store.ts';
 import { TieredStore } from '../store/tiered-store.ts';
 import type { Orphan } from './orphans.ts';
 import { readRemoteChain } from './remote-chain.ts';
-import { Ownership, type RemoteState, fencedError, readRemoteState } from './remote-state.ts';
+import { Ownership, type RemoteState, fencedError, hasSameSize, readRemoteState } from './remote-state.ts';
 import { type RemoteConfig, type RemoteOpener, readRemoteConfig } from './remote-config.ts';
 import { problemOf } from './verify-object.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -46,6 +46,8 @@ export interface AttachedRemote {
   readonly ownership: Ownership;
   /** Of the newest root; that of an empty volume if there is none. */
   readonly base: Manifest;
+  /** Where the chain of chunks behind the base ends, if the volume has another size than that; null: it has not. */
+  readonly chainEnd: number | null;
   readonly orphans: readonly Orphan[];
 }
 
@@ -59,14 +61,15 @@ export async function attachRemote(options: AttachOptions): Promise<AttachedRemo
   try {
     const state = await readRemoteState(remote, manifest.volumeId);
     if (state.claim !== null && Buffer.from(state.claim.writer).toString('hex') !== config.writer) throw fencedError(state.claim);
+    const chainEnd = await endOfChain(remote, state, manifest);
     const ownership = await claim(options, access, config, remote, state);
-    const store = makeStore(options, access, remote);
+    const store = makeTieredStore(options, access, remote);
     const here = await keysHere(options.local);
     const isAway = await awayOf(options, remote, state, here);
     await store.attach(OBJECT_FOLDERS, state.objects, isAway);
-    const orphans = orphansOf(state, (key) => !here.has(key) && !isAway(key));
+    const orphans = orphansOf(state, here, (key) => !here.has(key) && !isAway(key));
     const base = state.root?.manifest ?? { ...manifest, checkpoint: NO_CHECKPOINT };
-    return { access, config, remote, store, ownership, base, orphans };
+    return { access, config, remote, store, ownership, base, chainEnd, orphans };
   } catch (error) {
     remote.close();
     throw toVolumeError(error, `claiming ${config.url}`);
@@ -88,24 +91,32 @@ function claim({ env, manifest }: AttachOptions, { settings, host }: RemoteAcces
 /** Tables of most chunks: 16 bytes a block, and few ranges. */
 const CHUNK_TABLES_BYTES_MAX = 64 * KIB;
 
-function makeStore({ env, directory, local, manifest, name, slabBytes }: AttachOptions, { settings }: RemoteAccess, remote: RemoteStore): TieredStore {
-  const { cacheBytes, fetchBytes, readAheadBytes, shipMemoryBytes, shipConcurrency } = settings;
+/** What is here of a volume, and behind it what its bucket has. */
+export function makeTieredStore({ env, directory, local, manifest, name, slabBytes }: Omit<AttachOptions, 'access'>, { settings }: RemoteAccess, remote: Pick<RemoteStore, 'getRange'>): TieredStore {
+  const { cacheBytes, cacheTtlMs, fetchBytes, readAheadBytes, shipMemoryBytes, shipConcurrency } = settings;
   return new TieredStore({
+    clock: env.clock,
     local,
     files: env.files,
     directory,
     remote,
     shippedFolder: `${CHUNK_FOLDER}/`,
     cacheBytes,
+    cacheTtlMs,
     fetchBytes,
     readAheadBytes,
     shipMemoryBytes,
     shipConcurrency,
     bufferBytes: slabBytes + CHUNK_HEADER_BYTES + CHUNK_TABLES_BYTES_MAX,
-    clock: env.clock,
     problemOf: (key, bytes) => problemOf({ clock: env.clock, manifest }, key, bytes),
     onRotten: (key, isHealed) => env.logger.log('warn', isHealed ? 'rotten-object-healed' : 'rotten-object-read-in-bucket', { volume: name, file: key }),
   });
+}
+
+/** Null: the newest root has the size that the volume has here. */
+async function endOfChain(remote: RemoteStore, { root, objects }: RemoteState, manifest: Manifest): Promise<number | null> {
+  if (root === null || hasSameSize(root.manifest, manifest)) return null;
+  return (await readRemoteChain(root.manifest, objects.keys(), (key, target) => remote.getRange(key, target, 0), () => undefined)).lastChunk;
 }
 
 async function keysHere(local: DirectoryStore): Promise<ReadonlySet<string>> {
@@ -113,10 +124,11 @@ async function keysHere(local: DirectoryStore): Promise<ReadonlySet<string>> {
 }
 
 /** What of a bucket will be referred to by nothing, once our roots have taken the place of those that are there. */
-function orphansOf({ objects, strangers, roots, putMs }: RemoteState, isUnused: (key: string) => boolean): Orphan[] {
+function orphansOf({ objects, strangers, roots, putMs }: RemoteState, here: ReadonlySet<string>, isUnused: (key: string) => boolean): Orphan[] {
   // The store's time now is not less.
   const nowMs = Math.max(0, ...putMs.values());
-  const keys = [...roots, ...strangers, ...[...objects.keys()].filter(isUnused)];
+  // What is here is ours, though the last root does not count it: that one was put before it, with another size.
+  const keys = [...roots, ...strangers.filter((key) => !here.has(key)), ...[...objects.keys()].filter(isUnused)];
   return keys.map((key) => ({ key, ageMs: nowMs - (putMs.get(key) ?? nowMs) }));
 }
 
@@ -125,7 +137,7 @@ function orphansOf({ objects, strangers, roots, putMs }: RemoteState, isUnused: 
  * as a volume has it that was made of its bucket; else they are of a writer that had lost its epoch.
  */
 export async function awayOf({ local, manifest }: Pick<AttachOptions, 'local' | 'manifest'>, remote: RemoteStore, { objects }: RemoteState, here: ReadonlySet<string>): Promise<(key: string) => boolean> {
-  const isBehind = (key: string): boolean => (chunkNumberOf(key) ?? 0) > manifest.checkpoint.lastChunk;
+  const isBehind = (key: string): boolean => (chunkNumberIn(key) ?? 0) > manifest.checkpoint.lastChunk;
   const away = [...objects.keys()].filter((key) => isBehind(key) && !here.has(key));
   if (away.length === 0) return (key) => !isBehind(key);
   const readHeader = async (key: string, target: Uint8Array, isAgain: boolean): Promise<void> => {
@@ -141,19 +153,18 @@ export async function awayOf({ local, manifest }: Pick<AttachOptions, 'local' | 
   return (key) => !isBehind(key) || chain.has(key);
 }
 
-export function chunkNumberOf(key: string): number | null {
-  return key.startsWith(`${CHUNK_FOLDER}/`) ? (parseChunkName(key.slice(CHUNK_FOLDER.length + 1))?.chunk ?? null) : null;
-}
-
 /** Ends what an open volume has to do with its bucket. If all of it was shipped, nobody need wait for our lease. Trouble with the bucket keeps nobody from closing a volume. */
 export async function detachRemote(core: VolumeCore, { remote, store, ownership }: AttachedRemote): Promise<void> {
   const { shipper, env, name } = core;
   await shipper?.stop();
+  const isPrefetching = core.prefetch?.stop();
   core.pressure?.stop();
   const isDone = shipper?.isDone === true && core.failure === null;
+  if (isDone) await shipper.noteHot();
   if (isDone) await ownership.release().catch((error: unknown) => env.logger.log('warn', 'lease-not-released', { volume: name, error }));
   else env.logger.log('warn', 'not-all-shipped', { volume: name, ...shipper?.status() });
   // First: what is still being fetched may wait for a bucket that cannot be reached, and nobody reads any more.
   remote.close();
+  await isPrefetching;
   await store.close();
 }

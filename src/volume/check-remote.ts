@@ -3,12 +3,11 @@
  * (deep) as a whole; the disk here counts for nothing but advice. Changes nothing, here or there, so that the volume may be in use.
  */
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
+import { CHUNK_FOLDER, parseChunkName, chunkNumberIn } from '../chunk/chunk-reader.ts';
 import { ROOT_FOLDER, type RemoteRoot, rootKey } from '../format/remote-records.ts';
 import { BucketView } from '../store/bucket-view.ts';
 import { DirectoryStore } from '../store/directory-store.ts';
 import type { RemoteStore } from '../store/remote-store.ts';
-import { chunkNumberOf } from './attach-remote.ts';
 import type { CheckReport, ToolOptions } from './check.ts';
 import { type Finding, isDamage } from './inspect-findings.ts';
 import { type Inspection, inspectVolume } from './inspect.ts';
@@ -107,12 +106,12 @@ async function chainOrDamage(remote: RemoteStore, { manifest }: RemoteRoot, { ob
 /** What a recovery would take: the checkpoint's objects, and the chain of chunks. */
 function countingOf({ objects }: RemoteState, { manifest }: RemoteRoot, { keys }: RemoteChain): ReadonlyMap<string, number> {
   const chain = new Set(keys);
-  return new Map([...objects].filter(([key]) => (chunkNumberOf(key) ?? 0) <= manifest.checkpoint.lastChunk || chain.has(key)));
+  return new Map([...objects].filter(([key]) => (chunkNumberIn(key) ?? 0) <= manifest.checkpoint.lastChunk || chain.has(key)));
 }
 
 /** Why a recovery would end before what the bucket has had; null: as far as can be told it would not. */
 function shortfallOf({ objects, claim }: RemoteState, { fenceChunk }: RemoteRoot, { lastChunk }: RemoteChain): string | null {
-  const behind = [...objects.keys()].filter((key) => (chunkNumberOf(key) ?? 0) > lastChunk);
+  const behind = [...objects.keys()].filter((key) => (chunkNumberIn(key) ?? 0) > lastChunk);
   // Earlier writers may have died before their sets were whole.
   const cutOff = behind.filter((key) => parseChunkName(key.slice(CHUNK_FOLDER.length + 1))?.epoch === claim?.epoch);
   if (cutOff.length > 0) return `the chain of chunks ends at chunk ${lastChunk}: what ${cutOff.length} later ones, ${cutOff[0]} for one, follow is missing`;

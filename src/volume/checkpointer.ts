@@ -26,11 +26,12 @@ import {
   encodeNode,
   encodeRoot,
 } from '../format/checkpoint-layout.ts';
+import type { Manifest } from '../format/manifest.ts';
 import type { Leaf } from '../index/block-map.ts';
 import type { CataloguePage } from '../index/chunk-catalogue.ts';
 import type { StagedObject } from '../store/object-store.ts';
 import { loadIfSound } from './load-checkpoint.ts';
-import type { RootObjects } from './shipper.ts';
+import type { RootObjects } from './shipper-options.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { checkpointKey } from './volume-files.ts';
 
@@ -220,7 +221,21 @@ export class Checkpointer {
     }
   }
 
-  async #write(): Promise<void> {
+  /**
+   * Writes a checkpoint with another size, in one manifest; nobody may commit a chunk meanwhile. Errors: `no-space`: nothing was changed; with any other the volume takes no
+   * more writes.
+   */
+  async resize(sizes: Pick<Manifest, 'sizeBytes' | 'spanBytes'>): Promise<void> {
+    try {
+      await this.#write(sizes);
+    } catch (cause) {
+      const error = toVolumeError(cause, `writing a checkpoint of volume ${this.#core.name}`);
+      if (error.code !== 'no-space') this.#core.fail(error);
+      throw error;
+    }
+  }
+
+  async #write(sizes: Partial<Pick<Manifest, 'sizeBytes' | 'spanBytes'>> = {}): Promise<void> {
     const { manifest, counters } = this.#core;
     const identity: CheckpointIdentity = {
       volumeId: manifest.volumeId,
@@ -245,7 +260,7 @@ export class Checkpointer {
       await object.abandon().catch(() => undefined); // the first error is the one to report; the lock's next owner cleans up
       throw error;
     }
-    await this.#core.replaceManifest({ ...manifest, checkpoint: { number: identity.number, epoch: identity.epoch, lastChunk: identity.lastChunk, lastLsn: identity.lastLsn } });
+    await this.#core.replaceManifest({ ...manifest, ...sizes, checkpoint: { number: identity.number, epoch: identity.epoch, lastChunk: identity.lastChunk, lastLsn: identity.lastLsn } });
     this.#takeOver(outcome);
     await this.#core.shipper?.checkpointed(this.rootObjects(true));
     this.#isPostponed = false;

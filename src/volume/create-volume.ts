@@ -10,6 +10,7 @@ import { measureLogWay } from '../wal/measure-log.ts';
 import { createSyncedMark } from './synced-mark-file.ts';
 import { LOG_FOLDER, OBJECT_FOLDERS, logPath, manifestPath, parentPath } from './volume-files.ts';
 import { type RemoteConfig, createRemoteConfig } from './remote-config.ts';
+import { wantPrefetch } from './prefetch.ts';
 import type { CreateOptions } from './volume-info.ts';
 import { NO_PROPERTIES, writeProperties } from './volume-properties.ts';
 
@@ -65,11 +66,15 @@ export async function createVolume(options: CreateVolumeOptions): Promise<void> 
 }
 
 /** The same for one that a bucket has: its log is empty, and what it consists of is fetched when it is needed. */
-export async function makeFromManifest(options: Omit<CreateVolumeOptions, 'create'>, manifest: Manifest): Promise<void> {
-  await makeVolume(options, (staged) => fill(options, staged, manifest));
+export async function makeFromManifest(options: Omit<CreateVolumeOptions, 'create'>, manifest: Manifest, { prefetches }: { readonly prefetches: boolean }): Promise<void> {
+  await makeVolume(options, async (staged) => {
+    if (prefetches) await wantPrefetch(options.env, staged);
+    await fill(options, staged, manifest);
+  });
 }
 
-async function makeVolume({ env, directory }: Pick<CreateVolumeOptions, 'env' | 'directory'>, fillIn: (staged: string) => Promise<void>): Promise<void> {
+/** Makes the directory of a volume, whole or not at all: `fillIn` is given where it is built. Errors: as `createVolume`. */
+export async function makeVolume({ env, directory }: Pick<CreateVolumeOptions, 'env' | 'directory'>, fillIn: (staged: string) => Promise<void>): Promise<void> {
   const exists = await env.files.exists(directory).catch((error: unknown) => {
     throw toVolumeError(error, `creating ${directory}`);
   });

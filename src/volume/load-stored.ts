@@ -15,7 +15,7 @@ import { LeafReader } from './leaf-reader.ts';
 import { loadCheckpoint } from './load-checkpoint.ts';
 import { type RecoveredChunks, recoverChunks } from './recover-chunks.ts';
 import { markedLsn, readSyncedMark } from './synced-mark-file.ts';
-import { VolumeCore } from './volume-core.ts';
+import { type Counters, VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, checkpointName } from './volume-files.ts';
 import type { OnProgress, VolumeObserver } from './volume-info.ts';
 
@@ -30,6 +30,8 @@ export interface LoadOptions {
   readonly observer?: VolumeObserver;
   /** Told how far a long opening is. */
   readonly onProgress?: OnProgress;
+  /** To go on counting in; new ones if they are not given. */
+  readonly counters?: Counters;
 }
 
 export interface StoredVolume {
@@ -41,7 +43,7 @@ export interface StoredVolume {
 }
 
 /** The core of a volume over a map and a catalogue. */
-export function makeCore({ env, directory, settings, name, arena, observer }: LoadOptions, parts: { readonly store: ObjectStore; readonly manifest: Manifest; readonly map: BlockMap; readonly catalogue: ChunkCatalogue }): VolumeCore {
+export function makeCore({ env, directory, settings, name, arena, observer, counters }: LoadOptions, parts: { readonly store: ObjectStore; readonly manifest: Manifest; readonly map: BlockMap; readonly catalogue: ChunkCatalogue }): VolumeCore {
   const { store, manifest } = parts;
   const reader = new ChunkReader({
     store,
@@ -53,7 +55,7 @@ export function makeCore({ env, directory, settings, name, arena, observer }: Lo
     maxFrameBytes: settings.frameCacheBytes,
   });
   const memory = arena ?? new Arena({ arenaBytes: settings.arenaBytes, dirtyBytes: settings.dirtyBytes });
-  return new VolumeCore({ env, name, directory, settings, arena: memory, reader, observer: observer ?? null, ...parts });
+  return new VolumeCore({ env, name, directory, settings, arena: memory, reader, observer: observer ?? null, ...(counters === undefined ? {} : { counters }), ...parts });
 }
 
 /**

@@ -21,14 +21,11 @@ import type { VolumeCore } from './volume-core.ts';
 import { readManifest, refuseWhileRepairing } from './volume-files.ts';
 import type { Volume } from './volume.ts';
 
-/** A volume as a server has it open. */
-export type OpenedVolume = Volume | ReadOnlyVolume;
-
 /**
  * Opens a volume for writing if that can be, else for reading. Errors: as `openVolume`; `corrupt` where nothing that is read could be
  * known to be right, saying why.
  */
-export async function openForServing(options: OpenVolumeOptions & { readonly name: string }): Promise<OpenedVolume> {
+export async function openForServing(options: OpenVolumeOptions & { readonly name: string }): Promise<Volume | ReadOnlyVolume> {
   try {
     return await openVolume(options);
   } catch (error) {

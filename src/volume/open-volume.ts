@@ -186,8 +186,10 @@ class Opening {
     }
     await this.#closeLogFiles().catch((error: unknown) => this.#env.logger.log('warn', 'close-incomplete', { volume: this.#name, error }));
     await this.#core?.shipper?.stop();
-    await this.#remote?.store.close();
+    const isPrefetching = this.#core?.prefetch?.stop();
     this.#remote?.remote.close();
+    await isPrefetching;
+    await this.#remote?.store.close();
     await this.#lock.release();
   }
 

@@ -9,6 +9,7 @@ import type { FileLock } from '../env/env.ts';
 import type { BlockDevice, Completion } from './block-device.ts';
 import { ExtentWalk } from './extent-walk.ts';
 import type { LoggedBlock, LoggedBlocks } from './logged-blocks.ts';
+import { ReadOnlyDevice, readingStats, readingStatus } from './read-only-device.ts';
 import { ReadPath } from './read-path.ts';
 import { type ScrubOptions, scrubOpen } from './scrub.ts';
 import type { VolumeCore } from './volume-core.ts';
@@ -32,14 +33,10 @@ interface ReadPart {
   readonly logged: LoggedBlock | null;
 }
 
-const NOTHING_AT_RISK = { unsynced: { bytes: 0, ageMs: 0 }, unchunked: { bytes: 0, ageMs: 0 } } as const;
-const NOTHING_LOGGED = { logBytes: 0, logWrites: 0, logSyncs: 0, logFiles: 0, logFreeFiles: 0 } as const;
-
-export class ReadOnlyVolume implements BlockDevice {
+export class ReadOnlyVolume extends ReadOnlyDevice implements BlockDevice {
   readonly name: string;
   readonly sizeBytes: number;
   readonly blockSizeBytes: number;
-  readonly readOnly = true;
   readonly durability: Durability;
   /** Why it takes no writes. */
   readonly reason: VolumeError;
@@ -52,6 +49,7 @@ export class ReadOnlyVolume implements BlockDevice {
   #closing: Promise<void> | null = null;
 
   constructor(parts: ReadOnlyParts) {
+    super();
     const { core } = parts;
     this.#parts = parts;
     this.#core = core;
@@ -65,13 +63,11 @@ export class ReadOnlyVolume implements BlockDevice {
   }
 
   stats(): VolumeStats {
-    const { counters, catalogue } = this.#core;
-    return { ...counters, ...NOTHING_LOGGED, liveBytes: catalogue.liveBlocks * this.blockSizeBytes, liveStoredBytes: catalogue.liveStoredBytes, storedChunkBytes: catalogue.objectBytes, spareBytes: 0, ...this.#core.memory };
+    return readingStats(this.#core);
   }
 
   status(): VolumeStatus {
-    const wear = { deviceBytes: 0, userBytes: 0, factor: null };
-    return { atRisk: NOTHING_AT_RISK, wear, stats: this.stats(), failure: null, logWay: null, logCompressing: null, shipping: null, bucketRequests: null, readOnly: this.reason.message };
+    return readingStatus(this.stats(), this.reason);
   }
 
   #checkRead(offsetBytes: number, lengthBytes: number): void {
@@ -161,59 +157,15 @@ export class ReadOnlyVolume implements BlockDevice {
     return scrubOpen(this.#core, null, options);
   }
 
-  #refusal(): VolumeError {
+  protected refusal(): VolumeError {
     if (this.#closing !== null) return new VolumeError('closed', `volume ${this.name} is closed`);
     return new VolumeError('read-only', `volume ${this.name} is open for reading alone: ${this.reason.message}`, { cause: this.reason });
-  }
-
-  writeNow(): never {
-    throw this.#refusal();
-  }
-
-  zeroNow(): never {
-    throw this.#refusal();
-  }
-
-  trimNow(): never {
-    throw this.#refusal();
-  }
-
-  write(): Promise<never> {
-    return Promise.reject(this.#refusal());
-  }
-
-  zero(): Promise<never> {
-    return Promise.reject(this.#refusal());
-  }
-
-  trim(): Promise<never> {
-    return Promise.reject(this.#refusal());
-  }
-
-  setDurability(): Promise<never> {
-    return Promise.reject(this.#refusal());
-  }
-
-  setCompression(): Promise<never> {
-    return Promise.reject(this.#refusal());
-  }
-
-  whenAdmitting(): Promise<never> {
-    return Promise.reject(this.#refusal());
   }
 
   /** Nothing was written. */
   flushNow(completion: Completion): void {
     this.#checkRead(0, 0);
     completion.settle(null);
-  }
-
-  flush(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  submit(): void {
-    // There is nothing to hand over.
   }
 
   close(): Promise<void> {

@@ -33,18 +33,19 @@ const HEADER_READS_MAX = 3;
 
 /**
  * Errors: `corrupt` for a chunk whose header is damaged, and those of `readHeader`, which fills `target` with an object's first bytes; `isAgain`: those that
- * it gave last are damaged.
+ * it gave last are damaged. Nothing behind `endChunk` is looked at.
  */
 export async function readRemoteChain(
   { volumeId, blockSizeBytes, checkpoint }: Pick<Manifest, 'volumeId' | 'blockSizeBytes' | 'checkpoint'>,
   keys: Iterable<string>,
   readHeader: (key: string, target: Uint8Array, isAgain: boolean) => Promise<void>,
   onProgress: OnProgress,
+  endChunk = Number.POSITIVE_INFINITY,
 ): Promise<RemoteChain> {
   const newer: { readonly chunk: number; readonly epoch: number }[] = [];
   for (const key of keys) {
     const parsed = parseChunkName(key.slice(key.indexOf('/') + 1));
-    if (parsed !== null && parsed.chunk > checkpoint.lastChunk) newer.push(parsed);
+    if (parsed !== null && parsed.chunk > checkpoint.lastChunk && parsed.chunk <= endChunk) newer.push(parsed);
   }
   const sets = new Map<string, FoundSet>();
   let done = 0;

@@ -42,6 +42,11 @@ export function encodeRemoteConfig(config: RemoteConfig): Uint8Array {
 
 /** Errors: `corrupt`, `unsupported`. */
 export function decodeRemoteConfig(text: string, path: string): RemoteConfig {
+  return configOf(remoteFields(text, path), path);
+}
+
+/** The members of such a file, its version checked. Errors: as `decodeRemoteConfig`. */
+export function remoteFields(text: string, path: string): ReadonlyMap<string, unknown> {
   let parsed: unknown;
   try {
     parsed = JSON.parse(text);
@@ -51,6 +56,11 @@ export function decodeRemoteConfig(text: string, path: string): RemoteConfig {
   if (typeof parsed !== 'object' || parsed === null) throw new VolumeError('corrupt', `${path} is no JSON object; nothing was changed`);
   const fields = new Map<string, unknown>(Object.entries(parsed));
   if (fields.get('version') !== 1) throw new VolumeError('unsupported', `${path}: version ${String(fields.get('version'))}; this basalt reads version 1: use a newer one`);
+  return fields;
+}
+
+/** Errors: `corrupt`. */
+export function configOf(fields: ReadonlyMap<string, unknown>, path: string): RemoteConfig {
   const textOf = (name: (typeof TEXTS)[number]): string => {
     const value = fields.get(name);
     if (typeof value === 'string') return value;
@@ -72,13 +82,19 @@ export function decodeRemoteConfig(text: string, path: string): RemoteConfig {
 /** Null: the volume has no bucket. Errors: `corrupt`, `unsupported`, `io-error`. */
 export async function readRemoteConfig(files: FileSystem, directory: string): Promise<RemoteConfig | null> {
   const path = remotePath(directory);
+  const text = await readSmallText(files, path);
+  return text === null ? null : decodeRemoteConfig(text, path);
+}
+
+/** Null: there is no such file. Errors: `io-error`. */
+export async function readSmallText(files: FileSystem, path: string): Promise<string | null> {
   try {
     if (!(await files.exists(path))) return null;
     const file = await files.open(path, 'read');
     try {
       const bytes = new Uint8Array(REMOTE_BYTES_MAX);
       const got = await file.read(bytes, 0);
-      return decodeRemoteConfig(Buffer.from(bytes.buffer, 0, got).toString('utf8'), path);
+      return Buffer.from(bytes.buffer, 0, got).toString('utf8');
     } finally {
       await file.close();
     }

@@ -9,7 +9,8 @@ import { CHUNK_FOLDER, parseChunkName } from '../chunk/chunk-reader.ts';
 import type { Clock } from '../env/env.ts';
 import { hexOf } from '../format/bytes.ts';
 import { CLAIM_BYTES, type Claim, EPOCH_FOLDER, ROOT_BYTES, ROOT_FOLDER, type RemoteRoot, claimKey, decodeClaim, decodeRoot, encodeClaim, parseClaimKey, parseRootKey, releaseKey } from '../format/remote-records.ts';
-import type { RemoteObject, RemoteStore } from '../store/remote-store.ts';
+import type { Manifest } from '../format/manifest.ts';
+import type { RemoteObject, RemoteReader, RemoteStore } from '../store/remote-store.ts';
 import { CHECKPOINT_FOLDER, parseCheckpointName } from './volume-files.ts';
 
 /** A bucket, as it was listed. */
@@ -35,7 +36,7 @@ export interface RemoteState {
 }
 
 /** Errors: `corrupt` (a claim or root is damaged, or another volume's), `unsupported`, and those of the store. */
-export async function readRemoteState(remote: RemoteStore, volumeId: Uint8Array | null): Promise<RemoteState> {
+export async function readRemoteState(remote: RemoteReader, volumeId: Uint8Array | null): Promise<RemoteState> {
   const claims = await listAll(remote, `${EPOCH_FOLDER}/`);
   const epoch = claims.reduce((newest, { key }) => Math.max(newest, parseClaimKey(key) ?? 0), 0);
   const claim = epoch === 0 ? null : await readRecord(remote, claimKey(epoch), CLAIM_BYTES, decodeClaim);
@@ -48,7 +49,7 @@ export async function readRemoteState(remote: RemoteStore, volumeId: Uint8Array 
   return { claim, isReleased: claims.some(({ key }) => key === releaseKey(epoch)), root, roots: roots.map(({ key }) => key), ...(await readObjects(remote, root, epoch, claims, roots)) };
 }
 
-async function listAll(remote: RemoteStore, prefix: string): Promise<RemoteObject[]> {
+async function listAll(remote: RemoteReader, prefix: string): Promise<RemoteObject[]> {
   const found: RemoteObject[] = [];
   for await (const page of remote.list(prefix)) found.push(...page);
   return found;
@@ -58,7 +59,7 @@ async function listAll(remote: RemoteStore, prefix: string): Promise<RemoteObjec
 const READS_MAX = 3;
 
 /** One byte more than it may have is asked for, so that a longer one shows. */
-async function readRecord<T>(remote: RemoteStore, key: string, byteCount: number, decode: (bytes: Uint8Array, name: string) => T): Promise<T> {
+async function readRecord<T>(remote: RemoteReader, key: string, byteCount: number, decode: (bytes: Uint8Array, name: string) => T): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     const bytes = await remote.getWhole(key, byteCount + 1);
     try {
@@ -69,7 +70,7 @@ async function readRecord<T>(remote: RemoteStore, key: string, byteCount: number
   }
 }
 
-async function readNewestRoot(remote: RemoteStore): Promise<{ readonly root: RemoteRoot | null; readonly roots: readonly RemoteObject[] }> {
+async function readNewestRoot(remote: RemoteReader): Promise<{ readonly root: RemoteRoot | null; readonly roots: readonly RemoteObject[] }> {
   const roots = await listAll(remote, `${ROOT_FOLDER}/`);
   const keys = roots.flatMap(({ key }) => {
     const parsed = parseRootKey(key);
@@ -84,7 +85,7 @@ export function countsBeside(root: RemoteRoot | null, chunk: number, epoch: numb
   return root === null || epoch >= root.manifest.epoch || chunk <= root.fenceChunk;
 }
 
-async function readObjects(remote: RemoteStore, root: RemoteRoot | null, epoch: number, claims: readonly RemoteObject[], roots: readonly RemoteObject[]): Promise<Pick<RemoteState, 'objects' | 'strangers' | 'putMs' | 'lastSignMs' | 'largestChunk'>> {
+async function readObjects(remote: RemoteReader, root: RemoteRoot | null, epoch: number, claims: readonly RemoteObject[], roots: readonly RemoteObject[]): Promise<Pick<RemoteState, 'objects' | 'strangers' | 'putMs' | 'lastSignMs' | 'largestChunk'>> {
   const putMs = new Map(roots.map(({ key, modifiedMs }) => [key, modifiedMs]));
   const objects = new Map<string, number>();
   const strangers: string[] = [];
@@ -113,6 +114,11 @@ async function readObjects(remote: RemoteStore, root: RemoteRoot | null, epoch: 
   }
   for (const { key, sizeBytes } of chunks.values()) objects.set(key, sizeBytes);
   return { objects, strangers, putMs, lastSignMs, largestChunk: Math.max(0, ...chunks.keys()) };
+}
+
+/** Whether one manifest says of the size of the volume what another one does. */
+export function hasSameSize(one: Manifest, other: Manifest): boolean {
+  return one.sizeBytes === other.sizeBytes && one.spanBytes === other.spanBytes;
 }
 
 /** The right to write a volume, until somebody else claims it. */

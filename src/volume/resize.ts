@@ -8,6 +8,7 @@
 import type { ExtentList } from '../base/extent-list.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import { formatSize } from '../base/units.ts';
+import type { Manifest } from '../format/manifest.ts';
 import { type Turn, inTurn, replaceManifest } from './change-durability.ts';
 import { checkSize } from './create-volume.ts';
 
@@ -15,27 +16,35 @@ export interface ResizeChange extends Turn {
   readonly sizeBytes: number;
   /** Makes a range zero, also behind the end; on return that is durable, whatever the volume's mode. */
   readonly trimDurably: (offsetBytes: number, lengthBytes: number) => Promise<void>;
+  /** Of a volume with a bucket: makes chunks of all that was accepted, and a checkpoint with another size. */
+  readonly makeChunks: () => Promise<void>;
+  readonly checkpoint: (sizes: Pick<Manifest, 'sizeBytes' | 'spanBytes'>) => Promise<void>;
   /** The same without waiting for the disk. */
   readonly trim: (offsetBytes: number, lengthBytes: number) => Promise<void>;
 }
 
 /**
- * On return the volume has the size, durably. One at a time: what another uncovers meanwhile, and clients write there, would be trimmed, or come back after a crash. Errors: `invalid-argument`; `unsupported` (it has a bucket); what `check` throws; `no-space`: nothing was changed,
+ * On return the volume has the size, durably. One at a time: what another uncovers meanwhile, and clients write there, would be trimmed, or come back after a crash. Errors: `invalid-argument`; `unavailable` (its bucket does not know of the last size yet); what `check` throws; `no-space`: nothing was changed,
  * unless the message says so; `io-error`, `failed`: the volume takes no more writes.
  */
 export async function resizeVolume(change: ResizeChange): Promise<void> {
   const { core, sizeBytes, check } = change;
   check();
   checkSize(sizeBytes, core.blockSizeBytes);
-  if (core.shipper !== null) throw new VolumeError('unsupported', `volume ${core.name} has a bucket, and such volumes cannot be resized yet`);
+  if (core.shipper?.isResizing === true) throw new VolumeError('unavailable', `the bucket of volume ${core.name} does not know yet which size it was given last; basalt drain ${core.name} waits for that, then resize it again`);
   const before = core.manifest;
   // Part of it may have been hidden by a smaller size, and not be trimmed yet.
   const hiddenBytes = Math.min(sizeBytes, before.spanBytes) - before.sizeBytes;
   if (hiddenBytes > 0) await change.trimDurably(before.sizeBytes, hiddenBytes);
+  // What was answered before goes to the bucket before the size does: a file system that was made smaller first, say, and what was trimmed here.
+  if (core.shipper !== null) await change.makeChunks();
   await inTurn(change, async () => {
     const { manifest } = core;
     const spanBytes = Math.max(manifest.spanBytes, sizeBytes);
-    if (manifest.sizeBytes !== sizeBytes || manifest.spanBytes !== spanBytes) await replaceManifest(core, { ...manifest, sizeBytes, spanBytes });
+    const isOther = manifest.sizeBytes !== sizeBytes || manifest.spanBytes !== spanBytes;
+    // In the bucket a size comes with a checkpoint: with all before it, and nothing behind it.
+    if (isOther && core.shipper !== null) await change.checkpoint({ sizeBytes, spanBytes });
+    else if (isOther) await replaceManifest(core, { ...manifest, sizeBytes, spanBytes });
     core.reader.volumeBlocks = core.volumeBlocks;
   });
   core.env.logger.log('info', 'resized', { volume: core.name, fromBytes: before.sizeBytes, sizeBytes });

@@ -24,6 +24,8 @@ export interface RestoreOptions {
   readonly config: NewRemote;
   /** Take it though its last writer may still be at work. */
   readonly isForced: boolean;
+  /** Fetch what is likely to be needed, once it is opened. */
+  readonly prefetches?: boolean;
   readonly onProgress: OnProgress;
 }
 
@@ -59,7 +61,7 @@ async function restore(options: RestoreOptions, config: RemoteConfig, remote: Re
   if (await env.files.exists(options.directory)) throw new VolumeError('already-exists', `${options.directory} exists already; choose another name`);
   onProgress({ task: 'bucket', done: 0, total: 1 });
   const before = await readRemoteState(remote, null);
-  const root = newestRoot(before, config);
+  const root = newestRoot(before, config.url);
   refuseWhileLeased(options, before);
   const { volumeId } = root.manifest;
   const epoch = Math.max(before.claim?.epoch ?? 0, root.manifest.epoch) + 1;
@@ -67,17 +69,18 @@ async function restore(options: RestoreOptions, config: RemoteConfig, remote: Re
   const ownership = await Ownership.claim(remote, { volumeId, epoch, writer: Buffer.from(config.writer, 'hex'), timeMs, leaseMs: access.settings.leaseMs, host: access.host });
   // From here on nothing that its last writer puts counts; what it relied on is there.
   const state = await readRemoteState(remote, volumeId);
-  const { manifest } = newestRoot(state, config);
+  const { manifest } = newestRoot(state, config.url);
   const chain = await readRemoteChain(manifest, state.objects.keys(), (key, target) => remote.getRange(key, target, 0), onProgress);
   // What its last writer had beyond that, in its log, never was.
   const ours = { ...manifest, epoch, cut: { epoch, lsn: chain.lastLsn } };
   await remote.putIfAbsent(rootKey(epoch, manifest.checkpoint.number), [encodeRoot({ manifest: ours, fenceChunk: chain.lastChunk, timeMs })]);
   await ownership.check();
-  await makeFromManifest({ env, directory: options.directory, settings: options.settings, remote: config }, ours);
+  await makeFromManifest({ env, directory: options.directory, settings: options.settings, remote: config }, ours, { prefetches: options.prefetches ?? false });
   return { epoch, lastLsn: chain.lastLsn, lastChunk: chain.lastChunk, chainChunks: chain.keys.length, objects: state.objects.size };
 }
 
-function newestRoot({ root }: RemoteState, { url }: RemoteConfig): NonNullable<RemoteState['root']> {
+/** Errors: `not-found`. */
+export function newestRoot({ root }: RemoteState, url: string): NonNullable<RemoteState['root']> {
   if (root !== null) return root;
   throw new VolumeError('not-found', `${url} holds no volume that anything was shipped of; check bucket and prefix`);
 }

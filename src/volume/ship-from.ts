@@ -1,19 +1,19 @@
 /** Starts the shipping of a volume that was just recovered. */
 import { toVolumeError } from '../base/errors.ts';
-import { chunkKey, parseChunkName } from '../chunk/chunk-reader.ts';
+import { chunkKey, chunkNumberIn } from '../chunk/chunk-reader.ts';
 import type { AttachedRemote } from './attach-remote.ts';
 import type { Checkpointer } from './checkpointer.ts';
 import type { Flusher } from './flusher.ts';
 import { PAGE_FANOUT } from '../format/checkpoint-layout.ts';
 import { loadIfSound } from './load-checkpoint.ts';
 import type { TieredStore } from '../store/tiered-store.ts';
+import { Prefetch } from './prefetch.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { Shipper } from './shipper.ts';
+import { problemOf } from './verify-object.ts';
 import type { VolumeCore } from './volume-core.ts';
 import { CHECKPOINT_FOLDER, parseCheckpointName } from './volume-files.ts';
 import { WritePressure } from './write-pressure.ts';
-
-const chunkOf = (key: string): number | null => parseChunkName(key.slice(key.indexOf('/') + 1))?.chunk ?? null;
 
 /** What writes checkpoints of the volume. */
 export interface Upkeep {
@@ -21,11 +21,16 @@ export interface Upkeep {
   readonly checkpointer: Checkpointer;
 }
 
-export async function shipFrom(core: VolumeCore, { access, store, remote, ownership, base, orphans }: AttachedRemote, parts: Upkeep): Promise<void> {
+export async function shipFrom(core: VolumeCore, { access, store, remote, ownership, base, chainEnd, orphans }: AttachedRemote, parts: Upkeep): Promise<void> {
   // Behind the checkpoint chunks are what the volume is recovered from.
-  store.mayEvict = (key) => (chunkOf(key) ?? Number.MAX_SAFE_INTEGER) <= core.manifest.checkpoint.lastChunk;
+  store.mayEvict = (key) => {
+    const chunk = chunkNumberIn(key) ?? Number.MAX_SAFE_INTEGER;
+    return chunk <= core.manifest.checkpoint.lastChunk && core.shipper?.mayEvict(chunk) !== false;
+  };
+  // It may have been resized since.
+  store.problemOf = (key, bytes) => problemOf({ clock: core.env.clock, manifest: core.manifest }, key, bytes);
   store.onEvict = (key) => {
-    const chunk = chunkOf(key);
+    const chunk = chunkNumberIn(key);
     if (chunk !== null) void core.reader.forget(chunk);
   };
   store.onNoRoom = () => checkpointSoon(core, parts);
@@ -48,6 +53,8 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     isPressed: () => pressure.state !== 'free' || core.storeStall !== null || core.logIfOpen?.trouble !== null,
     // All that was recovered is the volume's: we were its last writer.
     fenceChunk: core.lastChunk,
+    // What was written since the size changed would be read with the size before.
+    baseFenceChunk: chainEnd ?? core.lastChunk,
     gapChunk: isShipped ? 0 : checkpoint.lastChunk,
     base,
     rewriteFactor: () => core.rewriteFactor,
@@ -55,6 +62,7 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
     progressed: () => pressure.eased(),
     rotten: (key) => leaveRotten(core, parts, key, left),
   });
+  core.prefetch = await Prefetch.begin({ core, remote, store, cacheBytes: settings.cacheBytes, concurrency: settings.shipConcurrency, retryMs: settings.retryMs });
   if (!isShipped) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
 }
 

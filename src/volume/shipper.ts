@@ -10,57 +10,21 @@
 import { assert } from '../base/assert.ts';
 import { forEachLimited } from '../base/async.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { parseChunkName } from '../chunk/chunk-reader.ts';
-import type { RemoteSettings } from '../base/settings-types.ts';
-import type { Env, Timer } from '../env/env.ts';
+import { chunkNumberIn } from '../chunk/chunk-reader.ts';
+import type { Timer } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { encodeRoot, rootKey } from '../format/remote-records.ts';
-import type { RemoteStore } from '../store/remote-store.ts';
 import { hasSameBytes } from '../store/same-bytes.ts';
 import type { Lease } from '../store/ship-copies.ts';
-import type { TieredStore } from '../store/tiered-store.ts';
-import { type Orphan, OrphanSweep } from './orphans.ts';
+import { HotNotes } from './hot-list.ts';
+import { OrphanSweep } from './orphans.ts';
 import { OwnerWatch } from './owner-watch.ts';
 import { PutBudget } from './put-budget.ts';
 import { estimateBill } from './remote-bill.ts';
-import type { Ownership } from './remote-state.ts';
+import { hasSameSize } from './remote-state.ts';
+import type { RootObjects, ShipperOptions } from './shipper-options.ts';
+import { withScrubAdvice } from './volume-files.ts';
 import type { ShippingStatus } from './volume-info.ts';
-
-export interface ShipperOptions {
-  readonly env: Env;
-  readonly volume: string;
-  readonly store: TieredStore;
-  readonly remote: RemoteStore;
-  readonly ownership: Ownership;
-  /** Chunks of earlier epochs count up to this number. */
-  readonly fenceChunk: number;
-  /** Up to this chunk some may be missing in the bucket that no root tells of yet. */
-  readonly gapChunk: number;
-  /** Of the newest root in the bucket; what it has under our epoch is put first of all. */
-  readonly base: Manifest;
-  /** The volume was lost to another host: it takes no more writes. */
-  readonly fenced: (error: VolumeError) => void;
-  /** Something was shipped. */
-  readonly progressed: () => void;
-  readonly settings: RemoteSettings;
-  /** Of the bucket, as it was when it was claimed. */
-  readonly orphans: readonly Orphan[];
-  /** What is less than this waits for more. */
-  readonly partialBytes: number;
-  /** Writers wait for what is not shipped. */
-  readonly isPressed: () => boolean;
-  /** Bytes that were written for each byte of the newest chunks. */
-  readonly rewriteFactor: () => number;
-  /** An object is rotten here, and not in the bucket. True: something is being done about it. */
-  readonly rotten: (key: string) => boolean;
-}
-
-/** What a root refers to. */
-export interface RootObjects {
-  readonly manifest: Manifest;
-  /** Keys of the chunks that live in its checkpoint, and of the checkpoint objects in use; of one on its way, those that have to be shipped. */
-  readonly keys: ReadonlySet<string>;
-}
 
 /** While there are writes something is put at least so many times a lease. */
 const LEASE_PART = 2;
@@ -88,6 +52,11 @@ export class Shipper {
   #gapChunk: number;
   /** The newest checkpoint, if no root of it was put yet. */
   #wantedRoot: RootObjects | null = null;
+  /**
+   * The first one with another size than the last that was put. It goes before all that was written since, which would be read with the size before: so no
+   * later one takes its place.
+   */
+  #resizedRoot: (RootObjects & { readonly needs: ReadonlySet<string> }) | null = null;
   #rootUnderWay: RootObjects | null = null;
   /** Removed from the volume since the last root but one, and since the last one. */
   #doomed: { readonly older: string[]; readonly newer: string[] } = { older: [], newer: [] };
@@ -102,6 +71,7 @@ export class Shipper {
   readonly #watch: OwnerWatch;
   readonly #budget: PutBudget;
   readonly #sweep: OrphanSweep;
+  readonly #hot: HotNotes;
   readonly #startMs: number;
   /** Since when there is something to do. */
   #workSinceMs: number | null = null;
@@ -113,13 +83,14 @@ export class Shipper {
     this.#gapChunk = options.gapChunk;
     options.store.onPublished = () => this.#published();
     options.store.onDropped = (key) => {
-      this.#gapChunk = Math.max(this.#gapChunk, chunkOf(key) ?? 0);
+      this.#gapChunk = Math.max(this.#gapChunk, chunkNumberIn(key) ?? 0);
       options.progressed();
     };
     this.#budget = new PutBudget(options.env.clock, options.settings.maxPutsPerHour);
     this.#startMs = options.env.clock.nowMs();
     const { store } = options;
     this.#sweep = new OrphanSweep({ clock: options.env.clock, graceMs: options.settings.orphanGraceMs, orphans: options.orphans, isInUse: (key) => store.isShipped(key) || store.unshipped.has(key) });
+    this.#hot = new HotNotes({ env: options.env, volume: options.volume, volumeId: options.base.volumeId, store, remote: options.remote, intervalMs: options.settings.hotIntervalMs });
     this.#watch = new OwnerWatch({ clock: options.env.clock, intervalMs: options.settings.ownerCheckMs, check: () => this.#look() });
     this.#published();
   }
@@ -142,13 +113,30 @@ export class Shipper {
       writers: 'free',
       bucketBytes,
       orphans: this.#sweep.count,
+      prefetch: null,
       bill: estimateBill(settings, remote.counters, bucketBytes, env.clock.nowMs() - this.#startMs),
     };
+  }
+
+  /** Notes in the bucket which chunks are used. */
+  async noteHot(): Promise<void> {
+    this.#budget.take();
+    await this.#hot.put();
   }
 
   /** A write was accepted: whether it counts is to be looked at in time. */
   wrote(): void {
     this.#watch.wrote();
+  }
+
+  /** The bucket does not know of the size that the volume has. */
+  get isResizing(): boolean {
+    return this.#resizedRoot !== null;
+  }
+
+  /** Whether a chunk that was shipped may go from here. Until the bucket knows the volume's size an opening goes by the last root, beside which later chunks may not count. */
+  mayEvict(chunk: number): boolean {
+    return !this.isResizing || chunk <= this.#root.checkpoint.lastChunk;
   }
 
   /** Whether space will be found on a full disk: something may go, now or once it was shipped. */
@@ -169,13 +157,18 @@ export class Shipper {
   async checkpointed({ manifest, keys }: RootObjects): Promise<void> {
     const { store } = this.#options;
     // What the bucket has now is there until two more roots are.
-    this.#wantedRoot = { manifest, keys: new Set([...keys].filter((key) => !store.isShipped(key))) };
+    const root = { manifest, keys: new Set([...keys].filter((key) => !store.isShipped(key))), needs: keys };
+    if (this.#resizedRoot !== null || hasSameSize(manifest, this.#root)) this.#wantedRoot = root;
+    else {
+      this.#resizedRoot = root;
+      this.#wantedRoot = null;
+    }
     await this.#pin();
     this.poke();
   }
 
   async #pin(): Promise<void> {
-    await this.#options.store.pin(new Set([...(this.#rootUnderWay?.keys ?? []), ...(this.#wantedRoot?.keys ?? [])]));
+    await this.#options.store.pin(new Set([this.#rootUnderWay, this.#resizedRoot, this.#wantedRoot].flatMap((root) => [...(root?.keys ?? [])])));
   }
 
   #published(): void {
@@ -215,7 +208,7 @@ export class Shipper {
     const nowMs = env.clock.nowMs();
     this.#workSinceMs ??= nowMs;
     const mostBytes = partialBytes * (this.#options.rewriteFactor() >= REWRITTEN_FACTOR ? REWRITTEN_SLABS_MAX : 1);
-    if (!this.#isFirstRootPut || this.#isUnchecked || this.#isHurried || store.unshippedBytes >= mostBytes) return false;
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.isResizing || this.#isHurried || store.unshippedBytes >= mostBytes) return false;
     const waitMs = this.#workSinceMs + (settings.shipIntervalMs > 0 ? settings.shipIntervalMs : settings.leaseMs / LEASE_PART) - nowMs;
     if (waitMs <= 0) return false;
     this.#holdTimer = env.clock.setTimer(waitMs, () => this.poke());
@@ -240,7 +233,7 @@ export class Shipper {
   }
 
   get #hasWork(): boolean {
-    return !this.#isFirstRootPut || this.#isUnchecked || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
+    return !this.#isFirstRootPut || this.#isUnchecked || this.isResizing || this.#wantedRoot !== null || this.#rootUnderWay !== null || this.#options.store.unshipped.size > 0;
   }
 
   /** Resolves when all that was published before, and the newest checkpoint, are in the bucket. Errors: `fenced`, `closed`, `corrupt` (something is rotten here, and cannot go). What can be tried again is. */
@@ -262,14 +255,14 @@ export class Shipper {
     });
   }
 
-  /** Chunks are in the bucket in an unbroken chain behind a root, and counted when it was looked last. */
+  /** Chunks are in the bucket in an unbroken chain behind a root of the volume's size, and counted when it was looked last. */
   #hasShipped(chunk: number): boolean {
-    if (!this.#isFirstRootPut || this.#isUnchecked) return false;
+    if (!this.#isFirstRootPut || this.#isUnchecked || this.isResizing) return false;
     const { lastChunk } = this.#root.checkpoint;
     if (lastChunk >= chunk) return true;
     // A chain goes on from the root: nothing may be missing of it.
     if (this.#gapChunk > lastChunk) return false;
-    for (const key of this.#options.store.unshipped.keys()) if ((chunkOf(key) ?? 0) <= chunk) return false;
+    for (const key of this.#options.store.unshipped.keys()) if ((chunkNumberIn(key) ?? 0) <= chunk) return false;
     return true;
   }
 
@@ -300,6 +293,7 @@ export class Shipper {
       this.poke();
       return;
     }
+    this.#giveUpResized(error);
     const isRotten = error.context.rotten === true && !this.#options.rotten(String(error.context.key));
     const trouble = isRotten ? withScrubAdvice(error, volume) : error;
     if (this.#trouble?.message !== trouble.message && (this.#trouble?.code !== trouble.code || isRotten)) env.logger.log('warn', 'shipping-stopped', { volume, error: trouble });
@@ -312,6 +306,13 @@ export class Shipper {
     }
     if (this.#isStopped) return;
     this.#timer = env.clock.setTimer(settings.retryMs, () => this.#tryNow());
+  }
+
+  /** What it needs is rotten here, and may never go: the next checkpoint takes its place, though something was written since. */
+  #giveUpResized(error: VolumeError): void {
+    if (error.context.rotten !== true || this.#resizedRoot?.keys.has(String(error.context.key)) !== true) return;
+    this.#wantedRoot ??= this.#resizedRoot;
+    this.#resizedRoot = null;
   }
 
   /** Another host has the volume. */
@@ -346,21 +347,25 @@ export class Shipper {
 
   async #run(): Promise<void> {
     // Before anything else of this epoch: it says which objects of earlier ones count.
-    if (!this.#isFirstRootPut) await this.#putRoot(this.#options.base);
+    if (!this.#isFirstRootPut) await this.#putRoot(this.#options.base, this.#options.baseFenceChunk);
     await this.#check();
-    const wanted = this.#wantedRoot;
+    const resized = this.#resizedRoot;
+    const wanted = resized ?? this.#wantedRoot;
     if (wanted === null) {
       await this.#shipAll([...this.#options.store.unshipped.keys()]);
-      this.#sent.clear();
+      this.#forgetSent();
       await this.#check();
       return;
     }
-    this.#wantedRoot = null;
+    if (resized === null) this.#wantedRoot = null;
     this.#rootUnderWay = wanted;
     try {
       await this.#shipRoot(wanted);
+      if (resized !== null && this.#resizedRoot === resized) this.#resizedRoot = null;
+      this.#forgetSent();
     } catch (error) {
-      this.#wantedRoot ??= wanted;
+      // A newer one may have taken its place.
+      if (resized === null && !this.isResizing) this.#wantedRoot ??= wanted;
       throw error;
     } finally {
       this.#rootUnderWay = null;
@@ -371,7 +376,7 @@ export class Shipper {
   /** Chunks in order, checkpoints behind them. Returns those that are not here any more. */
   async #shipAll(keys: readonly string[]): Promise<readonly string[]> {
     const { shipConcurrency } = this.#options.settings;
-    const ordered = keys.toSorted((a, b) => (chunkOf(a) ?? Number.MAX_SAFE_INTEGER) - (chunkOf(b) ?? Number.MAX_SAFE_INTEGER));
+    const ordered = keys.toSorted((a, b) => (chunkNumberIn(a) ?? Number.MAX_SAFE_INTEGER) - (chunkNumberIn(b) ?? Number.MAX_SAFE_INTEGER));
     const missing: string[] = [];
     // What is rotten here lets nothing behind it go: that would not count, and would be there for nothing.
     let sound: Promise<unknown> = Promise.resolve();
@@ -387,17 +392,26 @@ export class Shipper {
 
   async #shipRoot({ manifest, keys }: RootObjects): Promise<void> {
     const { store } = this.#options;
-    // None of them is needed by this root, nor will be.
-    this.#doomed.newer.push(...store.takeDoomed());
+    // None of them will be needed by a later root; what this one needs goes behind the next.
+    const isNeeded = (key: string): boolean => this.#resizedRoot?.needs.has(key) === true;
+    const doomed = store.takeDoomed();
+    store.returnDoomed(doomed.filter(isNeeded));
+    this.#doomed.newer.push(...doomed.filter((key) => !isNeeded(key)));
     const missing = await this.#shipAll([...keys].filter((key) => !store.isShipped(key) && !this.#sent.has(key)));
     assert(missing.length === 0, `${missing.join(', ')} is needed by a root, and was removed before it was shipped`);
-    await this.#putRoot(manifest);
-    this.#sent.clear();
+    await this.#putRoot(manifest, this.#options.fenceChunk);
+    this.#forgetSent();
+    if (this.#hot.isDue && this.#budget.waitMs === 0) await this.noteHot();
     await this.#removeDoomed();
   }
 
-  async #putRoot(manifest: Manifest): Promise<void> {
-    const { remote, ownership, fenceChunk, env } = this.#options;
+  /** What was shipped for a root that is put; some of it may be needed by the one that comes next, and be removed here. */
+  #forgetSent(): void {
+    for (const key of this.#sent) if (this.#resizedRoot?.keys.has(key) !== true) this.#sent.delete(key);
+  }
+
+  async #putRoot(manifest: Manifest, fenceChunk: number): Promise<void> {
+    const { remote, ownership, env } = this.#options;
     const { epoch } = ownership;
     const root = { manifest: { ...manifest, epoch }, fenceChunk, timeMs: Math.max(0, Math.floor(env.clock.wallMs())) };
     const key = rootKey(epoch, manifest.checkpoint.number);
@@ -474,13 +488,4 @@ export class Shipper {
     await store.shipped(key, bytes.length);
     this.#options.progressed();
   }
-}
-
-function withScrubAdvice(error: VolumeError, volume: string): VolumeError {
-  const message = `${error.message}, and what came after it waits. basalt scrub ${volume} writes anew what memory still has of it; what is overwritten or trimmed is not needed any more`;
-  return new VolumeError(error.code, message, { cause: error, context: error.context });
-}
-
-function chunkOf(key: string): number | null {
-  return parseChunkName(key.slice(key.indexOf('/') + 1))?.chunk ?? null;
 }

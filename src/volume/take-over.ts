@@ -10,7 +10,8 @@ import type { RemoteAccess } from './attach-remote.ts';
 import { isDamage } from './inspect-findings.ts';
 import { readRemoteConfig } from './remote-config.ts';
 import { type Restored, restoreVolume } from './restore-volume.ts';
-import { holdsVolume, lockVolume, readManifest } from './volume-files.ts';
+import { readFollowing } from './following.ts';
+import { followsOther, holdsVolume, lockVolume, readManifest } from './volume-files.ts';
 import type { OnProgress } from './volume-info.ts';
 
 const STAGED_PREFIX = '.taking-over-';
@@ -23,6 +24,7 @@ export interface TakeOverOptions {
   readonly settings: EngineSettings;
   readonly access: RemoteAccess;
   readonly isForced: boolean;
+  readonly prefetches?: boolean;
   readonly onProgress: OnProgress;
 }
 
@@ -30,14 +32,15 @@ export type TakenOver = Restored & { readonly keptAs: string };
 
 /** Errors: as `restoreVolume`; `in-use`, `already-exists` (an earlier takeover kept something under that name), `unsupported` (the volume has no bucket). */
 export async function takeVolumeOver(options: TakeOverOptions): Promise<TakenOver> {
-  const { env, parent, name, settings, access, isForced, onProgress } = options;
+  const { env, parent, name, settings, access, isForced, prefetches = false, onProgress } = options;
   const directory = `${parent}/${name}`;
   const config = await readRemoteConfig(env.files, directory);
+  if (config === null && (await readFollowing(env.files, directory)) !== null) throw followsOther(name);
   if (config === null) throw new VolumeError('unsupported', `volume ${name} has no bucket: nobody else can have it`);
   return whileLocked(env, directory, `volume ${name}`, async () => {
     const keptAs = await freeName(env, parent, name);
     const staged = `${parent}/${STAGED_PREFIX}${name}`;
-    const restored = await restoreVolume({ env, directory: staged, settings, access, config, isForced, onProgress });
+    const restored = await restoreVolume({ env, directory: staged, settings, access, config, isForced, prefetches, onProgress });
     await whileLocked(env, staged, `the takeover of volume ${name}`, () => exchange(env, { parent, name, keptAs }));
     return { ...restored, keptAs };
   });

@@ -7,8 +7,10 @@ import type { RemoteStore } from '../store/remote-store.ts';
 import { awayOf } from './attach-remote.ts';
 import type { ToolOptions } from './check.ts';
 import { type Inspection, type InspectOptions, inspectVolume } from './inspect.ts';
+import { readFollowing } from './following.ts';
 import { type RemoteConfig, readRemoteConfig } from './remote-config.ts';
 import { fencedError, readRemoteState } from './remote-state.ts';
+import { followsOther } from './volume-files.ts';
 
 const READS_AT_ONCE = 8;
 
@@ -17,9 +19,10 @@ export interface OpenBucket {
   readonly remote: RemoteStore;
 }
 
-/** Null: the volume has no bucket. Errors: `corrupt`, `unsupported`, and those of the store. */
+/** Null: the volume has no bucket. Errors: `corrupt`, `unsupported` (it is only followed here, or this program opens no buckets), and those of the store. */
 export async function openBucket({ env, directory, name, remotes }: ToolOptions): Promise<OpenBucket | null> {
   const config = await readRemoteConfig(env.files, directory);
+  if (config === null && (await readFollowing(env.files, directory)) !== null) throw followsOther(name);
   if (config === null) return null;
   if (remotes === undefined) throw new VolumeError('unsupported', `volume ${name} has a bucket, ${config.url}, which this program cannot open`);
   return { config, remote: await remotes.open(config) };

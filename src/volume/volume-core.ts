@@ -19,6 +19,7 @@ import { NO_LOCATION, ResidentMap, isZeroLocation } from '../index/resident-map.
 import type { ObjectStore } from '../store/object-store.ts';
 import type { LogWriter } from '../wal/log-writer.ts';
 import type { ReadAhead } from './read-ahead.ts';
+import type { Prefetch } from './prefetch.ts';
 import type { Shipper } from './shipper.ts';
 import { withRestartAdvice, writeManifest } from './volume-files.ts';
 import type { VolumeObserver, VolumeStats } from './volume-info.ts';
@@ -48,6 +49,28 @@ export interface Counters {
   rottenRewritten: number;
 }
 
+function newCounters(): Counters {
+  return {
+    readBytes: 0,
+    writtenBytes: 0,
+    zeroedBytes: 0,
+    chunkBytes: 0,
+    chunksWritten: 0,
+    chunksRemoved: 0,
+    compactionBytes: 0,
+    compactions: 0,
+    checkpointBytes: 0,
+    checkpoints: 0,
+    cacheHits: 0,
+    cacheMisses: 0,
+    cacheEvictions: 0,
+    scrubs: 0,
+    scrubbedBytes: 0,
+    rottenFound: 0,
+    rottenRewritten: 0,
+  };
+}
+
 export interface CoreOptions {
   readonly env: Env;
   readonly name: string;
@@ -61,6 +84,7 @@ export interface CoreOptions {
   readonly catalogue: ChunkCatalogue;
   readonly reader: ChunkReader;
   readonly observer: VolumeObserver | null;
+  readonly counters?: Counters;
 }
 
 export class VolumeCore implements SlabOwner {
@@ -83,25 +107,7 @@ export class VolumeCore implements SlabOwner {
   readonly room = new WaitList();
   /** Woken when a chunk was committed, or something went wrong with one. */
   readonly progress = new WaitList();
-  readonly counters: Counters = {
-    readBytes: 0,
-    writtenBytes: 0,
-    zeroedBytes: 0,
-    chunkBytes: 0,
-    chunksWritten: 0,
-    chunksRemoved: 0,
-    compactionBytes: 0,
-    compactions: 0,
-    checkpointBytes: 0,
-    checkpoints: 0,
-    cacheHits: 0,
-    cacheMisses: 0,
-    cacheEvictions: 0,
-    scrubs: 0,
-    scrubbedBytes: 0,
-    rottenFound: 0,
-    rottenRewritten: 0,
-  };
+  readonly counters: Counters;
   #manifest: Manifest;
   /** One whose writing failed: it may stand on the disk in place of `manifest`, and which of the two a power cut leaves is not known. */
   #manifestInDoubt: Manifest | null = null;
@@ -119,6 +125,8 @@ export class VolumeCore implements SlabOwner {
   storeStall: VolumeError | null = null;
   /** Ships what is stored, if the volume has a bucket. */
   shipper: Shipper | null = null;
+  /** Fetches what is likely to be needed of the bucket, if that was wanted. */
+  prefetch: Prefetch | null = null;
   /** Holds writers back while the bucket is too far behind, if the volume has one. */
   pressure: WritePressure | null = null;
   /** Fetches chunks before they are read, if the volume has a bucket. */
@@ -140,6 +148,7 @@ export class VolumeCore implements SlabOwner {
     this.catalogue = options.catalogue;
     this.reader = options.reader;
     this.observer = options.observer;
+    this.counters = options.counters ?? newCounters();
     this.blockSizeBytes = options.manifest.blockSizeBytes;
     this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
     this.resident = new ResidentMap(1024);

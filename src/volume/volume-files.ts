@@ -26,9 +26,19 @@ export function manifestCopyPath(directory: string): string {
   return `${directory}/${MANIFEST_COPY_NAME}`;
 }
 
+/** Path of the file that stands in the place of the manifest where a volume follows one that another host writes (`following.ts`). */
+export function followingPath(directory: string): string {
+  return `${directory}/following`;
+}
+
+/** Path of the file that says that what is likely to be needed of the bucket is to be fetched (`prefetch.ts`). */
+export function prefetchPath(directory: string): string {
+  return `${directory}/prefetch`;
+}
+
 /** Whether a volume is there, though it may be for `repair` to make it whole. */
 export async function holdsVolume(files: FileSystem, directory: string): Promise<boolean> {
-  return (await files.exists(manifestPath(directory))) || files.exists(manifestCopyPath(directory));
+  return (await files.exists(manifestPath(directory))) || (await files.exists(manifestCopyPath(directory))) || files.exists(followingPath(directory));
 }
 
 /** The directory that a volume's directory stands in. */
@@ -75,6 +85,12 @@ export function withRestartAdvice(error: VolumeError, name: string): VolumeError
       : 'First find out why the disk failed (dmesg; its cable, card or health; whether its file system became read-only) and mend that. Then stop the server, which exits with 1 now, and start it again';
   const message = `${error.message}. Volume ${name} takes no more writes until the server is restarted; it can still be read. ${first}: what was flushed is recovered from the log`;
   return new VolumeError(error.code, message, { cause: error.cause, context: error.context });
+}
+
+/** What helps where something is rotten here that should be shipped. */
+export function withScrubAdvice(error: VolumeError, volume: string): VolumeError {
+  const message = `${error.message}, and what came after it waits. basalt scrub ${volume} writes anew what memory still has of it; what is overwritten or trimmed is not needed any more`;
+  return new VolumeError(error.code, message, { cause: error, context: error.context });
 }
 
 export function lockPath(directory: string): string {
@@ -132,6 +148,7 @@ export async function readManifest(files: FileSystem, directory: string): Promis
     if (!isMissing(error)) throw toVolumeError(error, `reading ${path}`);
     const isCopied = await files.exists(manifestCopyPath(directory)).catch(() => false);
     if (isCopied) throw new VolumeError('corrupt', `${path} is missing, its copy is there`, { cause: error });
+    if (await files.exists(followingPath(directory)).catch(() => false)) throw followsOther(directory.slice(directory.lastIndexOf('/') + 1));
     throw new VolumeError('not-found', `${directory} holds no volume: ${path} is missing`, { cause: error });
   }
 }
@@ -145,6 +162,11 @@ export function readManifestCopy(files: FileSystem, directory: string): Promise<
   return readManifestFile(files, path).catch((error: unknown) => {
     throw isMissing(error) ? new VolumeError('not-found', `${path} is missing`, { cause: error }) : toVolumeError(error, `reading ${path}`);
   });
+}
+
+/** What is to be done with a volume that follows another one is done on its owner's host. */
+export function followsOther(name: string): VolumeError {
+  return new VolumeError('unsupported', `volume ${name} is written by another host, and only followed here: do this on that host. To have the volume here: basalt delete ${name}, then basalt open-remote`);
 }
 
 function isMissing(error: unknown): boolean {

@@ -54,6 +54,8 @@ export interface VolumeInfo {
   readonly limits: VolumeLimits;
   /** Bytes that the volume's files take. */
   readonly storedBytes: number;
+  /** Where the volume is that it follows, of another host; null: it is this host's own. */
+  readonly follows: string | null;
   /** Whether a process has it open now. */
   readonly open: boolean;
   /** What keeps it from being opened for writing, as far as that is known, and what to do about it; null: nothing that is known. */
@@ -170,8 +172,35 @@ export interface VolumeStatus {
   readonly readOnly: string | null;
   /** How far its bucket is behind; null: it has none, or was opened for reading alone. */
   readonly shipping: ShippingStatus | null;
-  /** Requests to its bucket since it was opened; null: it has none, or was opened for reading alone. */
+  /** Requests to its bucket since it was opened; null: it has none, or was opened for reading alone without it. */
   readonly bucketRequests: Readonly<RequestCounters> | null;
+  /** Which state of a volume that another host writes is served; null: it is this host's own. */
+  readonly following: FollowStatus | null;
+}
+
+/** Of a volume that is read from the bucket where another host ships it. */
+export interface FollowStatus {
+  readonly url: string;
+  /** The host that has the volume, as it calls itself. */
+  readonly owner: string;
+  /** The state that is served: epoch and checkpoint of its root, last chunk and LSN. */
+  readonly epoch: number;
+  readonly checkpoint: number;
+  readonly chunk: number;
+  readonly lsn: number;
+  /** When the last of it was put, in milliseconds since 1970 by the bucket's clock, and how long ago that is by the clock here. */
+  readonly writtenMs: number;
+  readonly ageMs: number;
+  /** How long ago it was the newest that the bucket had. */
+  readonly lookAgeMs: number;
+  /** It stays at this state until somebody asks for a newer one. */
+  readonly isPinned: boolean;
+  /** How often it moved on to a newer state since it was opened. */
+  readonly moves: number;
+  /** Of its objects, what is kept here. */
+  readonly cachedBytes: number;
+  /** Why it did not move on lately; null: all is well. */
+  readonly trouble: string | null;
 }
 
 /** What a bucket costs in a month, by the prices of the settings. Null: the volume was opened just now. */
@@ -202,6 +231,13 @@ export interface ShippingStatus {
   readonly orphans: number;
   /** By the month. */
   readonly bill: RemoteBill;
+  /** How far the fetching of what is likely to be needed is; null: it is not wanted, or over. */
+  readonly prefetch: PrefetchStatus | null;
+}
+
+export interface PrefetchStatus {
+  readonly fetchedBytes: number;
+  readonly totalBytes: number;
 }
 
 /** How far a tool is. */

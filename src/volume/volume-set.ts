@@ -12,25 +12,29 @@ import type { Env, Timer } from '../env/env.ts';
 import { changeClosed } from './change-closed.ts';
 import { changeCompressionOffline } from './change-compression.ts';
 import { changeDurabilityOffline } from './change-durability.ts';
+import { describeFiles, listInfos, summarizeAll } from './describe-volume.ts';
+import { type Followed, type OpenedVolume, followVolume, openServed, refreshFollowed, writable } from './follow-volume.ts';
+import { readFollowing } from './following.ts';
 import type { RemoteAccess } from './attach-remote.ts';
 import type { BlockDevice, DeviceDirectory, DeviceSummary } from './block-device.ts';
 import { createVolume } from './create-volume.ts';
 import { IdleMemory } from './idle-memory.ts';
 import type { LoadOptions } from './load-stored.ts';
-import { manifestFacts } from './manifest-facts.ts';
-import { wantedLogWay } from './log-way.ts';
 import { removeVolume, renameVolume } from './move-volume.ts';
-import { type OpenedVolume, openForServing } from './open-read-only.ts';
 import { probeVolume } from './probe-volume.ts';
-import type { CreateOptions, ListedVolume, OnProgress, OpeningWatch, Probe, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
+import type { CreateOptions, FollowStatus, ListedVolume, OnProgress, OpeningWatch, Probe, ScrubReport, VolumeInfo, VolumeStatus } from './volume-info.ts';
 import { ReadOnlyVolume } from './read-only-volume.ts';
 import { type NewRemote, checkNewBucket, withWriter } from './remote-volumes.ts';
 import { refuseLoss } from './resize.ts';
-import { type Restored, restoreVolume } from './restore-volume.ts';
+import { type RestoreOptions, type Restored, restoreVolume } from './restore-volume.ts';
 import { type TakenOver, finishTakeovers, takeVolumeOver } from './take-over.ts';
 import { checkVolumeName } from './volume-name.ts';
 import { type Labels, PropertyStore } from './volume-properties.ts';
-import { holdsVolume, interruptedRepair, lockPath, readManifest, repairPath, volumeNames } from './volume-files.ts';
+import { holdsVolume, interruptedRepair, lockPath, repairPath, volumeNames } from './volume-files.ts';
+import { Volume } from './volume.ts';
+
+/** How a volume is taken from its bucket. */
+export type TakingOptions = Pick<RestoreOptions, 'isForced' | 'prefetches' | 'onProgress'>;
 
 export interface VolumeSetOptions {
   readonly env: Env;
@@ -101,16 +105,27 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   /** Makes a volume of what its bucket has. Errors: as `restoreVolume`, and `invalid-argument` for the name. */
-  openRemote(name: string, config: NewRemote, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<Restored> {
+  openRemote(name: string, config: NewRemote, options: TakingOptions): Promise<Restored> {
     const directory = this.#pathOf(name);
     return restoreVolume({ env: this.#env, directory, settings: this.#settings, access: this.#remoteAccess, config, ...options });
+  }
+
+  /** Makes a volume that is read here while another host writes it. Errors: as `followVolume`, and `invalid-argument` for the name. */
+  follow(name: string, config: NewRemote, options: { readonly isPinned: boolean; readonly onProgress: OnProgress }): Promise<Followed> {
+    return followVolume({ env: this.#env, directory: this.#pathOf(name), access: this.#remoteAccess, config, ...options });
+  }
+
+  /** Moves a volume that is followed on to the newest state there is. Errors: as `acquire`, `FollowedVolume.refresh`; `unsupported`: it is this host's own. */
+  async refresh(name: string): Promise<FollowStatus> {
+    await this.#existing(name);
+    return this.#using(name, refreshFollowed);
   }
 
   /**
    * Takes a volume back that another host has: what is here of it is moved aside, to `keptAs`, and the volume made of its bucket. Errors: as `openRemote`; `in-use`, `unsupported`
    * (it has no bucket), `not-found`.
    */
-  async takeOver(name: string, options: { readonly isForced: boolean; readonly onProgress: OnProgress }): Promise<TakenOver> {
+  async takeOver(name: string, options: TakingOptions): Promise<TakenOver> {
     const done = await this.#whileClosed(name, async () => {
       await this.#existing(name);
       return takeVolumeOver({ env: this.#env, parent: this.#directory, name, settings: this.#settings, access: this.#remoteAccess, ...options });
@@ -130,8 +145,8 @@ export class VolumeSet implements DeviceDirectory {
 
   /** Makes all that was written to a volume durable in its bucket; opens it for that if it is closed. Errors: as `acquire`, `unsupported`, `fenced`. */
   async drain(name: string, { isLast = false } = {}): Promise<VolumeStatus> {
-    return this.#using(name, async (volume) => {
-      if (volume instanceof ReadOnlyVolume) throw volume.reason;
+    return this.#using(name, async (opened) => {
+      const volume = writable(opened);
       await volume.drain({ isLast });
       return volume.status();
     });
@@ -165,15 +180,10 @@ export class VolumeSet implements DeviceDirectory {
 
   async #describe(name: string): Promise<VolumeInfo> {
     const directory = await this.#existing(name);
-    const manifest = await readManifest(this.#env.files, directory);
-    const damage = await this.#damageOf(name, directory);
+    const files = await describeFiles(this.#env, directory, name, this.#settings);
+    const damage = files.follows === null ? await this.#damageOf(name, directory) : null;
     return {
-      ...manifestFacts(name, manifest),
-      logWay: wantedLogWay(this.#settings.logIo, manifest.measuredLogWay, manifest.durability),
-      logCompress: this.#settings.logCompress,
-      compression: manifest.compression,
-      chunkCompress: chunkCompressionOf(manifest.compression, this.#settings.chunkCompress),
-      storedBytes: await this.#env.files.usedBytes(directory),
+      ...files,
       ...(await this.#properties.ifSound(directory)),
       open: await this.#isOpen(name, directory),
       damage,
@@ -193,6 +203,7 @@ export class VolumeSet implements DeviceDirectory {
    */
   async probe(name: string): Promise<Probe | null> {
     const directory = await this.#existing(name);
+    if ((await readFollowing(this.#env.files, directory)) !== null) return { damage: null, space: null };
     return this.#whileClosed(name, () => probeVolume({ env: this.#env, directory, name, settings: this.#settings, arena: this.#arena }));
   }
 
@@ -244,16 +255,7 @@ export class VolumeSet implements DeviceDirectory {
 
   /** Every volume, sorted by name; one that is damaged keeps nobody from seeing the others. */
   async describeAll(): Promise<ListedVolume[]> {
-    const infos: ListedVolume[] = [];
-    for (const name of await this.#names()) {
-      try {
-        infos.push(await this.describe(name));
-      } catch (error) {
-        if (!(error instanceof VolumeError)) throw error;
-        infos.push({ name, damage: error.message });
-      }
-    }
-    return infos;
+    return listInfos(await this.#names(), (name) => this.describe(name));
   }
 
   /** What is known of a volume only while it is open here; null if it is not. */
@@ -352,8 +354,8 @@ export class VolumeSet implements DeviceDirectory {
    */
   async resize(name: string, sizeBytes: number, { mayShrink }: { readonly mayShrink: boolean }): Promise<void> {
     await this.#existing(name);
-    await this.#using(name, async (volume) => {
-      if (volume instanceof ReadOnlyVolume) throw volume.reason;
+    await this.#using(name, async (opened) => {
+      const volume = writable(opened);
       if (!mayShrink) await refuseLoss(volume, sizeBytes, (this.#open.get(name)?.users ?? 1) - 1);
       await volume.resize(sizeBytes);
     });
@@ -384,16 +386,7 @@ export class VolumeSet implements DeviceDirectory {
   }
 
   async list(): Promise<DeviceSummary[]> {
-    const summaries: DeviceSummary[] = [];
-    for (const name of await this.#names()) {
-      try {
-        const manifest = await readManifest(this.#env.files, `${this.#directory}/${name}`);
-        summaries.push({ name, sizeBytes: manifest.sizeBytes, description: `basalt volume, ${manifest.durability}` });
-      } catch (error) {
-        this.#env.logger.log('warn', 'volume-unreadable', { volume: name, error });
-      }
-    }
-    return summaries;
+    return summarizeAll(this.#env, this.#directory, await this.#names());
   }
 
   async acquire(name: string): Promise<BlockDevice> {
@@ -424,7 +417,7 @@ export class VolumeSet implements DeviceDirectory {
 
   #startOpening(name: string, directory: string): OpenEntry {
     const watch = this.#watchOpening(name);
-    const opening = this.#properties.loadLimits(directory).then(() => openForServing({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) })).finally(() => watch.end());
+    const opening = this.#properties.loadLimits(directory).then(() => openServed({ env: this.#env, directory, settings: this.#settings, name, arena: this.#arena, onProgress: watch.onProgress, ...(this.#remotes === null ? {} : { remotes: this.#remotes }) })).finally(() => watch.end());
     const entry: OpenEntry = { opening, users: 0, volume: null, idleTimer: null };
     this.#open.set(name, entry);
     opening.then(
@@ -463,7 +456,7 @@ export class VolumeSet implements DeviceDirectory {
     const mayClose = (): boolean => entry.users === 0 && (entry.volume?.failure ?? null) === null && this.#open.get(name) === entry;
     if (!mayClose()) return;
     // A closed volume ships no more.
-    if (volume !== null && (volume.status().shipping ?? null) !== null && !(volume instanceof ReadOnlyVolume)) {
+    if (volume instanceof Volume && volume.status().shipping !== null) {
       const isDrained = await volume.drain().then(
         () => true,
         (error: unknown) => {

@@ -15,5 +15,5 @@ export function shippingOf(core: VolumeCore, log: LogWriter): ShippingStatus | n
   if (shipper === null) return null;
   const stall = storeStall ?? log.trouble;
   const isPaused = stall !== null && core.waitsForBucket(stall);
-  return { ...shipper.status(), writers: isPaused ? 'paused' : (pressure?.state ?? 'free') };
+  return { ...shipper.status(), prefetch: core.prefetch?.status() ?? null, writers: isPaused ? 'paused' : (pressure?.state ?? 'free') };
 }

@@ -124,7 +124,7 @@ export class Volume implements BlockDevice {
   status(): VolumeStatus {
     const { remote } = this.#parts;
     const stats = this.stats();
-    return { atRisk: this.atRisk(), wear: wearOf(stats), stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: shippingOf(this.#core, this.#log), bucketRequests: remote === null ? null : { ...remote.remote.counters } };
+    return { atRisk: this.atRisk(), wear: wearOf(stats), stats, failure: this.failure?.message ?? null, logWay: this.#parts.logWriting.wayIn(this.#durability), logCompressing: this.#log.isCompressing, readOnly: null, shipping: shippingOf(this.#core, this.#log), bucketRequests: remote === null ? null : { ...remote.remote.counters }, following: null };
   }
 
   /**
@@ -159,7 +159,7 @@ export class Volume implements BlockDevice {
 
   /** Makes it larger, or cuts off its end; see `resizeVolume`. Requests that reach past the end are refused from that moment on. */
   async resize(sizeBytes: number): Promise<void> {
-    const { core, flusher } = this.#parts;
+    const { core, flusher, checkpointer } = this.#parts;
     const trim = (offsetBytes: number, lengthBytes: number): Promise<void> =>
       this.#admitted((completion) => {
         this.#checkWritable();
@@ -169,7 +169,7 @@ export class Volume implements BlockDevice {
       await trim(offsetBytes, lengthBytes);
       await this.#forceLog();
     };
-    await this.#resizes.run(() => resizeVolume({ core, flusher, sizeBytes, check: () => this.#checkWritable(), trim, trimDurably }));
+    await this.#resizes.run(() => resizeVolume({ core, flusher, sizeBytes, check: () => this.#checkWritable(), trim, trimDurably, makeChunks: () => flusher.drain(), checkpoint: (sizes) => checkpointer.resize(sizes) }));
   }
 
   /** What stands from a byte on to the end. Errors: as `extents`. */

@@ -5,7 +5,7 @@ import { decodeCataloguePage, decodeCheckpointFooter, decodeCheckpointHeader, de
 import { BLOCK_ENTRY_BYTES, CHUNK_FOOTER_BYTES, type ChunkFooter, type ChunkTables, FRAME_ENTRY_BYTES, decodeChunkFooter, decodeChunkHeader, decodeChunkTables, encodeChunkHeader, isCopy } from '../../src/format/chunk-layout.ts';
 import { DecodedRecord, LOG_HEADER_BYTES, RECORD_HEADER_BYTES, RECORD_KIND, type RecordFields, decodeLogHeader, decodeRecord, encodeLogHeader, encodeRecordPrefix, recordPrefixBytes, verifiedPayload } from '../../src/format/log-record.ts';
 import { decodeManifest } from '../../src/format/manifest.ts';
-import { claimKey, decodeClaim, decodeRoot as decodeRemoteRoot, encodeClaim, parseClaimKey, parseRootKey, releaseKey, rootKey } from '../../src/format/remote-records.ts';
+import { claimKey, decodeClaim, decodeHotList, decodeRoot as decodeRemoteRoot, encodeClaim, parseClaimKey, parseRootKey, releaseKey, rootKey } from '../../src/format/remote-records.ts';
 import { decodeSyncedMark } from '../../src/format/synced-mark.ts';
 import * as golden from './structures.ts';
 
@@ -142,6 +142,7 @@ describe('format version 1', () => {
   test.each([
     ['remote-claim', decodeClaim, golden.CLAIM],
     ['remote-root', decodeRemoteRoot, golden.REMOTE_ROOT],
+    ['remote-hot-list', decodeHotList, golden.HOT_LIST],
   ] as const)('the golden %s decodes to what was encoded, and is refused with any bit flipped, or a byte more or less', (name, decode, encoded) => {
     const bytes = bytesOf(name);
     expect(decode(bytes, name)).toEqual(encoded);

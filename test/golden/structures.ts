@@ -3,7 +3,7 @@ import { encodeCataloguePage, encodeCheckpointFooter, encodeCheckpointHeader, en
 import { CHUNK_HEADER_BYTES, CHUNK_VERSION, FRAME_CODEC, encodeChunkHeader, encodeChunkTail } from '../../src/format/chunk-layout.ts';
 import { LOG_VERSION, RECORD_CODEC, RECORD_KIND, type RecordFields, encodeLogHeader, encodeRecordPrefix, paddedBytes, recordPrefixBytes, recordSeed } from '../../src/format/log-record.ts';
 import { encodeManifest } from '../../src/format/manifest.ts';
-import { encodeClaim, encodeRoot as encodeRemoteRoot } from '../../src/format/remote-records.ts';
+import { encodeClaim, encodeHotList, encodeRoot as encodeRemoteRoot } from '../../src/format/remote-records.ts';
 import { encodeSyncedMark } from '../../src/format/synced-mark.ts';
 import { checksum } from '../../src/base/checksum.ts';
 
@@ -37,6 +37,7 @@ export const PACKING_MANIFEST = { ...MEASURED_MANIFEST, compression: 'lz4' } as 
 export const RESIZED_MANIFEST = { ...MANIFEST, sizeBytes: 2 ** 41, spanBytes: 2 ** 42 + 4096 } as const;
 
 export const CLAIM = { volumeId: VOLUME_ID, epoch: 9, writer: Uint8Array.from({ length: 16 }, (_, index) => 0xc0 + index), timeMs: 1_790_000_000_456, leaseMs: 60_000, host: 'höst' };
+export const HOT_LIST = { volumeId: VOLUME_ID, timeMs: 1_790_000_000_999, chunks: [41, 7, 0xfffffffe] };
 export const REMOTE_ROOT = { manifest: MANIFEST, fenceChunk: 2 ** 33 + 4, timeMs: 1_790_000_000_789 };
 
 export const MARK = { volumeId: VOLUME_ID, epoch: 9, lsn: 2 ** 34 + 12 };
@@ -103,6 +104,7 @@ export function structures(): Map<string, Uint8Array> {
     ['synced-mark', encodeSyncedMark(MARK)],
     ['remote-claim', encodeClaim(CLAIM)],
     ['remote-root', encodeRemoteRoot(REMOTE_ROOT)],
+    ['remote-hot-list', encodeHotList(HOT_LIST)],
     ['checkpoint-header', encodeCheckpointHeader(CHECKPOINT)],
     ['checkpoint-footer', encodeCheckpointFooter(CHECKPOINT, { ...REFERENCE, number: 8, epoch: 9 })],
     ['leaf', encodeLeaf(2 ** 25, RUNS)],

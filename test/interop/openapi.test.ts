@@ -79,6 +79,7 @@ const ASKED: readonly (readonly [method: string, path: string, name: string, bod
   ['post', '/v1/volumes/{name}/scrub', 'used', {}, 200],
   ['post', '/v1/volumes/{name}/scrub', 'idle', { bytesPerSecond: 1024 * 1024 }, 200],
   ['post', '/v1/volumes/{name}/drain', 'used', {}, 501], // it has no bucket
+  ['post', '/v1/volumes/{name}/refresh', 'used', {}, 501], // it follows nothing
   ['put', '/v1/volumes/{name}/name', 'made', { name: 'renamed' }, 200],
   ['delete', '/v1/volumes/{name}', 'renamed', null, 200],
   ['delete', '/v1/volumes/{name}', 'used', null, 409], // a client has it

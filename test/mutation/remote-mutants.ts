@@ -25,7 +25,7 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     invariant: 'I1',
     taste: 'remote',
     edits: [
-      { file: 'store/tiered-store.js', find: 'this.#unshippedBytes += sizeBytes;', replace: 'this.#unshippedBytes += sizeBytes;\n        this.#count(key, sizeBytes);' },
+      { file: 'store/tiered-store.js', find: 'this.#unshippedBytes += sizeBytes;', replace: 'this.#unshippedBytes += sizeBytes;\n        this.#cache.count(key, sizeBytes);' },
       { file: 'store/tiered-store.js', find: 'assert(this.#shipped.has(key), `', replace: 'assert(key.length > 0, `' },
     ],
   },
@@ -52,6 +52,21 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     invariant: 'I2',
     taste: 'remote',
     edits: [{ file: 'volume/remote-chain.js', find: ' && set.found.size === set.parts)', replace: ')' }],
+  },
+  {
+    name: 'a follower takes what it lists for certain while the volume changes hands',
+    invariant: 'I7',
+    taste: 'remote',
+    edits: [
+      { file: 'volume/certain-state.js', find: 'if ((await remote.head(claimKey(claim.epoch + 1))) === null)', replace: 'if (claim.epoch > 0)' },
+      { file: 'volume/certain-state.js', find: 'if (claim.epoch > root.manifest.epoch)', replace: 'if (claim.epoch < 0)' },
+    ],
+  },
+  {
+    name: 'a follower reads on in a state of which objects have gone',
+    invariant: 'I2',
+    taste: 'remote',
+    edits: [{ file: 'volume/followed-volume.js', find: 'this.#view = view;\n        this.#parts', replace: 'this.#view = this.#moves % 2 === 1 ? before : view;\n        this.#parts' }],
   },
   {
     name: 'whatever is not here is an orphan',

@@ -19,34 +19,25 @@ import { openVolume } from '../../src/volume/open-volume.ts';
 import { problemOf } from '../../src/volume/verify-object.ts';
 import { readManifest } from '../../src/volume/volume-files.ts';
 import { restoreVolume } from '../../src/volume/restore-volume.ts';
-import type { Volume } from '../../src/volume/volume.ts';
-import { SimDisk } from './disk.ts';
 import { SimEnv } from './env.ts';
-import { SimLocks } from './file-system.ts';
 import { makeArena } from './memory.ts';
 import { SimulationFailure } from './model.ts';
 import { drawPowerCut } from './power-cut.ts';
 import { SimProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
 import { realEngine } from './real-engine.ts';
+import { Follower } from './remote-follower.ts';
+import { BLOCKS, BLOCK_BYTES, type Change, Patience, compare, isPassing, prefixOf, stampOf, stateOf, wholeOf } from './remote-history.ts';
+import { Host } from './remote-host.ts';
 import { BucketTransport, NO_FAULTS, RemoteBucket, type RemoteFaults } from './remote-bucket.ts';
 import { Scheduler } from './scheduler.ts';
 import { NO_FAULTS as NO_FILE_FAULTS } from './faults.ts';
 import { Trace } from './trace.ts';
 
-const BLOCK_BYTES = 4 * KIB;
-const BLOCKS = 256;
 const SLAB_BYTES = 64 * KIB;
 const RETRIES: RetrySettings = { attempts: 4, delayMs: 20, throttledDelayMs: 40, delayMsMax: 200, attemptTimeoutMs: 400, callTimeoutMs: 3000 };
 const CONFIG = { url: 's3://simulated', endpoint: 'memory', region: '', credentialsFile: '', caFile: '', singleWriter: false } as const;
 const PROFILE = { name: 'quick', callMs: 0.01, syncMs: 0.05, inTurnMs: 0.001, stallChance: 0, stallMs: 0, refusesUncached: false } as const;
-
-/** A change: which blocks carry its number from then on. */
-interface Change {
-  readonly id: number;
-  readonly first: number;
-  readonly count: number;
-}
 
 export interface RemoteReport {
   readonly digest: string;
@@ -56,36 +47,8 @@ export interface RemoteReport {
   readonly fenced: number;
   readonly changes: number;
   readonly rotten: number;
-}
-
-function stampOf(id: number, block: number): Buffer {
-  const bytes = Buffer.alloc(BLOCK_BYTES, (id * 31 + block) & 0xff);
-  bytes.writeUInt32LE(id, 0);
-  bytes.writeUInt32LE(block, 4);
-  return bytes;
-}
-
-/** A machine of its own, with its disk, on which the volume is. */
-class Host {
-  readonly name: string;
-  readonly disk = new SimDisk();
-  readonly locks = new SimLocks();
-  /** Of the volume as it is here. */
-  readonly history: Change[];
-  /** All up to this many changes was answered. */
-  answered: number;
-  process: SimProcess | null = null;
-  /** Something here is rotten that the bucket does not have. */
-  isRotten = false;
-  volume: Volume | null = null;
-
-  constructor(name: string, history: readonly Change[]) {
-    this.name = name;
-    this.history = [...history];
-    this.answered = history.length;
-    this.disk.makeDirectory('/data');
-    this.disk.makeNamesDurable(this.disk.findDirectory('/'), this.disk.sequence);
-  }
+  /** What a follower read, whole, and how often it moved on for that. */
+  readonly followed: number;
 }
 
 export class RemoteWorld {
@@ -106,9 +69,13 @@ export class RemoteWorld {
   #isChanging = false;
   #boots = 0;
   readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0 };
+  #follower: Follower | null = null;
+  readonly #hasFollower: boolean;
 
+  /** Worlds of odd seeds have somebody who follows the volume. */
   constructor(seed: number, onEvent: ((line: string) => void) | null = null) {
     this.#seed = seed;
+    this.#hasFollower = seed % 2 === 1;
     this.#random = new SeededRandom(seed);
     this.#trace = new Trace(onEvent);
     this.#scheduler = new Scheduler((timeMs) => this.#trace.setTime(timeMs), { maxEvents: 3_000_000, maxTimeMs: 24 * 3600 * 1000 });
@@ -124,7 +91,7 @@ export class RemoteWorld {
     const some = (): number => random.pick([0, 0, 0.02, 0.1]);
     this.#faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
     this.#settings = this.#drawSettings(random);
-    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), shipMemoryBytes: random.pick([0, 512]) * KIB, leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
+    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), shipMemoryBytes: random.pick([0, 512]) * KIB, leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), cacheTtlMs: seed % 5 === 1 ? this.#random.derive('ttl').pick([100, 2000]) : 0, shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), followIntervalMs: 1000, hotIntervalMs: seed % 2 === 1 ? this.#random.derive('hot').pick([0, 100]) : 0, pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
     this.#owner = new Host('host-1', []);
   }
 
@@ -171,7 +138,7 @@ export class RemoteWorld {
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       throw new SimulationFailure([`remote seed ${this.#seed} fails at ${this.#scheduler.nowMs.toFixed(3)} simulated ms: ${text}`, 'the last events:', ...this.#trace.last(40)].join('\n'), { cause: error });
     }
-    return { digest: this.#trace.digest(), ...this.#counts };
+    return { digest: this.#trace.digest(), ...this.#counts, followed: this.#follower?.reads ?? 0 };
   }
 
   async #script(): Promise<void> {
@@ -180,6 +147,7 @@ export class RemoteWorld {
     this.#owner.process?.die();
     await this.#reopen(this.#owner);
     await this.#owner.volume?.drain(); // before that there is nothing to be taken over
+    const following = this.#startFollower();
     this.#bucket.faults = this.#faults;
     const rounds = this.#random.between(3, 12);
     for (let round = 0; round < rounds; round += 1) {
@@ -188,8 +156,31 @@ export class RemoteWorld {
     }
     this.#bucket.faults = NO_FAULTS;
     await this.#takeOver();
+    await this.#owner.volume?.drain();
+    this.#follower?.stop();
+    await following;
+    await this.#follower?.end();
     await this.#checkBucket(this.#owner);
     await this.#owner.volume?.close();
+  }
+
+  /** Resolves when it is over; a failure of it ends the world. */
+  #startFollower(): Promise<void> {
+    if (!this.#hasFollower) return Promise.resolve();
+    const random = this.#random.derive('follower');
+    const remote = { ...this.#remoteSettings, followIntervalMs: random.pick([0, 50, 1000]), cacheBytes: random.pick([0, 2, 1000]) * SLAB_BYTES };
+    this.#follower = new Follower({
+      random,
+      settings: this.#settings,
+      slabBytes: SLAB_BYTES,
+      config: CONFIG,
+      boot: (host) => this.#boot(host),
+      access: (env, host) => ({ ...this.#access(env, host), settings: remote }),
+      history: () => this.#owner.history,
+      promised: () => this.#promised,
+      isChanging: () => this.#isChanging,
+    });
+    return this.#follower.run();
   }
 
   #boot(host: Host): SimEnv {
@@ -274,7 +265,7 @@ export class RemoteWorld {
       if (!isPassing(error)) throw error; // the bucket cannot be reached now
       return;
     }
-    this.#compare(target, first, stateOf(host.history), `a read on ${host.name}`);
+    compare(target, first, stateOf(host.history), `a read on ${host.name}`);
   }
 
   async #drain(host: Host): Promise<void> {
@@ -382,11 +373,12 @@ export class RemoteWorld {
     const { volume } = host;
     if (volume === null) throw new SimulationFailure('a volume that was opened is not there');
     const found = await this.#readAll(host);
-    const prefix = this.#prefixOf(found, host.history, `${host.name} after its restart`);
+    const prefix = prefixOf(found, host.history, `${host.name} after its restart`);
     const length = wholeOf(prefix, host.history);
     const owed = hadPowerCut ? this.#promised.length : host.answered;
     if (length < owed) throw new SimulationFailure(`${host.name} came back with ${length} changes of ${host.history.length}, but ${owed} were owed`);
     host.history.splice(0, host.history.length, ...prefix);
+    this.#follower?.check(host.history, `${host.name} came back:`);
     host.answered = length;
   }
 
@@ -400,7 +392,7 @@ export class RemoteWorld {
     const patience = new Patience();
     for (;;) {
       try {
-        await restoreVolume({ env, directory: '/data/v', settings: this.#settings, access: this.#access(env, host), config: CONFIG, isForced: true, onProgress: () => undefined });
+        await restoreVolume({ env, directory: '/data/v', settings: this.#settings, access: this.#access(env, host), config: CONFIG, isForced: true, prefetches: this.#hasFollower && this.#counts.takeovers % 2 === 0, onProgress: () => undefined });
         break;
       } catch (error) {
         patience.take(error, host.name);
@@ -410,7 +402,7 @@ export class RemoteWorld {
     host.process?.die();
     await this.#reopen(host);
     const found = await this.#readAll(host);
-    const prefix = this.#prefixOf(found, last.history, `${host.name}, made of the bucket`);
+    const prefix = prefixOf(found, last.history, `${host.name}, made of the bucket`);
     const length = wholeOf(prefix, last.history);
     const owed = this.#promised.length;
     if (length < owed) throw new SimulationFailure(`${host.name} was made of the bucket with ${length} changes of ${last.history.length}, but a drain had promised ${owed}`);
@@ -418,6 +410,7 @@ export class RemoteWorld {
     this.#isChanging = false;
     host.history.push(...prefix);
     host.answered = length;
+    this.#follower?.check(host.history, `${host.name} has taken over:`);
     this.#checkPromise();
   }
 
@@ -434,67 +427,4 @@ export class RemoteWorld {
       }
     }
   }
-
-  /**
-   * The longest prefix of a history whose state the bytes are. A change may be of several records, of which the first ones count: so the last change
-   * of it may be cut.
-   */
-  #prefixOf(found: Buffer, history: readonly Change[], when: string): readonly Change[] {
-    const ids = idsOf(found, 0, when);
-    for (let length = history.length; length >= 0; length -= 1) {
-      const state = stateOf(history.slice(0, length));
-      const next = history.at(length);
-      let cut = 0;
-      while (next !== undefined && cut < next.count && ids[next.first + cut] === next.id) cut += 1;
-      if (next !== undefined) state.fill(next.id, next.first, next.first + cut);
-      if (!ids.every((id, block) => id === state[block])) continue;
-      return [...history.slice(0, length), ...(next === undefined || cut === 0 ? [] : [{ ...next, count: cut }])];
-    }
-    throw new SimulationFailure(`${when} is no state after a prefix of its history of ${history.length} changes: ${ids.join(' ')}; all of it is ${stateOf(history).join(' ')}`);
-  }
-
-  #compare(found: Buffer, firstBlock: number, state: readonly number[], when: string): void {
-    for (const [index, id] of idsOf(found, firstBlock, when).entries()) {
-      if (id !== state[firstBlock + index]) throw new SimulationFailure(`${when}: block ${firstBlock + index} is of change ${id}, not ${state[firstBlock + index]}`);
-    }
-  }
-}
-
-/** Which change each block is of; 0: none. */
-function idsOf(found: Buffer, firstBlock: number, when: string): number[] {
-  return Array.from({ length: found.length / BLOCK_BYTES }, (_, index) => {
-    const bytes = found.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
-    const id = bytes.readUInt32LE(0);
-    const isRight = id === 0 ? bytes.every((byte) => byte === 0) : bytes.equals(stampOf(id, firstBlock + index));
-    if (!isRight) throw new SimulationFailure(`${when}: block ${firstBlock + index} is no block of change ${id}`);
-    return id;
-  });
-}
-
-/** How many changes of a history are there whole. */
-function wholeOf(prefix: readonly Change[], history: readonly Change[]): number {
-  const last = prefix.at(-1);
-  return last === undefined || last.count === history[prefix.length - 1]?.count ? prefix.length : prefix.length - 1;
-}
-
-function stateOf(history: readonly Change[]): number[] {
-  const state = Array.from({ length: BLOCKS }, () => 0);
-  for (const { id, first, count } of history) state.fill(id, first, first + count);
-  return state;
-}
-
-/** For who tries again, `self`: bits flip on the way, but not for ever; a claim of the last try may have been put late. */
-class Patience {
-  #damaged = 0;
-
-  take(error: unknown, self?: string): void {
-    if (!isPassing(error) && !(self !== undefined && error instanceof VolumeError && error.code === 'fenced' && error.message.includes(`host ${self} has taken`))) throw error;
-    if (error instanceof VolumeError && error.code === 'corrupt') this.#damaged += 1;
-    if (this.#damaged > 40) throw new SimulationFailure(`it stays damaged: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-  }
-}
-
-/** Trouble that goes: the bucket cannot be reached, or bits flip on the way. */
-function isPassing(error: unknown): boolean {
-  return error instanceof VolumeError && (error.code === 'unavailable' || error.code === 'corrupt');
 }

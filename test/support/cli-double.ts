@@ -48,6 +48,7 @@ export class FakeVolumes implements VolumeManager {
       labels: {},
       limits: options.limits ?? NO_LIMITS,
       storedBytes: 4096,
+      follows: null,
       open: false,
       damage: null,
       damageLookedFor: false,
@@ -117,6 +118,8 @@ export class FakeVolumes implements VolumeManager {
   openRemote = notAsked;
   takeOver = notAsked;
   drain = notAsked;
+  follow: VolumeManager['follow'] = notAsked;
+  refresh: VolumeManager['refresh'] = notAsked;
 
   setDurability(name: string, durability: Durability): Promise<void> {
     const info = this.infos.get(name);
@@ -140,7 +143,7 @@ export class FakeVolumes implements VolumeManager {
 }
 
 /** A server that nobody asks for anything. */
-export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, create: notAsked, limitsOf: notAsked, setLimits: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, scrub: notAsked };
+export const NOT_ASKED: RunningServer = { volume: notAsked, volumes: notAsked, stats: notAsked, volumeStats: notAsked, describe: notAsked, create: notAsked, limitsOf: notAsked, setLimits: notAsked, remove: notAsked, rename: notAsked, resize: notAsked, labelsOf: notAsked, setLabels: notAsked, setDurability: notAsked, setCompression: notAsked, drain: notAsked, refresh: notAsked, scrub: notAsked };
 
 export class FakeCli {
   readonly volumes = new FakeVolumes();

@@ -30,6 +30,8 @@ A volume is a directory:
 | \`chunks/.stage-*\`, \`checkpoints/.stage-*\` | an object on its way; removed at the next opening |
 | \`properties.json\` | labels (\`.properties-new\` while they are replaced; see \`volume/volume-properties.ts\`); the engine does not look at it, and it may be missing |
 | \`remote\` | of a volume that has a bucket: where that is, and who we are (JSON, see \`volume/remote-config.ts\`); no credentials |
+| \`following\` | in the place of a manifest and a log: the volume is another host's, read from its bucket; where that is, and the state that was served last (JSON, see \`volume/following.ts\`; \`.following-new\` while it is replaced) |
+| \`prefetch\` | empty: what is likely to be needed of the bucket is to be fetched; removed when that is done |
 | \`chunks/.far-*\`, \`checkpoints/.far-*\` | what was fetched of an object that is in the bucket alone; removed at the next opening |
 | \`repairing\` | a repair is under way (JSON: epoch of its first object, folder, files to keep); nobody opens the volume meanwhile |
 | \`kept-aside/N/\` | what repair N found no place for, the manifest as it was, and \`report.json\`; never read again |

@@ -1,9 +1,12 @@
 /** A simulated machine with a bucket that its volumes are shipped to; volumes in other directories are those of other hosts. */
+import type { Durability } from '../../src/base/durability.ts';
 import type { RemoteSettings, RetrySettings } from '../../src/base/settings-types.ts';
 import { KIB, MIB } from '../../src/base/units.ts';
 import type { RemoteAccess } from '../../src/volume/attach-remote.ts';
 import { createVolume } from '../../src/volume/create-volume.ts';
 import { openVolume } from '../../src/volume/open-volume.ts';
+import { type Followed, followVolume, openServed } from '../../src/volume/follow-volume.ts';
+import { FollowedVolume } from '../../src/volume/followed-volume.ts';
 import type { RemoteConfig } from '../../src/volume/remote-config.ts';
 import { restoreVolume, type Restored } from '../../src/volume/restore-volume.ts';
 import type { Volume } from '../../src/volume/volume.ts';
@@ -15,7 +18,7 @@ import { BucketTransport, type ConditionBehaviour, RemoteBucket } from '../sim/r
 import { BLOCK_BYTES, SimMachine, smallArena, smallSettings } from './engine-harness.ts';
 
 export const RETRIES: RetrySettings = { attempts: 4, delayMs: 20, throttledDelayMs: 40, delayMsMax: 200, attemptTimeoutMs: 2000, callTimeoutMs: 10_000 };
-export const REMOTE: RemoteSettings = { cacheBytes: 64 * MIB, fetchBytes: 16 * KIB, readAheadBytes: 256 * KIB, shipMemoryBytes: 512 * KIB, shipConcurrency: 4, leaseMs: 60_000, retryMs: 500, flushTarget: 'local', maxUnshippedBytes: 0, ownerCheckMs: 5000, maxPutsPerHour: 0, shipIntervalMs: 0, orphanGraceMs: 24 * 3_600_000, pricePuts: 0.005, priceGets: 0.0004, priceStored: 0.023, priceReceived: 0.09 };
+export const REMOTE: RemoteSettings = { cacheBytes: 64 * MIB, cacheTtlMs: 0, fetchBytes: 16 * KIB, readAheadBytes: 256 * KIB, shipMemoryBytes: 512 * KIB, shipConcurrency: 4, leaseMs: 60_000, retryMs: 500, flushTarget: 'local', maxUnshippedBytes: 0, ownerCheckMs: 5000, maxPutsPerHour: 0, shipIntervalMs: 0, orphanGraceMs: 24 * 3_600_000, followIntervalMs: 10_000, hotIntervalMs: 0, pricePuts: 0.005, priceGets: 0.0004, priceStored: 0.023, priceReceived: 0.09 };
 const CONFIG = { url: 's3://simulated', endpoint: 'memory', region: '', credentialsFile: '', caFile: '', singleWriter: false } as const;
 
 export class RemoteMachine {
@@ -75,15 +78,27 @@ export class RemoteMachine {
     return bucket;
   }
 
-  async create(directory: string, sizeBytes = 4 * MIB): Promise<void> {
+  async create(directory: string, sizeBytes = 4 * MIB, durability: Durability = 'batched'): Promise<void> {
     const { env, settings } = this.machine;
     const remote: RemoteConfig = { ...CONFIG, writer: '0123456789abcdef0123456789abcdef' };
-    await createVolume({ env, directory, settings, remote, create: { sizeBytes, blockSizeBytes: BLOCK_BYTES, durability: 'batched' } });
+    await createVolume({ env, directory, settings, remote, create: { sizeBytes, blockSizeBytes: BLOCK_BYTES, durability } });
   }
 
   open(directory: string, host = 'first'): Promise<Volume> {
     const { env, settings } = this.machine;
     return openVolume({ env, directory, settings, arena: smallArena(settings), remotes: this.access(host) });
+  }
+
+  /** Makes a volume that follows the one in the bucket. */
+  follow(directory: string, isPinned = false): Promise<Followed> {
+    return followVolume({ env: this.machine.env, directory, access: this.access('reader'), config: CONFIG, isPinned, onProgress: () => undefined });
+  }
+
+  async openFollower(directory: string): Promise<FollowedVolume> {
+    const { env, settings } = this.machine;
+    const volume = await openServed({ env, directory, name: directory.slice(1), settings, arena: smallArena(settings), remotes: this.access('reader') });
+    if (volume instanceof FollowedVolume) return volume;
+    throw new Error(`${directory} follows nothing`);
   }
 
   /** Names of the chunks that are in a directory, in order. */
@@ -97,8 +112,8 @@ export class RemoteMachine {
     disk.write(disk.findFile(path), Uint8Array.of((this.machine.bytesOf(path)[offsetBytes] ?? 0) ^ 0x10), offsetBytes);
   }
 
-  restore(directory: string, isForced = true, host = 'second'): Promise<Restored> {
+  restore(directory: string, isForced = true, host = 'second', prefetches = false): Promise<Restored> {
     const { env, settings } = this.machine;
-    return restoreVolume({ env, directory, settings, access: this.access(host), config: CONFIG, isForced, onProgress: () => undefined });
+    return restoreVolume({ env, directory, settings, access: this.access(host), config: CONFIG, isForced, prefetches, onProgress: () => undefined });
   }
 }

@@ -36,7 +36,7 @@ describe('wrong usage exits 2 and names the nearest right thing', () => {
   test.each([
     [['craete', 'demo', '1G'], 'no verb "craete"; did you mean create?'],
     [['lst', '--json=false'], 'no verb "lst"; did you mean list?'],
-    [[], 'a verb is missing: serve, create, list, show, stats, top, durability, compression, resize, rename, label, limit, drain, open-remote, takeover, check, explain, scrub, repair, delete, attach, detach, attached, rescue, pki, tune, doctor, settings or completion'],
+    [[], 'a verb is missing: serve, create, list, show, stats, top, durability, compression, resize, rename, label, limit, drain, open-remote, takeover, follow, refresh, check, explain, scrub, repair, delete, attach, detach, attached, rescue, pki, tune, doctor, settings or completion'],
     [['list', '--dta', 'x'], 'list: no flag --dta; did you mean --data?'],
     [['create', 'demo', '1G', '--durabilty=strict'], 'create: no flag --durabilty; did you mean --durability?'],
     [['serve', '--engine.arena-byte', '64M'], 'serve: no flag --engine.arena-byte; did you mean --engine.arena-bytes?'],

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { VolumeError } from '../../src/base/errors.ts';
 import { KIB } from '../../src/base/units.ts';
-import { FarFile, type FarOptions, ReadAhead } from '../../src/store/far-objects.ts';
+import { FarFile, type FarOptions, FetchDemand, ReadAhead } from '../../src/store/far-objects.ts';
 import { SimMachine } from '../support/engine-harness.ts';
 
 const PIECE = 4 * KIB;
@@ -39,6 +39,8 @@ class Far {
       pieceBytes: PIECE,
       requestBytes: 4 * PIECE,
       readAhead: new ReadAhead(PIECE, 0),
+      onRead: () => undefined,
+      demand: new FetchDemand(),
       onFetched: (_key, bytes) => {
         this.keptBytes += bytes;
       },
@@ -187,4 +189,41 @@ test('reading ahead doubles while reads go on, through the end of one object int
   const ahead = new ReadAhead(10, 50);
   const steps: [string, number][] = [['a', 0], ['a', 5], ['a', 10], ['a', 15], ['b', 0], ['b', 5], ['b', 100], ['b', 105]];
   expect(steps.map(([key, offset]) => ahead.next(key, offset, 5))).toEqual([0, 10, 20, 40, 50, 50, 0, 10]);
+});
+
+describe('what is fetched for nobody', () => {
+  test('comes whole, a request at a time, and behind those who read', async () => {
+    const far = new Far(16 * PIECE);
+    await far.run(async () => {
+      let fetchedBytes = 0;
+      const fetching = far.file.fetchAll((bytes) => {
+        fetchedBytes += bytes;
+      });
+      const { clock } = far.machine.env;
+      await clock.sleep(1);
+      const reading = far.expectRead(12 * PIECE, PIECE);
+      // The request that is on its way is not called back, and has come by now; the next one waits for the reader.
+      await clock.sleep(4.5);
+      expect(fetchedBytes).toBe(4 * PIECE);
+      expect(far.asked).toEqual([`0+${4 * PIECE}`, `${12 * PIECE}+${PIECE}`]);
+      await reading;
+      expect(await fetching).toBe(true);
+      expect(far.asked.slice(2)).toEqual([`${4 * PIECE}+${4 * PIECE}`, `${8 * PIECE}+${4 * PIECE}`, `${13 * PIECE}+${3 * PIECE}`]);
+      expect(fetchedBytes).toBe(16 * PIECE);
+      expect(far.whole).toEqual([KEY]);
+    });
+  });
+
+  test('ends when the object is dropped, or cannot be fetched', async () => {
+    const far = new Far(16 * PIECE);
+    await far.run(async () => {
+      far.failures = 1;
+      await expect(far.file.fetchAll(() => undefined)).rejects.toMatchObject({ code: 'unavailable' });
+      const fetching = far.file.fetchAll(() => undefined);
+      await far.machine.env.clock.sleep(1);
+      await far.file.drop();
+      expect(await fetching).toBe(false);
+      expect(far.whole).toEqual([]);
+    });
+  });
 });

@@ -4,17 +4,32 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ControlServer } from '../../src/control/control-server.ts';
 import { Exposition } from '../../src/control/exposition.ts';
+import type { FollowStatus, VolumeStatus } from '../../src/volume/volume-info.ts';
 import { NamedVolumes, STATUS, exchangeRaw, someTraffic, startControl } from '../support/control-harness.ts';
 import { readExposition } from '../support/exposition-reader.ts';
 import { MemoryLogger } from '../support/fake-world.ts';
 import { PROJECT_ROOT } from '../support/source-tree.ts';
 
+/** Its open volume follows another one, if that is said. */
+class SomeVolumes extends NamedVolumes {
+  following: FollowStatus | null = null;
+
+  override statusOf(name: string): VolumeStatus | null {
+    const status = super.statusOf(name);
+    return status === null || this.following === null ? status : { ...status, readOnly: 'it is followed', following: this.following };
+  }
+}
+
+const FOLLOWING: FollowStatus = { url: 's3://b/v', owner: 'alpha', epoch: 3, checkpoint: 12, chunk: 310, lsn: 4711, writtenMs: 1, ageMs: 12_500, lookAgeMs: 2500, isPinned: false, moves: 4, cachedBytes: 1, trouble: null };
+
 let directory: string;
+let volumes: SomeVolumes;
 let server: ControlServer;
 
 beforeEach(async () => {
   directory = mkdtempSync(join(tmpdir(), 'basalt-metrics-'));
-  server = await startControl({ directory, volumes: new NamedVolumes(), logger: new MemoryLogger(), traffic: someTraffic() });
+  volumes = new SomeVolumes();
+  server = await startControl({ directory, volumes, logger: new MemoryLogger(), traffic: someTraffic() });
 });
 
 afterEach(async () => {
@@ -27,6 +42,8 @@ async function scrape(): Promise<{ readonly head: string; readonly text: string 
   const split = answer.indexOf('\r\n\r\n');
   return { head: answer.slice(0, split), text: answer.slice(split + 4) };
 }
+
+const valueOf = async (family: string): Promise<number | undefined> => readExposition((await scrape()).text).get(family)?.samples[0]?.value;
 
 describe('/metrics', () => {
   test('is the text format, whole and valid', async () => {
@@ -60,13 +77,27 @@ describe('/metrics', () => {
     expect(of('basalt_volume_written_bytes_total', { volume: 'open' })).toBe(STATUS.stats.writtenBytes);
     expect(families.has('basalt_bucket_requests_total')).toBe(false); // it has no bucket
   });
+
+  test('tells how old the state is that a followed volume has, and takes it for no trouble', async () => {
+    volumes.following = FOLLOWING;
+    expect(await valueOf('basalt_volume_followed_age_seconds')).toBe(12.5);
+    expect(await valueOf('basalt_volume_followed_look_age_seconds')).toBe(2.5);
+    expect(await valueOf('basalt_volume_followed_moves_total')).toBe(4);
+    expect(await valueOf('basalt_volume_read_only')).toBe(0);
+    volumes.following = { ...FOLLOWING, isPinned: true };
+    expect(await valueOf('basalt_volume_followed_look_age_seconds')).toBeUndefined();
+    volumes.following = null;
+    expect(await valueOf('basalt_volume_followed_age_seconds')).toBeUndefined();
+  });
 });
 
 const read = (name: string): string => readFileSync(join(PROJECT_ROOT, 'monitoring', name), 'utf8');
 
 describe('what stands in monitoring/', () => {
   test.each(['grafana-dashboard.json', 'alerts.yml'])('%s asks for metrics that there are', async (name) => {
-    const families = readExposition((await scrape()).text);
+    const own = readExposition((await scrape()).text);
+    volumes.following = FOLLOWING;
+    const families = new Map([...own, ...readExposition((await scrape()).text)]);
     const asked = [...new Set([...read(name).matchAll(/\b(?:basalt|process)_[a-z_]+[a-z]\b/gu)].map(([word]) => word))];
     expect(asked.length).toBeGreaterThan(8);
     const source = readFileSync(join(PROJECT_ROOT, 'src/control/metrics.ts'), 'utf8');

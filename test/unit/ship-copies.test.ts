@@ -104,6 +104,7 @@ describe('a store', () => {
         remote: { getRange: () => Promise.reject(new Error('nothing is read from the bucket')) },
         shippedFolder: 'chunks/',
         cacheBytes: 1e9,
+        cacheTtlMs: 0,
         fetchBytes: 4 * KIB,
         readAheadBytes: 0,
         shipMemoryBytes: BUFFER,

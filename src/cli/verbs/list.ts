@@ -23,7 +23,7 @@ function describeDamage({ damage, damageLookedFor }: Exclude<ListedDetails, Unre
 
 function describeList(volumes: readonly ListedDetails[], directory: string): string {
   if (volumes.length === 0) return `no volumes in ${directory}; make one with: basalt create NAME SIZE\n`;
-  const rows = volumes.map((info) => ('id' in info ? [info.name, formatSize(info.sizeBytes), info.durability, formatSize(info.storedBytes), describeOpen(info), describeDamage(info)] : [info.name, '-', '-', '-', 'no', 'yes']));
+  const rows = volumes.map((info) => ('id' in info ? [info.name, formatSize(info.sizeBytes), info.follows === null ? info.durability : 'followed', formatSize(info.storedBytes), describeOpen(info), describeDamage(info)] : [info.name, '-', '-', '-', 'no', 'yes']));
   const damages = volumes.flatMap(({ name, damage }) => (damage === null ? [] : [`${name}: ${damage}\n`]));
   return `${formatTable([['NAME', 'SIZE', 'DURABILITY', 'STORED', 'OPEN', 'DAMAGE'], ...rows])}${damages.join('')}`;
 }

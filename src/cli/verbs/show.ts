@@ -8,6 +8,7 @@ import type { CliContext } from '../context.ts';
 import { describeLife, type DiskLife, estimateLife } from '../disk-life.ts';
 import { DATA_FLAG, JSON_FLAG, readSettings, SETTINGS_FLAGS, type SettingsArguments } from '../flags.ts';
 import { formatJson, formatTable } from '../output.ts';
+import { describeState } from './follow.ts';
 
 export const showFlags = { data: DATA_FLAG, ...SETTINGS_FLAGS, json: JSON_FLAG } as const satisfies Record<string, Options>;
 
@@ -44,15 +45,46 @@ function describeBill({ bill: { storage, requests, transfer } }: ShippingStatus)
 /** How far the bucket is behind. */
 function describeShipping({ shipping, bucketRequests }: VolumeStatus): [string, string][] {
   if (shipping === null || bucketRequests === null) return [];
-  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, bucketBytes, orphans } = shipping;
+  const { unshippedBytes, unshippedObjects, ageMs, cachedBytes, rootLsn, trouble, writers, bucketBytes, orphans, prefetch } = shipping;
   const behind = unshippedObjects === 0 ? 'nothing' : `${formatSize(unshippedBytes)} in ${unshippedObjects} chunks, oldest ${(ageMs / 1000).toFixed(1)} s`;
   const lines: [string, string][] = [['not shipped', `${behind}; the bucket has all up to LSN ${rootLsn}, ${formatSize(cachedBytes)} of it are here, too`]];
   const { puts, gets, lists, deletes, sentBytes, receivedBytes } = bucketRequests;
   lines.push(['requests', `${puts} puts (${formatSize(sentBytes)}), ${gets} gets (${formatSize(receivedBytes)}), ${lists} lists, ${deletes} removals since it was opened`]);
   lines.push(['bucket', `${formatSize(bucketBytes)}; ${describeBill(shipping)}${orphans === 0 ? '' : `; ${orphans} objects that nothing refers to go by and by`}`]);
+  if (prefetch !== null) lines.push(['prefetching', `${formatSize(prefetch.fetchedBytes)} of ${formatSize(prefetch.totalBytes)} are here`]);
   if (trouble !== null) lines.push(['not shipping', trouble]);
   if (writers !== 'free') lines.push(['writers', writers === 'slowed' ? 'slowed: near remote.max_unshipped_bytes' : 'paused until more is in the bucket: too much is not shipped, or the disk here is full']);
   return lines;
+}
+
+/** Which state of another host's volume is served, and how old that is. */
+function describeFollowing({ following, bucketRequests, readOnly }: VolumeStatus): [string, string][] {
+  if (following === null) return [];
+  const { owner, lookAgeMs, isPinned, moves, cachedBytes, trouble } = following;
+  const look = isPinned ? 'pinned to that' : `${moves} moves since it was opened; ${(lookAgeMs / 1000).toFixed(1)} s ago it was the newest there was`;
+  const lines: [string, string][] = [
+    ['read-only', readOnly ?? ''],
+    ['owner', owner === '' ? 'not named' : owner],
+    ['state', `${describeState(following)}; ${look}`],
+    ['kept here', `${formatSize(cachedBytes)} of its objects`],
+  ];
+  if (bucketRequests !== null) lines.push(['requests', `${bucketRequests.gets} gets (${formatSize(bucketRequests.receivedBytes)}), ${bucketRequests.lists} lists since it was opened`]);
+  if (trouble !== null) lines.push(['not following', trouble]);
+  return lines;
+}
+
+/** What is there to say of a volume that another host writes. */
+function describeFollowed(info: VolumeDetails): string {
+  return formatTable([
+    ['name', info.name],
+    ['follows', info.follows ?? ''],
+    ['id', info.id],
+    ['size', exactSize(info.sizeBytes)],
+    ['block size', formatSize(info.blockSizeBytes)],
+    ['stored', exactSize(info.storedBytes)],
+    ...describeProperties(info),
+    ...(info.live === null ? [['open now', 'no']] : describeFollowing(info.live)),
+  ]);
 }
 
 function describeLive(status: VolumeStatus): [string, string][] {
@@ -90,7 +122,16 @@ function describeCompression({ logCompress, compression, chunkCompress, live }: 
   return `log: ${logCompress}${now}; new chunks: ${compression === 'default' ? `${chunkCompress}, as the settings say` : `${compression}, as the volume says`}`;
 }
 
+/** What people said of it. */
+function describeProperties({ labels, limits }: VolumeDetails): [string, string][] {
+  const lines: [string, string][] = [];
+  if (Object.keys(labels).length > 0) lines.push(['labels', Object.entries(labels).map(([key, value]) => `${key}=${value}`).join(', ')]);
+  if (hasLimits(limits)) lines.push(['limits', describeLimits(limits)]);
+  return lines;
+}
+
 export function describeVolume(info: VolumeDetails, disk: DiskLife | null): string {
+  if (info.follows !== null) return describeFollowed(info);
   const checkpoint =
     info.checkpointNumber === 0 ? 'none yet' : `${info.checkpointNumber} (up to chunk ${info.checkpointChunk}, LSN ${info.checkpointLsn})`;
   return formatTable([
@@ -105,8 +146,7 @@ export function describeVolume(info: VolumeDetails, disk: DiskLife | null): stri
     ['compressed', describeCompression(info)],
     ['checkpoint', checkpoint],
     ['opened', `${info.epoch} times for writing; open now: ${info.open ? 'yes' : 'no'}`],
-    ...(Object.keys(info.labels).length === 0 ? [] : [['labels', Object.entries(info.labels).map(([key, value]) => `${key}=${value}`).join(', ')] satisfies [string, string]]),
-    ...(hasLimits(info.limits) ? [['limits', describeLimits(info.limits)] satisfies [string, string]] : []),
+    ...describeProperties(info),
     ['created', new Date(info.createdMs).toISOString()],
     ...(info.space === null ? [] : [['live in chunks', describeSpace(info.space)] satisfies [string, string]]),
     ...(info.live === null ? [] : describeLive(info.live)),

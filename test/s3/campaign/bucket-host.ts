@@ -68,7 +68,7 @@ export class BucketHost {
   async command(verb: string, ...args: readonly string[]): Promise<unknown> {
     const { entry, settings } = this.#options;
     const all = [verb, ...args, '--data', this.dataDirectory, '--json'];
-    if (['create', 'open-remote', 'takeover'].includes(verb)) all.push(...settings.flatMap((setting) => ['--set', setting]));
+    if (['create', 'open-remote', 'takeover', 'follow'].includes(verb)) all.push(...settings.flatMap((setting) => ['--set', setting]));
     await mkdir(this.dataDirectory, { recursive: true });
     try {
       const { stdout } = await promisify(execFile)(process.execPath, [entry, ...all], { timeout: HANG_TIMEOUT_MS });
@@ -84,6 +84,10 @@ export class BucketHost {
 
   async openRemote(url: string, ...flags: readonly string[]): Promise<void> {
     await this.command('open-remote', url, VOLUME, ...this.#bucketFlags, ...flags);
+  }
+
+  async follow(url: string, ...flags: readonly string[]): Promise<void> {
+    await this.command('follow', url, VOLUME, ...this.#bucketFlags, ...flags);
   }
 
   get #bucketFlags(): readonly string[] {
