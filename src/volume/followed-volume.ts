@@ -202,13 +202,14 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
 
   /** Moves on to the newest state that the bucket has at the call; what is pinned is pinned to that. Errors: those of `readCertainState`, and of loading it. */
   async refresh(): Promise<FollowStatus> {
-    if (this.#closing !== null) throw new VolumeError('closed', `volume ${this.name} is closed`);
     await this.#look();
     return this.following();
   }
 
   /** A look that begins behind this call. */
   #look(): Promise<void> {
+    // Who waited for the end of another look may come when its files are somebody else's.
+    if (this.#closing !== null) return Promise.reject(new VolumeError('closed', `volume ${this.name} is closed`));
     if (this.#looking === null) {
       this.#looking = this.#lookNow().finally(() => {
         this.#looking = null;
@@ -285,8 +286,8 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
     const { options, intervalMs } = this.#parts;
     if (intervalMs === 0 || this.#following.isPinned || this.#closing !== null) return;
     this.#timer?.cancel();
-    // Trouble is told by `status`, and in the log.
-    this.#timer = options.env.clock.setTimer(intervalMs, () => void this.#look().catch(() => undefined));
+    const look = (): void => void this.#look().catch((error: unknown) => void toVolumeError(error, 'looking for a newer state')); // trouble is told by `status` and in the log; a broken assertion ends the process
+    this.#timer = options.env.clock.setTimer(intervalMs, look);
   }
 
   close(): Promise<void> {
