@@ -23,6 +23,8 @@ export interface RandomRun {
 interface Runner {
   readonly contestant: Contestant;
   readonly uri: string;
+  /** All of the region is written already. */
+  readonly isFilled?: boolean;
   readonly pause: () => void;
   readonly resume: () => void;
   readonly stop: () => Promise<void>;
@@ -35,7 +37,7 @@ export async function measureRandomWrites(context: S3BenchContext): Promise<Rand
   const runners: Runner[] = [await startVolume(context, 'bucket'), await startVolume(context, 'local')];
   if (context.options.withS3backer) runners.push(await startS3backer(context, true), await startS3backer(context, false));
   for (const runner of runners) {
-    await write(context, runner, { pattern: 'write', requestBytes: MIB, depth: 4, flushEachWrite: false }, { bytes: REGION_BYTES });
+    if (runner.isFilled !== true) await fill(context, runner);
     runner.pause();
   }
   const runs: RandomRun[] = [];
@@ -59,7 +61,11 @@ async function runOne(context: S3BenchContext, runner: Runner, depth: number, ro
   return { contestant: runner.contestant, depth, round, iops, latencyUs99 };
 }
 
-function write({ directory }: S3BenchContext, { uri }: Runner, job: Parameters<typeof runFio>[0]['job'], amount: Parameters<typeof runFio>[0]['amount']): ReturnType<typeof runFio> {
+async function fill(context: S3BenchContext, place: Pick<Runner, 'uri'>): Promise<void> {
+  await write(context, place, { pattern: 'write', requestBytes: MIB, depth: 4, flushEachWrite: false }, { bytes: REGION_BYTES });
+}
+
+function write({ directory }: S3BenchContext, { uri }: Pick<Runner, 'uri'>, job: Parameters<typeof runFio>[0]['job'], amount: Parameters<typeof runFio>[0]['amount']): ReturnType<typeof runFio> {
   return runFio({ uri, job, regionBytes: REGION_BYTES, amount, reportPath: join(directory, 'fio.json') });
 }
 
@@ -77,7 +83,17 @@ async function startS3backer(context: S3BenchContext, isSynced: boolean): Promis
   const contestant = isSynced ? 's3backer, synced' : 's3backer';
   const directory = join(context.directory, isSynced ? 's3backer-synced' : 's3backer-unsynced');
   await mkdir(directory, { recursive: true });
-  const mounted = await S3backer.start({ s3: context.s3, directory, prefix: isSynced ? 'random-synced' : 'random-unsynced', sizeBytes: VOLUME_BYTES, isSynced });
-  context.started(() => mounted.end());
-  return { contestant, uri: mounted.uri, pause: () => mounted.pause(), resume: () => mounted.resume(), stop: () => mounted.stop() };
+  const mount = async (mode: boolean): Promise<S3backer> => {
+    const mounted = await S3backer.start({ s3: context.s3, directory, prefix: isSynced ? 'random-synced' : 'random-unsynced', sizeBytes: VOLUME_BYTES, isSynced: mode });
+    context.started(() => mounted.end());
+    return mounted;
+  };
+  if (isSynced) {
+    // FUSE writes pages, and each would wait for its object: so it is filled without that.
+    const unsynced = await mount(false);
+    await fill(context, unsynced);
+    await unsynced.stop();
+  }
+  const mounted = await mount(isSynced);
+  return { contestant, uri: mounted.uri, isFilled: isSynced, pause: () => mounted.pause(), resume: () => mounted.resume(), stop: () => mounted.stop() };
 }

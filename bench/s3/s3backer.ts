@@ -42,7 +42,7 @@ export class S3backer {
     const mount = join(directory, 'mount');
     await mkdir(mount, { recursive: true });
     const keys = [`--accessId=${s3.accessKeyId}`, `--accessKey=${s3.secretAccessKey}`, `--baseURL=${s3.endpoint}/`, `--prefix=${prefix}/`];
-    const args = ['-f', '--quiet', ...keys, `--blockSize=${BLOCK}`, `--size=${sizeBytes}`, ...(isSynced ? ['--blockCacheSync'] : []), '--filename=disk', BUCKET, mount];
+    const args = ['-f', '--quiet', ...keys, `--blockSize=${BLOCK}`, `--size=${sizeBytes}`, ...(isSynced ? ['--blockCacheSync', '--blockCacheWriteDelay=0'] : []), '--filename=disk', BUCKET, mount];
     const mounted = new S3backer(mount, spawn('s3backer', args, { stdio: ['ignore', 'ignore', 'pipe'] }));
     try {
       await mounted.#ready();
