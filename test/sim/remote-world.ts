@@ -89,9 +89,11 @@ export class RemoteWorld {
     };
     this.#bucket = new RemoteBucket({ clock, random: this.#random.derive('bucket'), latencyMsMin: 0.5, latencyMsMax: random.pick([2, 20, 100]), lateMsMax: random.pick([100, 5000]), pageObjects: random.between(1, 12), conditions: 'full' });
     const some = (): number => random.pick([0, 0, 0.02, 0.1]);
-    this.#faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
+    const faults = random.chance(0.3) ? NO_FAULTS : { failing: some(), throttling: some(), lostRequest: some() / 2, lostAnswer: some(), lateRequest: some(), cutBody: some(), flippedBit: some() / 10 };
+    const isDirty = seed % 4 === 1; // bits flip often enough to meet what is fetched ahead, and much is
+    this.#faults = isDirty ? { ...faults, flippedBit: 0.04 } : faults;
     this.#settings = this.#drawSettings(random);
-    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: random.pick([0, 256]) * KIB, shipConcurrency: random.between(1, 4), shipMemoryBytes: random.pick([0, 512]) * KIB, leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), cacheTtlMs: seed % 5 === 1 ? this.#random.derive('ttl').pick([100, 2000]) : 0, shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), followIntervalMs: 1000, hotIntervalMs: seed % 2 === 1 ? this.#random.derive('hot').pick([0, 100]) : 0, pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
+    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: (isDirty ? 4 : 1) * random.pick([isDirty ? 256 : 0, 256]) * KIB, shipConcurrency: random.between(1, 4), shipMemoryBytes: random.pick([0, 512]) * KIB, leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), cacheTtlMs: seed % 5 === 1 ? this.#random.derive('ttl').pick([100, 2000]) : 0, shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), followIntervalMs: 1000, hotIntervalMs: seed % 2 === 1 ? this.#random.derive('hot').pick([0, 100]) : 0, pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
     this.#owner = new Host('host-1', []);
   }
 
