@@ -9,6 +9,7 @@
 import type * as S3 from '@aws-sdk/client-s3';
 import type { GetObjectCommandOutput, S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { forEachLimited } from '../base/async.ts';
+import { checksumC } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { S3Settings } from '../base/settings-types.ts';
 import type { Env } from '../env/env.ts';
@@ -18,6 +19,17 @@ import { RetryingStore } from './retrying-store.ts';
 import { readCredentials, readText } from './s3-credentials.ts';
 
 type Sdk = typeof S3;
+
+/**
+ * From this length on a body is sent with its CRC-32C in place of its SHA-256 in the signature, where the store refuses a body that does not fit: a Ceph gateway took puts of 4 MiB a quarter
+ * quicker so (141 and 148 MB/s with a signed hash, 179 and 185 so; with CRC-32, which it computes slowly, 121 and 128), at 3.5 ms of our time and not 5.2.
+ */
+const CRC_BYTES_MIN = 256 * 1024;
+/** Never written: what is put here has a wrong checksum. */
+const CRC_PROBE = 'probe-checksum';
+const WRONG_CRC = 1;
+/** Words of stores that have refused an object for its checksum. */
+const WRONG_CHECKSUM = new Set(['BadDigest', 'XAmzContentChecksumMismatch']);
 
 const LIST_KEYS_MAX = 1000;
 const SINGLE_REMOVES_AT_A_TIME = 8;
@@ -56,6 +68,22 @@ function placeOf({ endpoint, bucket, prefix, region }: S3Settings): RemotePlace 
   return { endpoint: endpoint ?? `Amazon S3 (${region})`, bucket, prefix: prefix === '' || prefix.endsWith('/') ? prefix : `${prefix}/` };
 }
 
+/** Fields of a put: a CRC-32C as S3 writes it. */
+function fieldsOf(crc: number): { readonly ChecksumAlgorithm: 'CRC32C'; readonly ChecksumCRC32C: string } {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(crc >>> 0);
+  return { ChecksumAlgorithm: 'CRC32C', ChecksumCRC32C: bytes.toString('base64') };
+}
+
+/** A step of the SDK's: the signature covers the header with the checksum, and not the body. */
+function leaveUnsigned<T extends { readonly request: unknown }, Output>(next: (args: T) => Promise<Output>): (args: T) => Promise<Output> {
+  return (args) => {
+    const { request } = args;
+    if (typeof request === 'object' && request !== null && 'headers' in request && typeof request.headers === 'object' && request.headers !== null) Reflect.set(request.headers, 'x-amz-content-sha256', 'UNSIGNED-PAYLOAD');
+    return next(args);
+  };
+}
+
 type Body = AsyncIterable<unknown> & { destroy(): void };
 
 function isBody(body: unknown): body is Body {
@@ -79,6 +107,8 @@ class S3Transport implements RemoteTransport {
   #handler: S3Client['config']['requestHandler'] | null = null;
   #client: S3Client | null = null;
   #hasBatchRemove = true;
+  /** Whether the store refuses objects whose CRC-32C is not the one sent with them; null: not known yet. */
+  #checksCrc: Promise<boolean> | null = null;
 
   constructor(sdk: Sdk, env: Pick<Env, 'files'>, settings: S3Settings, ca: string | null) {
     this.place = placeOf(settings);
@@ -100,9 +130,39 @@ class S3Transport implements RemoteTransport {
     this.counters.puts += 1;
     this.counters.sentBytes += body.length;
     const bytes = Buffer.from(body.buffer, body.byteOffset, body.length);
-    const command = new this.#sdk.PutObjectCommand({ ...this.#target(key), Body: bytes, ContentLength: bytes.length, ...condition });
+    const crc = checksumC !== null && bytes.length >= CRC_BYTES_MIN && (await this.#isCrcChecked(signal)) ? checksumC(bytes) : null;
+    const command = new this.#sdk.PutObjectCommand({ ...this.#target(key), Body: bytes, ContentLength: bytes.length, ...condition, ...(crc === null ? {} : fieldsOf(crc)) });
+    if (crc !== null) command.middlewareStack.add(leaveUnsigned, { step: 'build', name: 'unsignedPayload' });
     const answer = await this.#send('writing', key, (client) => client.send(command, { abortSignal: signal }));
     if (!answer.ETag) throw this.#wrong(RULES.notAStore, 'writing', key, 'no ETag', 'the answer has no ETag, which every S3 store sends');
+  }
+
+  async #isCrcChecked(signal: AbortSignal): Promise<boolean> {
+    const asking = (this.#checksCrc ??= this.#askForCrc(signal));
+    try {
+      return await asking;
+    } catch (error) {
+      if (!(error instanceof RemoteError) && !signal.aborted) throw error;
+      if (this.#checksCrc === asking) this.#checksCrc = null; // nothing is known: the next one asks again, and this one goes the sure way
+      return false;
+    }
+  }
+
+  /** Sends a few bytes with a checksum that is not theirs. A store that takes them, or refuses the header, is sent no checksums. */
+  async #askForCrc(signal: AbortSignal): Promise<boolean> {
+    const bytes = Buffer.from('not what was meant');
+    this.counters.puts += 1;
+    this.counters.sentBytes += bytes.length;
+    const command = new this.#sdk.PutObjectCommand({ ...this.#target(CRC_PROBE), Body: bytes, ContentLength: bytes.length, ...fieldsOf(WRONG_CRC) });
+    try {
+      await this.#send('asking for checksums at', CRC_PROBE, (client) => client.send(command, { abortSignal: signal }));
+    } catch (error) {
+      if (error instanceof RemoteError && WRONG_CHECKSUM.has(error.word)) return true;
+      if (!(error instanceof RemoteError) || error.failure === 'denied' || error.failure === 'throttled' || error.code === 'unavailable') throw error;
+      return false;
+    }
+    await this.#removeOne(CRC_PROBE, signal);
+    return false;
   }
 
   async getRange(key: string, target: Uint8Array, offsetBytes: number, signal: AbortSignal): Promise<void> {
