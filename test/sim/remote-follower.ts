@@ -15,7 +15,7 @@ import { FollowedVolume } from '../../src/volume/followed-volume.ts';
 import type { SimEnv } from './env.ts';
 import { SimulationFailure } from './model.ts';
 import type { SeededRandom } from './random.ts';
-import { BLOCKS, BLOCK_BYTES, type Change, Patience, isPassing, prefixOf, wholeOf } from './remote-history.ts';
+import { BLOCKS, BLOCK_BYTES, type Change, isPassing, patiently, prefixOf, wholeOf } from './remote-history.ts';
 import { Host } from './remote-host.ts';
 
 export interface FollowerWorld {
@@ -90,16 +90,8 @@ export class Follower {
     await this.#open();
   }
 
-  async #patiently<T>(task: () => Promise<T>): Promise<T> {
-    const patience = new Patience();
-    for (;;) {
-      try {
-        return await task();
-      } catch (error) {
-        patience.take(error);
-        await this.#env.clock.sleep(100);
-      }
-    }
+  #patiently<T>(task: () => Promise<T>): Promise<T> {
+    return patiently(() => this.#env.clock, task);
   }
 
   async #look({ asks, mayFail }: { readonly asks: boolean; readonly mayFail: boolean }): Promise<void> {

@@ -1,6 +1,7 @@
 /** What the worlds of volumes with a bucket know: histories of changes, each of which stamps whole blocks with its number. */
 import { VolumeError } from '../../src/base/errors.ts';
 import { KIB } from '../../src/base/units.ts';
+import type { Clock } from '../../src/env/env.ts';
 import { SimulationFailure } from './model.ts';
 
 export const BLOCK_BYTES = 4 * KIB;
@@ -75,6 +76,19 @@ export class Patience {
     if (!isPassing(error) && !(self !== undefined && error instanceof VolumeError && error.code === 'fenced' && error.message.includes(`host ${self} has taken`))) throw error;
     if (error instanceof VolumeError && error.code === 'corrupt') this.#damaged += 1;
     if (this.#damaged > 40) throw new SimulationFailure(`it stays damaged: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
+/** Does it until no trouble comes that goes by itself. `clock` is asked for at each try: that of a process which has died would never wake. */
+export async function patiently<T>(clock: () => Pick<Clock, 'sleep'>, task: () => Promise<T>): Promise<T> {
+  const patience = new Patience();
+  for (;;) {
+    try {
+      return await task();
+    } catch (error) {
+      patience.take(error);
+      await clock().sleep(100);
+    }
   }
 }
 

@@ -13,7 +13,7 @@ import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
 import { SimulationFailure } from './model.ts';
 import { POWER_CUT_MODES, drawPowerCut } from './power-cut.ts';
 import { SeededRandom } from './random.ts';
-import { Patience } from './remote-history.ts';
+import { patiently } from './remote-history.ts';
 import { NO_FAULTS, type RemoteFaults } from './remote-bucket.ts';
 
 const MAX_BLOCKS = 300;
@@ -119,16 +119,8 @@ export class RemoteResizeWorld {
     await volume.close();
   }
 
-  async #patiently<T>(task: () => Promise<T>): Promise<T> {
-    const patience = new Patience();
-    for (;;) {
-      try {
-        return await task();
-      } catch (error) {
-        patience.take(error);
-        await this.#world.machine.env.clock.sleep(100);
-      }
-    }
+  #patiently<T>(task: () => Promise<T>): Promise<T> {
+    return patiently(() => this.#world.machine.env.clock, task);
   }
 
   /** The volume is the state after a prefix of at least so many steps; from now on that is its history. */
