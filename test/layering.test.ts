@@ -55,6 +55,8 @@ describe('the checker finds', () => {
     ['piscina outside the environment', 'chunk/x.ts', "import { Piscina } from 'piscina';", '1: package piscina has its door at /^env\\/node-[a-z-]+\\.ts$/'],
     ['a package without a door', 'cli/x.ts', "import a from '@some/thing/deep';", '1: package @some/thing has no door'],
     ['sockets outside server', 'cli/x.ts', "import net from 'node:net';", '1: node:net belongs to server/'],
+    ['sockets of the store outside their one file', 'store/x.ts', "import net from 'node:net';", '1: node:net belongs to server/'],
+    ['another protocol in that file', 'store/range-connection.ts', "import http from 'node:http';", '1: node:http belongs to server/'],
     ['files in the engine', 'volume/x.ts', "import { readFile } from 'node:fs/promises';", '1: node:fs/promises below server/: take it from Env'],
     ['the clock in the engine', 'wal/x.ts', 'const now = Date.now();', '1: Date below server/: take it from Env'],
     ['timers in the session', 'session/x.ts', '\n\nsetTimeout(run, 5);', '3: setTimeout below server/: take it from Env'],

@@ -13,10 +13,12 @@ import { checksumC } from '../base/checksum.ts';
 import { VolumeError } from '../base/errors.ts';
 import type { S3Settings } from '../base/settings-types.ts';
 import type { Env } from '../env/env.ts';
+import type { AnswerHead } from './range-connection.ts';
 import { RULES, RemoteError, remoteError, toRemoteError, type FailureRule } from './remote-errors.ts';
 import { isRemoteKey, newCounters, type PageRequest, type RemoteObject, type RemotePage, type RemotePlace, type RemoteStore, type RemoteTransport, type RequestCounters } from './remote-store.ts';
 import { RetryingStore } from './retrying-store.ts';
 import { readCredentials, readText } from './s3-credentials.ts';
+import { S3Ranges, rangeSockets } from './s3-ranges.ts';
 
 type Sdk = typeof S3;
 
@@ -84,6 +86,13 @@ function leaveUnsigned<T extends { readonly request: unknown }, Output>(next: (a
   };
 }
 
+/** What an answer says of itself; undefined where it does not. */
+interface RangeAnswer {
+  readonly status: number | undefined;
+  readonly range: string | undefined;
+  readonly bodyBytes: number | undefined;
+}
+
 type Body = AsyncIterable<unknown> & { destroy(): void };
 
 function isBody(body: unknown): body is Body {
@@ -106,6 +115,8 @@ class S3Transport implements RemoteTransport {
   /** Sockets outlive a client whose credentials were refused. */
   #handler: S3Client['config']['requestHandler'] | null = null;
   #client: S3Client | null = null;
+  /** Null: ranges go by the SDK, too. */
+  readonly #ranges: S3Ranges | null;
   #hasBatchRemove = true;
   /** Whether the store refuses objects whose CRC-32C is not the one sent with them; null: not known yet. */
   #checksCrc: Promise<boolean> | null = null;
@@ -116,6 +127,8 @@ class S3Transport implements RemoteTransport {
     this.#env = env;
     this.#settings = settings;
     this.#ca = ca;
+    const { endpoint } = settings;
+    this.#ranges = endpoint === null || rangeSockets(settings) === 0 ? null : new S3Ranges(endpoint, settings, ca, () => (this.counters.gets += 1));
   }
 
   async put(key: string, body: Uint8Array, signal: AbortSignal): Promise<void> {
@@ -166,29 +179,43 @@ class S3Transport implements RemoteTransport {
   }
 
   async getRange(key: string, target: Uint8Array, offsetBytes: number, signal: AbortSignal): Promise<void> {
+    if (await this.#getRangeQuickly(key, target, offsetBytes, signal)) return;
     const lastByte = offsetBytes + target.length - 1;
     const answer = await this.#get(key, `bytes=${offsetBytes}-${lastByte}`, signal);
     if (answer === null) throw this.#endsBefore(key, offsetBytes, lastByte);
     const body = this.#bodyOf(key, answer);
     try {
-      this.#checkRange(key, answer, offsetBytes, target.length);
+      this.#checkRange(key, { status: answer.$metadata.httpStatusCode, range: answer.ContentRange, bodyBytes: answer.ContentLength }, offsetBytes, target.length);
       await this.#fill(key, body, target, signal);
     } finally {
       body.destroy();
     }
   }
 
+  /** False: it is to be asked for by the SDK. */
+  async #getRangeQuickly(key: string, target: Uint8Array, offsetBytes: number, signal: AbortSignal): Promise<boolean> {
+    const ranges = this.#ranges;
+    if (ranges === null) return false;
+    const take = ({ status, headers, bodyBytes }: AnswerHead): Uint8Array => {
+      this.#checkRange(key, { status, range: headers.get('content-range'), bodyBytes }, offsetBytes, target.length);
+      this.counters.receivedBytes += bodyBytes;
+      return target;
+    };
+    const path = `/${this.#settings.bucket}/${this.place.prefix}${key}`;
+    return this.#send('reading', key, (client) => ranges.get(client, path, `bytes=${offsetBytes}-${offsetBytes + target.length - 1}`, take, signal));
+  }
+
   /** Before a byte of the body is taken: is this the range that was asked for? */
-  #checkRange(key: string, answer: GetObjectCommandOutput, offsetBytes: number, lengthBytes: number): void {
+  #checkRange(key: string, { status, range, bodyBytes }: RangeAnswer, offsetBytes: number, lengthBytes: number): void {
     const lastByte = offsetBytes + lengthBytes - 1;
     const asked = `bytes ${offsetBytes}-${lastByte}`;
-    if (answer.$metadata.httpStatusCode !== 206) throw this.#wrongRange(key, `status ${answer.$metadata.httpStatusCode} for a range, not 206`);
-    const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/u.exec(answer.ContentRange ?? '');
-    if (range === null) throw this.#wrongRange(key, `Content-Range "${answer.ContentRange}"`);
-    const [first, last, size] = range.slice(1).map(Number);
+    if (status !== 206) throw this.#wrongRange(key, `status ${status} for a range, not 206`);
+    const parts = /^bytes (\d+)-(\d+)\/(\d+|\*)$/u.exec(range ?? '');
+    if (parts === null) throw this.#wrongRange(key, `Content-Range "${range}"`);
+    const [first, last, size] = parts.slice(1).map(Number);
     if (size !== undefined && size <= lastByte) throw this.#endsBefore(key, size, lastByte);
-    if (first !== offsetBytes || last !== lastByte) throw this.#wrongRange(key, `Content-Range "${answer.ContentRange}", asked for ${asked}`);
-    if (answer.ContentLength !== undefined && answer.ContentLength !== lengthBytes) throw this.#wrongRange(key, `${answer.ContentLength} bytes for ${asked}`);
+    if (first !== offsetBytes || last !== lastByte) throw this.#wrongRange(key, `Content-Range "${range}", asked for ${asked}`);
+    if (bodyBytes !== undefined && bodyBytes !== lengthBytes) throw this.#wrongRange(key, `${bodyBytes} bytes for ${asked}`);
   }
 
   async getWhole(key: string, maxBytes: number, signal: AbortSignal): Promise<Uint8Array> {
@@ -313,6 +340,7 @@ class S3Transport implements RemoteTransport {
   }
 
   close(): void {
+    this.#ranges?.close();
     this.#handler?.destroy?.();
     this.#client = null;
   }
@@ -338,7 +366,7 @@ class S3Transport implements RemoteTransport {
 
   #createClient(): S3Client {
     const { endpoint, region, pathStyle, checksums, credentialsFile, profile, socketsMax, connectTimeoutMs } = this.#settings;
-    const agent = { keepAlive: true, maxSockets: socketsMax };
+    const agent = { keepAlive: true, maxSockets: socketsMax - rangeSockets(this.#settings) };
     const config: S3ClientConfig = {
       region,
       forcePathStyle: pathStyle ?? endpoint !== null,
