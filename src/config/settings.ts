@@ -145,7 +145,7 @@ const REMOTE: Table<RemoteProgramSettings> = {
   cacheBytes: size([10 * GIB, 0, 1024 * TIB], 'Chunks of one volume kept here that are in its bucket as well; what is not in the bucket always stays.'),
   cacheTtlMs: milliseconds([0, 0, 365 * 24 * HOUR], 'Chunks kept here that are in the bucket as well, and that nobody read for so long, go from this disk; 0: for want of room alone. What is not in the bucket always stays.'),
   fetchBytes: size([64 * KIB, 4 * KIB, 4 * MIB], 'Unit in which chunks that are only in the bucket are fetched.', 4 * KIB),
-  readAheadBytes: size([32 * MIB, 0, GIB], 'Memory for what is fetched ahead of the bucket while reads are sequential, one volume; from about 5M on whole chunks, several at a time; 0: nothing is.'),
+  readAheadBytes: size([64 * MIB, 0, GIB], 'Memory for what is fetched ahead of the bucket while reads are sequential, one volume; from about 5M on whole chunks, several at a time; 0: nothing is.'),
   shipMemoryBytes: size([96 * MIB, 0, GIB], 'Memory for copies of new chunks, one volume: they are shipped from there, others are read from the disk once more.'),
   shipConcurrency: count([4, 1, 64], 'Objects on their way to the bucket at a time, one volume.'),
   leaseMs: milliseconds([60 * SECOND, SECOND, 24 * HOUR], 'Nobody takes a volume over without --force until its server gave no sign of life in the bucket for so long.'),

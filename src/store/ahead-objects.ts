@@ -1,12 +1,13 @@
 /**
  * Whole objects of the bucket that are fetched before they are asked for, while a volume is read in sequence: one request each, several on their way, into a few buffers that are all the memory
  * this takes. Readers are served from the buffer while it holds the object. Behind them it is written into the directory, past the page cache, where the object is one as if it had been
- * written here. What fails here fails nobody: a reader who finds no bytes reads the object as everybody else does.
+ * written here: one at a time, and only what the disk has time for. A stream that comes faster than this disk writes takes the memory of what was read and still waits for that.
+ * What fails here fails nobody: a reader who finds no bytes reads the object as everybody else does.
  */
 import { assert } from '../base/assert.ts';
 import { pageAligned } from '../base/aligned-memory.ts';
 import { VolumeError, toVolumeError } from '../base/errors.ts';
-import { type Clock, DIRECT_ALIGNMENT_BYTES } from '../env/env.ts';
+import { type Clock, DIRECT_ALIGNMENT_BYTES, type Timer } from '../env/env.ts';
 import type { DirectoryStore } from './directory-store.ts';
 import type { StoredObject } from './object-store.ts';
 import type { RemoteStore } from './remote-store.ts';
@@ -14,7 +15,7 @@ import type { RemoteStore } from './remote-store.ts';
 export interface AheadOptions {
   readonly local: DirectoryStore;
   readonly remote: Pick<RemoteStore, 'getRange'>;
-  readonly clock: Pick<Clock, 'nowMs'>;
+  readonly clock: Pick<Clock, 'nowMs' | 'setTimer'>;
   /** Of all buffers together. */
   readonly memoryBytes: number;
   /** Of one of them: longer objects are not fetched ahead. */
@@ -39,7 +40,7 @@ class AheadObject {
   /** Settles when the bytes have come, or will not. */
   arrived: Promise<void> = Promise.resolve();
   /** It is being fetched or written: its memory is in use. */
-  isBusy = true;
+  isBusy = false;
   hasArrived = false;
   /** Its bytes fail their check, or it was removed: it is not kept. */
   isUnwanted = false;
@@ -63,7 +64,12 @@ export class AheadObjects {
   readonly #objects = new Map<string, AheadObject>();
   readonly #free: Uint8Array[] = [];
   readonly #running = new Set<Promise<void>>();
+  /** Objects that have come and wait to be written, the first one first. */
+  readonly #toKeep = new Set<AheadObject>();
+  #isKeeping = false;
   #buffersLeft: number;
+  /** Null: there is nothing that could be forgotten. */
+  #forgetting: Timer | null = null;
   #isClosed = false;
 
   constructor(options: AheadOptions) {
@@ -75,6 +81,11 @@ export class AheadObjects {
     return this.#objects.has(key);
   }
 
+  /** Buffers that are there, used or not. */
+  get bufferCount(): number {
+    return Math.floor(this.#options.memoryBytes / this.#options.objectBytes) - this.#buffersLeft;
+  }
+
   /** Starts to fetch an object of the bucket that is not here. False: there is no memory for it now. */
   begin(key: string, sizeBytes: number): boolean {
     if (this.#isClosed || this.has(key) || sizeBytes > this.#options.objectBytes) return true;
@@ -82,14 +93,33 @@ export class AheadObjects {
     if (memory === null) return false;
     const object = new AheadObject(key, sizeBytes, memory, this.#options.clock.nowMs());
     this.#objects.set(key, object);
+    this.#forgetting ??= this.#forgetLater();
     object.arrived = this.#get(object, memory.subarray(0, sizeBytes));
-    const running = this.#keep(object).finally(() => {
+    this.#run(object, object.arrived, () => {
+      if (object.bytes !== null) this.#toKeep.add(object);
+    });
+    return true;
+  }
+
+  /** Something that uses an object's memory. */
+  #run(object: AheadObject, work: Promise<void>, onDone: () => void): void {
+    object.isBusy = true;
+    const running = work.finally(() => {
       object.isBusy = false;
       this.#running.delete(running);
+      onDone();
       if (object.isUnwanted) this.#release(object);
+      this.#keepNext();
     });
     this.#running.add(running);
-    return true;
+  }
+
+  #keepNext(): void {
+    const next = this.#toKeep.values().next().value;
+    if (next === undefined || this.#isKeeping || this.#isClosed) return;
+    this.#toKeep.delete(next);
+    this.#isKeeping = true;
+    this.#run(next, this.#keep(next), () => (this.#isKeeping = false));
   }
 
   #takeBuffer(): Uint8Array | null {
@@ -99,10 +129,21 @@ export class AheadObjects {
       this.#buffersLeft -= 1;
       return pageAligned(this.#options.objectBytes);
     }
-    const spent = [...this.#objects.values()].filter((object) => this.#isSpent(object)).toSorted((a, b) => a.lastUseMs - b.lastUseMs)[0];
+    const waits = (object: AheadObject): number => Number(this.#toKeep.has(object));
+    const spent = [...this.#objects.values()].filter((object) => this.#isSpent(object)).toSorted((a, b) => waits(a) - waits(b) || a.lastUseMs - b.lastUseMs)[0];
     if (spent === undefined) return null;
     this.#release(spent);
     return this.#free.pop() ?? null;
+  }
+
+  /** What nobody reads any more goes, and when nothing is left all memory with it. */
+  #forgetLater(): Timer {
+    const { clock } = this.#options;
+    return clock.setTimer(FORGOTTEN_MS, () => {
+      for (const object of [...this.#objects.values()]) if (!object.isBusy && clock.nowMs() - object.lastUseMs >= FORGOTTEN_MS) this.#release(object);
+      this.#forgetting = this.#objects.size === 0 ? null : this.#forgetLater();
+      if (this.#forgetting === null) this.#buffersLeft += this.#free.splice(0).length;
+    });
   }
 
   #isSpent({ isBusy, readBytes, sizeBytes, lastUseMs }: AheadObject): boolean {
@@ -113,6 +154,7 @@ export class AheadObjects {
   #release(object: AheadObject): void {
     assert(!object.isBusy, `the memory of ${object.key} is in use`);
     if (this.#objects.get(object.key) === object) this.#objects.delete(object.key);
+    this.#toKeep.delete(object);
     if (object.memory !== null) this.#free.push(object.memory);
     object.memory = null;
   }
@@ -128,7 +170,6 @@ export class AheadObjects {
   }
 
   async #keep(object: AheadObject): Promise<void> {
-    await object.arrived;
     const { bytes, key } = object;
     if (bytes === null || !this.#options.mayKeep(key)) return;
     try {
@@ -183,6 +224,7 @@ export class AheadObjects {
   /** Nothing is fetched any more; resolves when nothing is under way. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    this.#forgetting?.cancel();
     await Promise.all(this.#running);
   }
 }

@@ -124,6 +124,26 @@ describe('an object', () => {
     });
   });
 
+  test('and its memory go when nobody has read anything for a while; one that is read now and then stays', async () => {
+    const world = new World();
+    await world.run(async () => {
+      for (const key of ['chunks/a', 'chunks/b']) world.ahead.begin(key, SIZE);
+      const object = world.open('chunks/a');
+      for (let seconds = 0; seconds < 100; seconds += 20) {
+        await world.machine.process.sleep(20_000);
+        await world.expectRead(object, 'chunks/a');
+      }
+      expect([world.ahead.has('chunks/a'), world.ahead.has('chunks/b'), world.ahead.bufferCount, world.elsewhere]).toEqual([true, false, 2, []]);
+      await world.machine.process.sleep(61_000);
+      expect([world.ahead.has('chunks/a'), world.ahead.bufferCount]).toEqual([false, 0]);
+      await world.expectRead(object, 'chunks/a');
+      expect(world.elsewhere).toEqual(['chunks/a']);
+      await object.close();
+      expect(world.ahead.begin('chunks/c', SIZE)).toBe(true);
+      expect(world.ahead.bufferCount).toBe(1);
+    });
+  });
+
   test('that does not come is read elsewhere', async () => {
     const world = new World();
     await world.run(async () => {
@@ -154,6 +174,7 @@ describe('an object', () => {
           return null;
         };
         world.ahead.begin('chunks/a', SIZE);
+        await world.machine.process.sleep(50);
         await world.ahead.close();
         await removal;
         // In the last round it is made whole before that.
@@ -184,6 +205,32 @@ describe('an object', () => {
       expect(begun).not.toContain(true);
       world.machine.fault = () => null;
       expect(world.ahead.begin('chunks/c', SIZE)).toBe(true);
+    });
+  });
+
+  test('that was read and waits to be written gives its memory up before that: a stream does not wait for this disk', async () => {
+    const world = new World();
+    await world.run(async () => {
+      const DISK_MS = 100; // for the first call of an object; all that is read here takes less
+      world.machine.fault = () => ({ kind: 'slow', delayMs: DISK_MS });
+      const startMs = world.machine.env.clock.nowMs();
+      for (const key of ['chunks/a', 'chunks/b', 'chunks/c', 'chunks/d']) {
+        expect(world.ahead.begin(key, SIZE)).toBe(true);
+        await world.expectRead(world.open(key), key);
+      }
+      expect(world.machine.env.clock.nowMs() - startMs).toBeLessThan(DISK_MS);
+      world.machine.fault = () => null;
+      await world.machine.process.sleep(20 * DISK_MS);
+      expect(world.kept).toEqual(['chunks/a', 'chunks/d']); // the one that was being written, and the one whose memory nobody needed
+    });
+  });
+
+  test('that is on its way or waits when the volume is closed is not written any more', async () => {
+    const world = new World();
+    await world.run(async () => {
+      for (const key of ['chunks/a', 'chunks/b']) world.ahead.begin(key, SIZE);
+      await world.ahead.close();
+      expect([world.kept, world.names, world.asked.length]).toEqual([[], [], 2]);
     });
   });
 
