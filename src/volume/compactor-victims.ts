@@ -1,5 +1,5 @@
 /** Which chunks compaction rewrites, and when: how much space chunks take against what lives in them. */
-import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, tablesBytes } from '../format/chunk-layout.ts';
+import { CHUNK_FOOTER_BYTES, CHUNK_HEADER_BYTES, fullChunkBlocks, tablesBytes } from '../format/chunk-layout.ts';
 import { type ChunkCatalogue, type ChunkFacts, PAGE_CHUNKS, storedBlockBytes } from '../index/chunk-catalogue.ts';
 
 /** Candidates kept of one look at the catalogue. */
@@ -35,7 +35,7 @@ export function isOverSpace(catalogue: ChunkCatalogue, limits: SpaceLimits): boo
  */
 export function livePartLimit(catalogue: ChunkCatalogue, limits: SpaceLimits): number {
   const threshold = limits.compactLivePercent / 100;
-  const blocks = Math.floor(limits.slabBytes / limits.blockSizeBytes);
+  const blocks = fullChunkBlocks(limits.slabBytes, limits.blockSizeBytes);
   const fullPart = (blocks * limits.blockSizeBytes) / copyBytes(blocks, limits.blockSizeBytes);
   return Math.min(fullPart, isOverSpace(catalogue, limits) ? Math.max(threshold, WORTH_PART) : threshold);
 }

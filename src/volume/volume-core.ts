@@ -11,6 +11,7 @@ import type { ChunkCompression, EngineSettings } from '../base/settings-types.ts
 import type { ChunkReader, ChunkReaderOptions } from '../chunk/chunk-reader.ts';
 import { NO_VAIN_TRIES, type VainTries } from '../chunk/frame-judge.ts';
 import type { Env } from '../env/env.ts';
+import { fullChunkBlocks } from '../format/chunk-layout.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type BlockMap, LEAF_BLOCKS, LOOKUP } from '../index/block-map.ts';
 import { type BlockState, assertTransition } from '../index/block-state.ts';
@@ -150,7 +151,7 @@ export class VolumeCore implements SlabOwner {
     this.observer = options.observer;
     this.counters = options.counters ?? newCounters();
     this.blockSizeBytes = options.manifest.blockSizeBytes;
-    this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
+    this.slotsPerSlab = fullChunkBlocks(this.arena.slabBytes, this.blockSizeBytes);
     this.resident = new ResidentMap(1024);
   }
 
