@@ -35,6 +35,7 @@ export class CopyCache {
   #isStopped = false;
   #bytes = 0;
   #evicting: Promise<void> | null = null;
+  #leaving: string | null = null;
   evictions = 0;
 
   constructor(options: CopyCacheOptions) {
@@ -54,8 +55,9 @@ export class CopyCache {
     return [...this.#copies.keys()].toReversed();
   }
 
-  get isEvicting(): boolean {
-    return this.#evicting !== null;
+  /** Whether what is here of it is just being removed. */
+  isLeaving(key: string): boolean {
+    return key === this.#leaving;
   }
 
   has(key: string): boolean {
@@ -129,6 +131,7 @@ export class CopyCache {
       .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
       .finally(() => {
         this.#evicting = null;
+        this.#leaving = null;
       });
   }
 
@@ -138,6 +141,7 @@ export class CopyCache {
       if (!this.#options.mayEvict(key)) continue;
       this.uncount(key);
       this.evictions += 1;
+      this.#leaving = key;
       await this.#options.remove(key, copy.bytes);
     }
   }

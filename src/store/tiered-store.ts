@@ -112,7 +112,7 @@ export class TieredStore implements ObjectStore {
       onWhole: (key, path) => this.#adopt(key, path),
     };
     const { local, remote, clock, bufferBytes: objectBytes } = options;
-    const mayKeep = (key: string): boolean => this.#isAway(key);
+    const mayKeep = (key: string): boolean => this.#isAway(key) && (this.#shipped.get(key) ?? 0) <= options.cacheBytes;
     this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#cache.count(key, bytes) });
     this.#copies = new ShipCopies({ memoryBytes: options.shipMemoryBytes, objectBytes, readersMax: options.shipConcurrency });
   }
@@ -181,6 +181,7 @@ export class TieredStore implements ObjectStore {
       if (remote.has(key)) continue;
       this.#shipped.delete(key);
       this.#cache.uncount(key);
+      this.#ahead.forget(key);
       await this.#removeHere(key, 0);
     }
   }
@@ -316,8 +317,8 @@ export class TieredStore implements ObjectStore {
   /** Fetches an object as a whole, if nothing of it is here: it will be read soon. False: there is no memory for it now, and it may be asked for again. */
   fetchAhead(key: string): boolean {
     const sizeBytes = this.#isAway(key) ? this.#shipped.get(key) : undefined;
-    // What is just being removed here has no place for it yet.
-    return sizeBytes === undefined || this.#cache.isEvicting || this.#ahead.begin(key, sizeBytes);
+    // While it is being removed here its name is taken.
+    return sizeBytes === undefined || this.#cache.isLeaving(key) || this.#ahead.begin(key, sizeBytes);
   }
 
   async open(key: string): Promise<StoredObject> {
@@ -412,17 +413,17 @@ export class TieredStore implements ObjectStore {
     this.#checksums.delete(key);
     if (this.#shipped.delete(key)) this.#doomed.add(key);
     this.#cache.uncount(key);
+    this.#ahead.forget(key);
     await this.#removeHere(key, sizeBytes);
   }
 
   async #evict(key: string, bytes: number): Promise<void> {
     assert(this.#shipped.has(key), `${key} is evicted, and not in the bucket`);
     this.onEvict(key);
-    await this.#removeHere(key, bytes);
+    await this.#removeHere(key, bytes); // what is in memory of it is still right
   }
 
   async #removeHere(key: string, sizeBytes: number): Promise<void> {
-    this.#ahead.forget(key);
     const far = this.#far.get(key);
     this.#far.delete(key);
     await far?.drop();
