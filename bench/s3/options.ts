@@ -25,7 +25,7 @@ export const USAGE = `usage: make bench-s3 ARGS="..."
 
   --rounds N        rounds of the streams and the random writes; medians of their ratios are reported (3)
   --seconds S       length of one job of random writes (5)
-  --stream-mib N    data of a stream (1024)
+  --stream-mib N    data of a stream (2048)
   --random-mib N    random writes whose requests are counted (1024)
   --idle S          seconds of rest in which requests are counted (60)
   --quick           one round, one second, 64 MiB, 10 seconds of rest
@@ -62,7 +62,7 @@ export function parseOptions(args: readonly string[]): S3BenchOptions | null {
     parts: parseParts(values.only),
     rounds: positive('rounds', values.rounds, quick ? 1 : 3),
     seconds: positive('seconds', values.seconds, quick ? 1 : 5),
-    streamBytes: positive('stream-mib', values['stream-mib'], quick ? 64 : 1024) * MIB,
+    streamBytes: positive('stream-mib', values['stream-mib'], quick ? 64 : 2048) * MIB,
     randomBytes: positive('random-mib', values['random-mib'], quick ? 64 : 1024) * MIB,
     idleSeconds: positive('idle', values.idle, quick ? 10 : 60),
     withS3backer: values.peers === 's3backer',
