@@ -32,6 +32,8 @@ interface Stream {
   runBytes: number;
   /** Up to this leaf all is fetched, or not worth it. */
   nextLeaf: number;
+  /** Chunks of this leaf that there was no memory for; null: it was not looked at yet. */
+  waiting: number[] | null;
 }
 
 export class ReadAhead {
@@ -58,38 +60,46 @@ export class ReadAhead {
     const at = this.#streams.findIndex(({ endBytes }) => Math.abs(offsetBytes - endBytes) <= GAP_BYTES_MAX);
     const [known] = at === -1 ? [] : this.#streams.splice(at, 1);
     if (known === undefined && this.#streams.length === STREAMS_MAX) this.#streams.shift();
-    const stream = known ?? { endBytes: offsetBytes, runBytes: 0, nextLeaf: 0 };
+    const stream = known ?? { endBytes: offsetBytes, runBytes: 0, nextLeaf: 0, waiting: null };
     this.#streams.push(stream);
     return stream;
   }
 
   /** Starts to fetch what comes next: twice what was read, up to the limit. */
   #look(stream: Stream): void {
-    const { map, blockSizeBytes, limitBytes } = this.#options;
+    const { map, blockSizeBytes, limitBytes, fetchAhead } = this.#options;
     const leafBytes = LEAF_BLOCKS * blockSizeBytes;
     const end = stream.endBytes + Math.min(limitBytes, 2 * stream.runBytes);
-    stream.nextLeaf = Math.max(stream.nextLeaf, Math.floor(stream.endBytes / leafBytes));
+    const from = Math.floor(stream.endBytes / leafBytes);
+    if (from > stream.nextLeaf) [stream.nextLeaf, stream.waiting] = [from, null];
     for (; stream.nextLeaf * leafBytes < end; stream.nextLeaf += 1) {
       const leaf = map.leaf(stream.nextLeaf);
-      if (leaf === undefined) continue;
+      if (leaf === undefined) {
+        stream.waiting = null;
+        continue;
+      }
       if (!leaf.resident) {
         // Nobody waits for it here: who reads it finds what is wrong with it. The next read looks again.
         map.load(stream.nextLeaf).catch(() => undefined);
         return;
       }
-      if (!this.#fetchLeaf(stream.nextLeaf, Math.floor(stream.endBytes / blockSizeBytes))) return;
+      stream.waiting ??= this.#chunksOf(stream.nextLeaf, Math.floor(stream.endBytes / blockSizeBytes));
+      while (stream.waiting.length > 0) {
+        if (!fetchAhead(stream.waiting[0])) return;
+        stream.waiting.shift();
+      }
+      stream.waiting = null;
     }
   }
 
-  /** Of a leaf what is not behind the reader. False: there is no memory for all of it. */
-  #fetchLeaf(index: number, fromBlock: number): boolean {
-    const { map, fetchAhead } = this.#options;
+  /** Of a leaf what is not behind the reader, and worth it. */
+  #chunksOf(index: number, fromBlock: number): number[] {
+    const { map } = this.#options;
     const counts = new Map<number, number>();
     for (let blockNumber = Math.max(fromBlock, index * LEAF_BLOCKS); blockNumber < (index + 1) * LEAF_BLOCKS; blockNumber += 1) {
       if (map.lookup(blockNumber) === LOOKUP.STORED) counts.set(map.foundChunk, (counts.get(map.foundChunk) ?? 0) + 1);
     }
-    for (const [chunk, count] of counts) if (this.#isMuch(chunk, count) && !fetchAhead(chunk)) return false;
-    return true;
+    return [...counts].filter(([chunk, count]) => this.#isMuch(chunk, count)).map(([chunk]) => chunk);
   }
 
   #isMuch(chunk: number, count: number): boolean {
