@@ -2,6 +2,7 @@
 import { toVolumeError } from '../base/errors.ts';
 import type { FileSystem } from '../env/env.ts';
 import { FAR_PREFIX } from './far-objects.ts';
+import { writeNewFile } from './new-file.ts';
 import type { RemoteStore } from './remote-store.ts';
 
 export interface ReplaceOptions {
@@ -23,13 +24,7 @@ export async function replaceFromBucket({ files, directory, remote, problemOf }:
   const slash = key.indexOf('/');
   const path = `${directory}/${key.slice(0, slash)}/${FAR_PREFIX}heal-${key.slice(slash + 1)}`;
   try {
-    const file = await files.open(path, 'create');
-    try {
-      await file.write([bytes], 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeNewFile(files, path, bytes);
     if (isWanted()) {
       await files.rename(path, `${directory}/${key}`);
       return true;

@@ -6,6 +6,7 @@ import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Env, FileSystem } from '../env/env.ts';
 import type { Manifest } from '../format/manifest.ts';
 import { type RemoteRoot, decodeRoot, encodeRoot } from '../format/remote-records.ts';
+import { writeNewFile } from '../store/new-file.ts';
 import { type RemoteConfig, configOf, encodeRemoteConfig, readSmallText, remoteFields } from './remote-config.ts';
 import { followingPath, readManifest } from './volume-files.ts';
 
@@ -54,7 +55,7 @@ export async function writeFollowing({ files }: Pick<Env, 'files'>, directory: s
   try {
     // What an interrupted one left.
     if (await files.exists(staged)) await files.remove(staged);
-    await createFile(files, staged, encodeFollowing(following));
+    await writeNewFile(files, staged, encodeFollowing(following));
     await files.rename(staged, path);
     await files.syncDirectory(directory);
   } catch (error) {
@@ -64,17 +65,7 @@ export async function writeFollowing({ files }: Pick<Env, 'files'>, directory: s
 
 /** Writes it into the directory of a volume that is being made; synced, but not its directory. */
 export function createFollowing(files: FileSystem, directory: string, following: Following): Promise<void> {
-  return createFile(files, followingPath(directory), encodeFollowing(following));
-}
-
-async function createFile(files: FileSystem, path: string, bytes: Uint8Array): Promise<void> {
-  const file = await files.open(path, 'create');
-  try {
-    await file.write([bytes], 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  return writeNewFile(files, followingPath(directory), encodeFollowing(following));
 }
 
 /** What is known of a volume without opening it: its manifest, or that of the state it followed last. Errors: as `readManifest`. */

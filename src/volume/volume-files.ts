@@ -3,6 +3,7 @@ import { VolumeError, systemCode, toVolumeError } from '../base/errors.ts';
 import { CHUNK_FOLDER } from '../chunk/chunk-reader.ts';
 import type { Env, File, FileLock, FileSystem } from '../env/env.ts';
 import { MANIFEST_BYTES, type Manifest, decodeManifest, encodeManifest } from '../format/manifest.ts';
+import { writeNewFile } from '../store/new-file.ts';
 import { nameProblem } from './volume-name.ts';
 
 export const CHECKPOINT_FOLDER = 'checkpoints';
@@ -272,13 +273,7 @@ async function replaceManifest(files: FileSystem, directory: string, manifest: M
   try {
     // What an interrupted attempt left was never the manifest.
     if (await files.exists(staged)) await files.remove(staged);
-    const file = await files.open(staged, 'create');
-    try {
-      await file.write([encodeManifest(manifest)], 0);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeNewFile(files, staged, encodeManifest(manifest));
     await files.rename(staged, manifestPath(directory));
     await files.syncDirectory(directory).catch((error: unknown) => {
       // Not `no-space`, whatever the system says: nobody may try this sync again. That of the new file is another thing: the file is thrown away.
