@@ -141,6 +141,8 @@ export class Findings {
 export interface Fault {
   readonly offsetBytes: number | null;
   readonly problem: string;
+  /** The disk did not read it: what stands there is not known to be wrong, and may be read another time. */
+  readonly isUnread?: boolean;
 }
 
 /** The fault that an error of reading `file` stands for. Throws the error on if it is no damage. */
@@ -148,7 +150,7 @@ export function faultOf(file: string, error: unknown): Fault {
   const failure = toVolumeError(error, `reading ${file}`);
   if (!isDamage(failure)) throw failure;
   const { offsetBytes } = failure.context;
-  return { offsetBytes: typeof offsetBytes === 'number' ? offsetBytes : null, problem: problemOf(failure, file) };
+  return { offsetBytes: typeof offsetBytes === 'number' ? offsetBytes : null, problem: problemOf(failure, file), ...(failure.code === 'io-error' ? { isUnread: true } : {}) };
 }
 
 /** Whether an error says that what is stored is not as it should be. */

@@ -5,7 +5,7 @@
  */
 import { VolumeError, toVolumeError } from '../base/errors.ts';
 import type { Manifest } from '../format/manifest.ts';
-import { ChunkCatalogue } from '../index/chunk-catalogue.ts';
+import { ChunkCatalogue, type ChunkFacts } from '../index/chunk-catalogue.ts';
 import { type InspectedChunk, doubtOfChain, lastGap } from './inspect-chunks.ts';
 import { isDamage } from './inspect-findings.ts';
 import { summarizeRecord } from './inspect-log.ts';
@@ -108,7 +108,10 @@ class ReadOnlyOpening {
     for (const record of log.records) await applyRecord(map, record, logged);
     await applyVersions(map, inspection.restored, logged);
     const catalogue = new ChunkCatalogue(manifest.blockSizeBytes);
-    for (const chunk of chunks.values()) if (isTrusted(inspection, chunk)) catalogue.add(chunk.chunk, { epoch: chunk.epoch, blockCount: chunk.blockCount, objectBytes: chunk.sizeBytes });
+    for (const chunk of chunks.values()) {
+      const facts = isTrusted(inspection, chunk) ? { epoch: chunk.epoch, blockCount: chunk.blockCount, objectBytes: chunk.sizeBytes } : factsOfUnread(inspection, chunk);
+      if (facts !== undefined) catalogue.add(chunk.chunk, facts);
+    }
     this.#core = makeCore(this.#options, { store, manifest, map, catalogue });
     return { core: this.#core, logged };
   }
@@ -121,6 +124,13 @@ function isTrusted({ checkpoint, chain, manifest }: Inspection, { chunk, epoch, 
   const said = checkpoint.catalogue.get(chunk);
   if (said === undefined) return !checkpoint.catalogueIsSound;
   return said.epoch === epoch && said.blockCount === blockCount && said.objectBytes === sizeBytes;
+}
+
+/** What the checkpoint says of a chunk that the disk did not read during the opening. Who reads it later finds it as it is, and each of its blocks is checked then. */
+function factsOfUnread({ checkpoint, manifest }: Inspection, { chunk, epoch, fault }: InspectedChunk): Omit<ChunkFacts, 'liveBlocks'> | undefined {
+  if (fault?.isUnread !== true || chunk > manifest.checkpoint.lastChunk || !checkpoint.catalogueIsSound) return undefined;
+  const said = checkpoint.catalogue.get(chunk);
+  return said?.epoch === epoch ? said : undefined;
 }
 
 /** Why any block might be older than it seems; null if it is known of each whether it is. */
