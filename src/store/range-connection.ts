@@ -94,7 +94,9 @@ export class RangeConnection {
     socket.setNoDelay(true).setKeepAlive(true, KEEP_ALIVE_MS); // here: tls.connect takes neither as an option
     socket.setTimeout(connectTimeoutMs, () => socket.destroy(failure('ETIMEDOUT', `no connection within ${connectTimeoutMs} ms`)));
     socket.once(secure === null ? 'connect' : 'secureConnect', () => socket.setTimeout(0));
-    socket.on('error', (error) => (this.#failure ??= error));
+    socket.on('error', (error: Error) => {
+      this.#failure ??= error;
+    });
     socket.once('end', () => socket.destroy());
     socket.once('close', () => {
       onClosed(this);
