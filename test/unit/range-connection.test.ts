@@ -127,6 +127,20 @@ describe.each(KINDS)('over %s', (kind) => {
     expect([server.connectionCount, client.heads.length]).toEqual([1, answer.length]);
   });
 
+  test('a call that ends behind its answer ends nothing of the next', async () => {
+    const server = await listen((socket, _request, index) => (index === 0 ? socket.write(answerOf(BODY)) : undefined), kind);
+    const { connection } = connect(server, kind);
+    const first = new AbortController();
+    await connection.ask(REQUEST, () => Buffer.alloc(BODY.length), first.signal);
+    const target = Buffer.alloc(BODY.length);
+    const second = connection.ask(REQUEST, () => target, new AbortController().signal);
+    await until(() => server.requests.length === 2);
+    first.abort();
+    for (const socket of server.open) socket.write(answerOf(BODY));
+    await second;
+    expect(target).toEqual(BODY);
+  });
+
   test('an answer without a body is one', async () => {
     const client = await clientOf(answerOf('', { status: '404 Not Found' }), kind);
     await client.read(0);
@@ -381,11 +395,15 @@ describe('who is not there', () => {
     expect(await codeOf(client.read())).toMatch(/^(?:ENOTFOUND|EAI_AGAIN)$/u);
   });
 
-  test.each(KINDS)('a name and an address of IPv6 are reached over %s', async (kind) => {
-    const four = await listen((socket) => socket.write(answerOf(BODY)), kind);
-    const six = await listen((socket) => socket.write(answerOf(BODY)), kind, { host: '::1' });
-    expect(await connect(four, kind, { host: 'localhost' }).read()).toEqual(BODY);
-    expect(await connect(six, kind, { host: '::1' }).read()).toEqual(BODY);
+  test.each(KINDS)('a name is reached over %s', async (kind) => {
+    const server = await listen((socket) => socket.write(answerOf(BODY)), kind);
+    expect(await connect(server, kind, { host: 'localhost' }).read()).toEqual(BODY);
+  });
+
+  // Not over TLS: Node 22.23 takes an address of IPv6 for a name when it looks at a certificate.
+  test('an address of IPv6 is reached', async () => {
+    const server = await listen((socket) => socket.write(answerOf(BODY)), 'TCP', { host: '::1' });
+    expect(await connect(server, 'TCP', { host: '::1' }).read()).toEqual(BODY);
   });
 
   test('who takes connections and says nothing of TLS is left when its time is over', async () => {

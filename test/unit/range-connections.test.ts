@@ -104,6 +104,13 @@ describe('connections', () => {
     for (let index = 0; index < 5; index += 1) await read(`${index}`);
     expect(server.connectionCount).toBe(1);
     await expectWhole();
+    const used = new Set<Socket>();
+    server.answer = (socket) => {
+      used.add(socket);
+      answerAtOnce(socket);
+    };
+    for (let index = 0; index < 5; index += 1) await read(`${index}`);
+    expect(used.size).toBe(1);
   });
 
   test('that rest let the process end', async () => {
@@ -140,15 +147,15 @@ describe('who waits', () => {
     const before = keepers();
     for (const next of ['another', null]) {
       const ending = new AbortController();
-      const running = Array.from({ length: LIMIT }, (_, index) => read(`running-${index}`, ending.signal));
+      const running = Array.from({ length: LIMIT }, () => pool.ask('GET /running HTTP/1.1\r\n\r\n', () => Buffer.alloc(BODY.length), ending.signal));
       const leaving = new AbortController();
       const left = read('left', leaving.signal);
       const follower = next === null ? null : read(next);
       await until(() => held.length === LIMIT);
       held = [];
       ending.abort(new Error('ended')); // each of them makes room by a new connection
-      // Behind what `ending` has rejected, and before what `left` waits for has gone on.
-      for (const reading of running) void reading.catch(() => leaving.abort(new Error('the caller left')));
+      // Just when `left` has been given the first one, and has not gone on yet.
+      for (const asking of running) void asking.catch(() => leaving.abort(new Error('the caller left')));
       await expect(left).rejects.toThrow('the caller left');
       if (follower !== null) {
         await until(() => held.length === 1);
@@ -161,6 +168,7 @@ describe('who waits', () => {
       pool = poolOf(server.port);
     }
     expect(names()).not.toContain('left');
+    expect(counters.gets).toBe(server.requests.length);
     await expectWhole();
   });
 
