@@ -22,9 +22,13 @@ export async function until(isSo: () => boolean): Promise<void> {
   while (!isSo()) await nextTurn();
 }
 
+export async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn += 1) await nextTurn();
+}
+
 /** What was sent on loopback before this has been received after it. */
-export async function settled(): Promise<void> {
-  for (let turn = 0; turn < 4; turn += 1) await nextTurn();
+export function settled(): Promise<void> {
+  return turns(4);
 }
 
 /** How many sockets keep this process from its end. */

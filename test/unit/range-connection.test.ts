@@ -2,7 +2,7 @@
 import net from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type AnswerHead, RangeConnection, type RangeEndpoint } from '../../src/store/range-connection.ts';
-import { type Answerer, RawStore, type RawStoreOptions, answerOf, keepers, settled, until } from '../support/raw-store.ts';
+import { type Answerer, RawStore, type RawStoreOptions, answerOf, keepers, settled, turns, until } from '../support/raw-store.ts';
 import { TestPki } from '../support/test-pki.ts';
 
 const REQUEST = 'GET /bucket/key HTTP/1.1\r\nhost: store\r\n\r\n';
@@ -264,14 +264,14 @@ describe.each(KINDS)('after it was ended over %s nothing is written any more', (
 
   test('in the middle of a stream, at any time', async () => {
     const { server } = await halfway(HEAD_BYTES + 4 * MIB);
-    for (let turns = 0; turns < 40; turns += 1) {
+    for (let wait = 0; wait < 40; wait += 1) {
       const client = connect(server, kind);
       const target = Buffer.alloc(4 * MIB, PATTERN);
       const outcome = client.ask(target).then(
         () => 'done',
         (error: unknown) => String(error),
       );
-      for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => void setImmediate(resolve));
+      await turns(wait);
       client.abort();
       const { receivedBytes } = client.counters;
       target.fill(PATTERN);

@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { RangeConnections } from '../../src/store/range-connections.ts';
-import { RawStore, answerOf, keepers, settled, until } from '../support/raw-store.ts';
+import { RawStore, answerOf, keepers, settled, turns, until } from '../support/raw-store.ts';
 
 const BODY = Buffer.from('a body');
 const LIMIT = 3;
@@ -255,7 +255,7 @@ describe('a server that closes what rests', () => {
       const readings = Array.from({ length: LIMIT }, (_, index) => read(`${turn}-${index}`));
       expect(await Promise.all(readings)).toEqual(readings.map(() => SOUND));
       for (const socket of server.open) socket.end();
-      for (let passed = 0; passed < turn; passed += 1) await new Promise((resolve) => void setImmediate(resolve));
+      await turns(turn);
     }
     await expectWhole();
   });
@@ -282,6 +282,66 @@ describe('a server that closes what rests', () => {
     await expect(reading).rejects.toThrow('the caller left');
     expect(names().filter((name) => name === 'left')).toHaveLength(1);
     held = [];
+    await expectWhole();
+  });
+});
+
+const PATTERN = 0xa5;
+/** What stands at a name: others than at each other one. */
+const bytesOf = (name: string): Buffer => Buffer.alloc(1 + (Math.imul(Number(name) + 1, 40_503) % 150_000), `${name}, `);
+
+/** Numbers below a limit, the same ones for a seed. */
+function numbersOf(seed: number): (limit: number) => number {
+  let state = seed;
+  return (limit) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * limit);
+  };
+}
+
+describe('in any order of all that', () => {
+  test.each([1, 2, 3, 4, 5, 6, 7, 8])('each gets what it has asked for or an error, nobody is written to later, and nothing is lost (seed %i)', async (seed) => {
+    const draw = numbersOf(seed);
+    server.answer = (socket, request) => {
+      const answer = answerOf(bytesOf(nameOf(request)));
+      const way = draw(12);
+      if (way === 0) socket.end();
+      else if (way === 1) socket.resetAndDestroy();
+      else if (way === 2) socket.end(answer.subarray(0, draw(answer.length)));
+      else if (way === 3) socket.write('garbage');
+      else if (way === 4) socket.end(answer);
+      else if (way === 5) socket.write(answerOf(bytesOf(nameOf(request)), { headers: ['Connection: close'] }));
+      else if (way > 6) {
+        const split = draw(answer.length);
+        socket.write(answer.subarray(0, split));
+        void turns(draw(5)).then(() => socket.write(answer.subarray(split)));
+      } // or it says nothing
+    };
+    const outcomes = { read: 0, ended: 0, failed: 0 };
+    const left: Buffer[] = [];
+    const one = async (name: string): Promise<void> => {
+      const ending = new AbortController();
+      const target = Buffer.alloc(bytesOf(name).length, PATTERN);
+      const asking = pool.ask(`GET /${name} HTTP/1.1\r\nhost: store\r\n\r\n`, () => target, ending.signal);
+      void turns(5 + draw(60)).then(() => ending.abort());
+      try {
+        await asking;
+        outcomes.read += 1;
+        expect(target.equals(bytesOf(name))).toBe(true);
+      } catch (error) {
+        if (!(error instanceof Error && ('code' in error || error.name === 'AbortError'))) throw error;
+        outcomes[ending.signal.aborted ? 'ended' : 'failed'] += 1;
+        left.push(target.fill(PATTERN));
+      }
+    };
+    for (let round = 0; round < 40; round += 1) {
+      const asking = Array.from({ length: 1 + draw(6) }, (_, index) => one(`${round * 10 + index}`));
+      await Promise.all(asking);
+      expect(server.open.size).toBeLessThanOrEqual(LIMIT + 6); // those whose end has not come there yet
+    }
+    await settled();
+    expect(left.every((target) => target.every((byte) => byte === PATTERN))).toBe(true);
+    for (const count of Object.values(outcomes)) expect(count).toBeGreaterThan(0);
     await expectWhole();
   });
 });

@@ -140,6 +140,7 @@ describe('an answer', () => {
     expect(await failureOf(store.getRange('chunks/1', target, 100, NEVER))).toBe(outcome);
     expect(askers()).toEqual(asked);
     expect(store.counters).toMatchObject({ gets: asked.length, throttled: outcome.startsWith('throttled') ? 1 : 0 });
+    expect(store.counters.receivedBytes).toBeLessThanOrEqual(16 * 1024); // what is no complaint is not read to its end
     const isFilled = target.equals(BODY);
     expect([isFilled, isFilled || target.every((byte) => byte === PATTERN)]).toEqual([outcome === 'none', true]);
     // And it goes on.
