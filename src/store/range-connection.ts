@@ -44,7 +44,7 @@ const HEADER = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/u;
 const LENGTH = /^\d{1,15}$/u;
 /** Whatever their heads say of a length (RFC 9112, 6.3). */
 const WITHOUT_BODY = /^(?:1\d\d|204|304)$/u;
-/** Someone who rests is asked for a sign of life from time to time, as the SDK does it: what lies between may have forgotten the connection. */
+/** A peer that is silent for so long is asked for a sign of life, as the SDK does it: what lies between may have forgotten the connection. */
 const KEEP_ALIVE_MS = 1000;
 
 function failure(code: string, message: string): Error {

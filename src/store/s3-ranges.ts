@@ -1,6 +1,6 @@
 /**
  * Ranges of objects past the SDK's middleware, which takes more than a millisecond of processor time a request: signed by the SDK's own signer, with its credentials, and read by connections that fill
- * the caller's memory. Whatever is not the plain answer, or the plain failure, of a store is left to the SDK.
+ * the caller's memory. Whatever is not the plain answer, or the failure, of a store is left to the SDK.
  */
 import { assert } from '../base/assert.ts';
 import type { S3Settings } from '../base/settings-types.ts';
