@@ -84,8 +84,8 @@ export class RangeConnection {
   /** Nothing has come of the answer to what was asked last. */
   hasHeardNothing = true;
 
-  /** Counts the bytes of bodies as they come. `onClosed` is called once, when it can be used no more. */
-  constructor({ host, port, tls: secure, connectTimeoutMs }: RangeEndpoint, counters: Pick<RequestCounters, 'receivedBytes'>, onClosed: (connection: RangeConnection) => void) {
+  /** Counts the bytes of bodies as they come. */
+  constructor({ host, port, tls: secure, connectTimeoutMs }: RangeEndpoint, counters: Pick<RequestCounters, 'receivedBytes'>) {
     const onread = { buffer: () => this.#nextBuffer(), callback: (byteCount: number) => this.#received(byteCount) };
     const at = { host, port, onread };
     const socket = secure === null ? net.connect(at) : tls.connect({ ...at, ...(secure.ca === null ? {} : { ca: secure.ca }), ...(net.isIP(host) === 0 ? { servername: host } : {}) });
@@ -99,7 +99,6 @@ export class RangeConnection {
     });
     socket.once('end', () => socket.destroy());
     socket.once('close', () => {
-      onClosed(this);
       this.#settle((exchange) => exchange.reject(this.#failure ?? failure('ECONNRESET', 'the connection was closed before the whole answer had come')));
     });
   }

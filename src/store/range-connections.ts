@@ -13,6 +13,7 @@ export class RangeConnections {
   readonly #endpoint: RangeEndpoint;
   readonly #connectionsMax: number;
   readonly #counters: RangeCounters;
+  /** Those in use and those that rest, also closed ones until they are met: each has its one place in the limit. */
   readonly #open = new Set<RangeConnection>();
   /** The one used last is at the end. */
   readonly #free: RangeConnection[] = [];
@@ -52,13 +53,13 @@ export class RangeConnections {
   #takeFree(): RangeConnection | null {
     for (let free = this.#free.pop(); free !== undefined; free = this.#free.pop()) {
       if (!free.isClosed) return free;
-      this.#open.delete(free); // its end has begun, and nobody holds it who would make room
+      this.#open.delete(free);
     }
     return this.#open.size < this.#connectionsMax ? this.#connect() : null;
   }
 
   #connect(): RangeConnection {
-    const connection = new RangeConnection(this.#endpoint, this.#counters, (closed) => this.#open.delete(closed));
+    const connection = new RangeConnection(this.#endpoint, this.#counters);
     this.#open.add(connection);
     return connection;
   }
