@@ -1,11 +1,11 @@
 /**
  * Ranges of objects past the SDK's middleware, which takes more than a millisecond of processor time a request: signed by the SDK's own signer, with its credentials, and read by connections that fill
- * the caller's memory. Whatever is not the plain answer, or the plain failure, of a store is left to the SDK.
+ * the caller's memory. Whatever is not the plain answer, or the failure, of a store is left to the SDK.
  */
 import { assert } from '../base/assert.ts';
 import type { S3Settings } from '../base/settings-types.ts';
 import type { AnswerHead, TakeBody } from './range-connection.ts';
-import { RangeConnections } from './range-connections.ts';
+import { type RangeCounters, RangeConnections } from './range-connections.ts';
 
 /** With fewer connections than this there are none for ranges alone. */
 const SOCKETS_MIN = 4;
@@ -51,16 +51,14 @@ interface Complaint {
 export class S3Ranges {
   readonly #url: URL;
   readonly #connections: RangeConnections;
-  readonly #onSend: () => void;
 
-  /** `onSend` is called for each request that is sent. */
-  constructor(endpoint: string, settings: S3Settings, ca: string | null, onSend: () => void) {
+  /** Counts each request as it is sent, and the bytes of bodies as they come. */
+  constructor(endpoint: string, settings: S3Settings, ca: string | null, counters: RangeCounters) {
     this.#url = new URL(endpoint);
-    this.#onSend = onSend;
     const { hostname, port, protocol } = this.#url;
     const isTls = protocol === 'https:';
     const at = { host: hostname.replace(/^\[(.*)\]$/u, '$1'), port: port === '' ? (isTls ? 443 : 80) : Number(port), tls: isTls ? { ca } : null, connectTimeoutMs: settings.connectTimeoutMs };
-    this.#connections = new RangeConnections(at, rangeSockets(settings));
+    this.#connections = new RangeConnections(at, rangeSockets(settings), counters);
   }
 
   /**
@@ -73,21 +71,20 @@ export class S3Ranges {
     const complaints: Complaint[] = [];
     const takeAny = (head: AnswerHead): Uint8Array => {
       if (head.bodyBytes >= 0 && head.status === 206) return take(head);
-      if (head.bodyBytes < 0 || head.bodyBytes > COMPLAINT_BYTES_MAX) throw new UnfitAnswer();
+      if (head.bodyBytes < 0 || head.bodyBytes > COMPLAINT_BYTES_MAX) throw isBusy(head.status) ? errorOf({ status: head.status, text: Buffer.alloc(0) }) : new UnfitAnswer();
       const text = Buffer.alloc(head.bodyBytes);
       complaints.push({ status: head.status, text });
       return text;
     };
     try {
-      await this.#connections.ask(request, takeAny, signal, this.#onSend);
+      await this.#connections.ask(request, takeAny, signal);
     } catch (error) {
       if (error instanceof UnfitAnswer) return false;
       throw error;
     }
     const [complaint] = complaints;
     if (complaint === undefined) return true;
-    // Asked again at once, a store that is busy would be busier.
-    if (complaint.status >= 500 || complaint.status === 429) throw errorOf(complaint);
+    if (isBusy(complaint.status)) throw errorOf(complaint);
     return false;
   }
 
@@ -103,6 +100,11 @@ export class S3Ranges {
   close(): void {
     this.#connections.close();
   }
+}
+
+/** Asked again at once, a store that is busy would be busier. */
+function isBusy(status: number): boolean {
+  return status >= 500 || status === 429;
 }
 
 /** As the SDK would throw it. */

@@ -128,7 +128,7 @@ class S3Transport implements RemoteTransport {
     this.#settings = settings;
     this.#ca = ca;
     const { endpoint } = settings;
-    this.#ranges = endpoint === null || rangeSockets(settings) === 0 ? null : new S3Ranges(endpoint, settings, ca, () => (this.counters.gets += 1));
+    this.#ranges = endpoint === null || rangeSockets(settings) === 0 ? null : new S3Ranges(endpoint, settings, ca, this.counters);
   }
 
   async put(key: string, body: Uint8Array, signal: AbortSignal): Promise<void> {
@@ -198,7 +198,6 @@ class S3Transport implements RemoteTransport {
     if (ranges === null) return false;
     const take = ({ status, headers, bodyBytes }: AnswerHead): Uint8Array => {
       this.#checkRange(key, { status, range: headers.get('content-range'), bodyBytes }, offsetBytes, target.length);
-      this.counters.receivedBytes += bodyBytes;
       return target;
     };
     const path = `/${this.#settings.bucket}/${this.place.prefix}${key}`;
