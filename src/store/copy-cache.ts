@@ -94,8 +94,8 @@ export class CopyCache {
 
   /** Resolves when no more than so many bytes are here, or nothing more may go. */
   async shrink(keepBytes: number): Promise<void> {
-    await this.settle();
-    this.#start(keepBytes);
+    while (this.#evicting !== null) await this.#evicting;
+    this.#start(keepBytes); // in the same turn: two at a time would not know of each other
     await this.#evicting;
   }
 

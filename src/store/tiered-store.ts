@@ -112,8 +112,10 @@ export class TieredStore implements ObjectStore {
       onWhole: (key, path) => this.#adopt(key, path),
     };
     const { local, remote, clock, bufferBytes: objectBytes } = options;
-    const mayKeep = (key: string): boolean => this.#isAway(key) && (this.#shipped.get(key) ?? 0) <= options.cacheBytes;
-    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#cache.count(key, bytes) });
+    // What is just being removed here would go with it.
+    const mayKeep = (key: string): boolean => this.#isAway(key) && !this.#cache.isLeaving(key) && (this.#shipped.get(key) ?? 0) <= options.cacheBytes;
+    const onKept = (key: string, bytes: number): void => this.#cache.count(key, bytes);
+    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept, onRead: (key) => this.#cache.use(key) });
     this.#copies = new ShipCopies({ memoryBytes: options.shipMemoryBytes, objectBytes, readersMax: options.shipConcurrency });
   }
 
