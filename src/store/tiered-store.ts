@@ -453,11 +453,18 @@ export class TieredStore implements ObjectStore {
     this.#far.clear();
   }
 
-  async #adopt(key: string, path: string): Promise<void> {
+  async #adopt(key: string, path: string): Promise<() => void> {
     // It was removed or evicted meanwhile.
-    if (!this.#far.has(key)) return;
+    if (!this.#far.has(key)) return () => undefined;
     this.#far.delete(key);
-    await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
+    const release = this.#local.hold(key);
+    try {
+      await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   /** Whether something may go from here for want of room: now, when it was shipped, or behind the next checkpoint. */

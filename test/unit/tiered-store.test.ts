@@ -19,10 +19,10 @@ class World {
   readonly machine = new SimMachine();
   readonly store: TieredStore;
 
-  constructor(cacheBytes = 1e9) {
+  constructor({ spareBytes = 0, cacheBytes = 1e9 } = {}) {
     const { files, clock } = this.machine.env;
     this.store = new TieredStore({
-      local: new DirectoryStore(files, '/v', 0),
+      local: new DirectoryStore(files, '/v', spareBytes),
       files,
       clock,
       directory: '/v',
@@ -69,6 +69,35 @@ class World {
     return this.machine.names('/v/chunks').filter((name) => !name.startsWith('.')).length * SIZE;
   }
 }
+
+test('who reads on in an object that was evicted neither reads nor changes what is written over its file', async () => {
+  const world = new World({ spareBytes: 10 * SIZE, cacheBytes: 1.5 * SIZE });
+  const { store } = world;
+  await world.run(['chunks/a', 'chunks/c'], async () => {
+    const reader = await store.open('chunks/a');
+    const target = Buffer.alloc(SIZE);
+    await reader.read(target, 0);
+    await world.machine.process.sleep(20);
+    expect(world.machine.names('/v/chunks')).toEqual(['a']); // all of it is here
+    await world.expectRead('chunks/c');
+    await world.machine.process.sleep(20);
+    expect(world.machine.names('/v/chunks')).not.toContain('a');
+    await store.settle();
+    const staged = await store.stage('chunks/b', SIZE);
+    await staged.append([bytesOf('chunks/b')]);
+    await staged.seal();
+    await store.publish([staged]);
+    await reader.read(target, 0);
+    expect(target.equals(bytesOf('chunks/a'))).toBe(true);
+    // Whatever it takes for wrong it fetches anew.
+    expect(reader.doubt?.(0, SIZE)).toBe(true);
+    await reader.read(target, 0);
+    expect(target.equals(bytesOf('chunks/a'))).toBe(true);
+    await reader.close();
+    await world.expectRead('chunks/b');
+    await store.shipped('chunks/b', SIZE);
+  });
+});
 
 test('what has come while parts of the same object are removed is not removed with them', async () => {
   const world = new World();
