@@ -273,7 +273,6 @@ export class FarFile {
 
   async #keep(first: number, end: number, bytes: Uint8Array): Promise<void> {
     const { pieceBytes, onFetched } = this.#options;
-    if (this.#isDropped) return; // the file may be an object of the directory by now
     const file = await this.#openFile();
     await file.write([bytes], first * pieceBytes);
     if (this.#isDropped) return;
