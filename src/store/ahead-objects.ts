@@ -24,6 +24,8 @@ export interface AheadOptions {
   readonly mayKeep: (key: string) => boolean;
   /** The directory has it. */
   readonly onKept: (key: string, sizeBytes: number) => void;
+  /** Somebody reads it in memory: what is here of it is in use. */
+  readonly onRead: (key: string) => void;
 }
 
 /** Of an object of which so much was read the rest is not waited for: blocks that died are never read. */
@@ -141,7 +143,8 @@ export class AheadObjects {
     const { clock } = this.#options;
     return clock.setTimer(FORGOTTEN_MS, () => {
       for (const object of [...this.#objects.values()]) if (!object.isBusy && clock.nowMs() - object.lastUseMs >= FORGOTTEN_MS) this.#release(object);
-      this.#forgetting = this.#objects.size === 0 ? null : this.#forgetLater();
+      // What was dropped while it was on its way gives its memory back later.
+      this.#forgetting = this.#objects.size === 0 && this.#running.size === 0 ? null : this.#forgetLater();
       if (this.#forgetting === null) this.#buffersLeft += this.#free.splice(0).length;
     });
   }
@@ -173,15 +176,14 @@ export class AheadObjects {
     const { bytes, key } = object;
     if (bytes === null || !this.#options.mayKeep(key)) return;
     try {
-      if (await this.#write(object, bytes)) this.#options.onKept(key, object.sizeBytes);
+      await this.#write(object, bytes);
     } catch (error) {
       toVolumeError(error, `keeping ${key}`); // it is served from memory, and fetched again; a broken assertion is thrown on
     }
   }
 
-  /** False: nobody wants it any more. */
-  async #write(object: AheadObject, bytes: Uint8Array): Promise<boolean> {
-    const { local, mayKeep } = this.#options;
+  async #write(object: AheadObject, bytes: Uint8Array): Promise<void> {
+    const { local, mayKeep, onKept } = this.#options;
     const { key } = object;
     const isWanted = (): boolean => !object.isUnwanted && mayKeep(key);
     const staged = await local.stage(key, bytes.length);
@@ -192,7 +194,7 @@ export class AheadObjects {
       await staged.seal();
       if (isWanted()) {
         await staged.rename();
-        if (isWanted()) return true;
+        if (isWanted()) return onKept(key, bytes.length); // in the same turn: who removes it sees that it is here
         await local.remove(key); // it went meanwhile
       }
     } catch (error) {
@@ -200,13 +202,17 @@ export class AheadObjects {
       throw error;
     }
     await staged.abandon();
-    return false;
   }
 
   /** An object that is on its way, or in memory, as one to read from; `elsewhere` opens it for the time when it is not any more. Null: it is none of these. */
   open(key: string, elsewhere: () => Promise<StoredObject>): StoredObject | null {
     const object = this.#objects.get(key);
-    return object === undefined || object.isUnwanted ? null : new AheadReader(object, { elsewhere, nowMs: () => this.#options.clock.nowMs(), drop: () => this.#drop(object) });
+    return object === undefined || object.isUnwanted ? null : new AheadReader(object, { elsewhere, onRead: () => this.#noteRead(object), drop: () => this.#drop(object) });
+  }
+
+  #noteRead(object: AheadObject): void {
+    object.lastUseMs = this.#options.clock.nowMs();
+    this.#options.onRead(object.key);
   }
 
   /** It is removed: what is on its way here of it is not kept. */
@@ -231,7 +237,8 @@ export class AheadObjects {
 
 interface ReaderNeeds {
   readonly elsewhere: () => Promise<StoredObject>;
-  readonly nowMs: () => number;
+  /** It was read in memory. */
+  readonly onRead: () => void;
   /** The bytes are not what they should be. */
   readonly drop: () => void;
 }
@@ -260,7 +267,7 @@ class AheadReader implements StoredObject {
     if (bytes === null) return (await this.#other()).read(target, offsetBytes);
     target.set(bytes.subarray(offsetBytes, end));
     object.readBytes += target.length;
-    object.lastUseMs = this.#needs.nowMs();
+    this.#needs.onRead();
   }
 
   async #other(): Promise<StoredObject> {

@@ -89,14 +89,13 @@ export class CopyCache {
   }
 
   evictSoon(): void {
-    if (this.#bytes > this.#options.limitBytes && this.#evicting === null) this.#start(this.#options.limitBytes);
+    if (this.#bytes > this.#options.limitBytes && this.#evicting === null) void this.#start(this.#options.limitBytes);
   }
 
   /** Resolves when no more than so many bytes are here, or nothing more may go. */
   async shrink(keepBytes: number): Promise<void> {
-    await this.settle();
-    this.#start(keepBytes);
-    await this.#evicting;
+    while (this.#evicting !== null) await this.#evicting;
+    await this.#start(keepBytes); // begun in the same turn: two at a time would not know of each other
   }
 
   /** Resolves when nothing is being evicted. */
@@ -116,23 +115,25 @@ export class CopyCache {
     this.#timer = clock.setTimer(Math.min(LOOK_MS_MAX, ttlMs / LOOKS_PER_TTL), () => {
       this.#timer = null;
       const beforeMs = clock.nowMs() - ttlMs;
-      if (this.#evicting === null) this.#run(({ usedMs }) => usedMs > beforeMs);
+      if (this.#evicting === null) void this.#run(({ usedMs }) => usedMs > beforeMs);
       this.#lookLater();
     });
   }
 
-  #start(keepBytes: number): void {
-    this.#run(() => this.#bytes <= keepBytes);
+  #start(keepBytes: number): Promise<void> {
+    return this.#run(() => this.#bytes <= keepBytes);
   }
 
   /** Those that may go go, least recently used first, until `isEnough`. */
-  #run(isEnough: (next: Copy) => boolean): void {
+  #run(isEnough: (next: Copy) => boolean): Promise<void> {
+    assert(this.#evicting === null, 'two evict at a time');
     this.#evicting = this.#evict(isEnough)
       .catch((error: unknown) => void toVolumeError(error, 'evicting')) // a file that cannot be removed goes at the next opening; a broken assertion ends the process
       .finally(() => {
         this.#evicting = null;
         this.#leaving = null;
       });
+    return this.#evicting;
   }
 
   async #evict(isEnough: (next: Copy) => boolean): Promise<void> {

@@ -239,13 +239,19 @@ export class DirectoryStore implements ObjectStore {
 
   async open(key: string): Promise<StoredObject> {
     if (this.#leaving.has(key)) throw new VolumeError('not-found', `object ${key} was removed`, { context: { key } });
-    this.#readers.set(key, (this.#readers.get(key) ?? 0) + 1);
+    const release = this.hold(key);
     try {
       return await this.#open(key);
     } catch (error) {
-      this.#readerLeft(key);
+      release();
       throw error;
     }
+  }
+
+  /** Somebody else has the object's file open, until what is returned is called: it is not written again meanwhile. */
+  hold(key: string): () => void {
+    this.#readers.set(key, (this.#readers.get(key) ?? 0) + 1);
+    return () => this.#readerLeft(key);
   }
 
   async #open(key: string): Promise<StoredObject> {

@@ -39,8 +39,8 @@ export interface FarOptions {
   readonly demand: FetchDemand;
   /** Somebody reads an object. */
   readonly onRead: (key: string) => void;
-  /** All of an object is here, in the file at `path`. */
-  readonly onWhole: (key: string, path: string) => Promise<void>;
+  /** All of an object is here, in the file at `path`, which may still be read: what it resolves to is called when it is closed. */
+  readonly onWhole: (key: string, path: string) => Promise<() => void>;
 }
 
 /**
@@ -102,6 +102,7 @@ export class FarFile {
   #missing: number;
   #file: Promise<File> | null = null;
   #settling: Promise<void> = Promise.resolve();
+  #onClosed: () => void = () => undefined;
   #users = 0;
   #isDropped = false;
   /** All of it is in the directory: dropped, and yet kept. */
@@ -156,9 +157,16 @@ export class FarFile {
   async #close(): Promise<void> {
     await Promise.allSettled(this.#fetching.values());
     await this.#settling;
+    await this.#closeFile();
+  }
+
+  async #closeFile(): Promise<void> {
     const file = await this.#file?.catch(() => null);
     this.#file = null;
     await file?.close().catch(() => undefined); // what it holds can be fetched again
+    const onClosed = this.#onClosed;
+    this.#onClosed = () => undefined;
+    onClosed();
   }
 
   /** Fetches what is missing, a request at a time and while nobody waits for one of his own; `onFetched` is told how far it is, in bytes. False: it was dropped, or is not kept here. */
@@ -280,8 +288,9 @@ export class FarFile {
   async #becomeWhole(file: File): Promise<void> {
     try {
       await file.sync();
-      await this.#options.onWhole(this.key, this.path);
-      await this.#retire(file);
+      if (this.#isDropped) return; // another one may be at the same path
+      this.#onClosed = await this.#options.onWhole(this.key, this.path);
+      await this.#retire();
     } catch (error) {
       toVolumeError(error, `making ${this.key} whole`); // a broken assertion is thrown on
       // It stays what it was, a copy that goes with the process: no reader is worse off.
@@ -289,13 +298,12 @@ export class FarFile {
   }
 
   /** New readers open the object of the directory: the last of those that have this one open lets go of the file. */
-  async #retire(file: File): Promise<void> {
+  async #retire(): Promise<void> {
     if (this.#isDropped) return; // who dropped it closes it
     this.#isRetired = true;
     this.#isDropped = true;
     if (this.#users > 0) return;
-    this.#file = null;
-    await file.close();
+    await this.#closeFile();
   }
 
   /** Bytes that were read are not what they should be: those of the bucket may be. False: they were fetched again often enough. */

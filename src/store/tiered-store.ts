@@ -112,8 +112,10 @@ export class TieredStore implements ObjectStore {
       onWhole: (key, path) => this.#adopt(key, path),
     };
     const { local, remote, clock, bufferBytes: objectBytes } = options;
-    const mayKeep = (key: string): boolean => this.#isAway(key) && (this.#shipped.get(key) ?? 0) <= options.cacheBytes;
-    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept: (key, bytes) => this.#cache.count(key, bytes) });
+    // What is just being removed here would go with it.
+    const mayKeep = (key: string): boolean => this.#isAway(key) && !this.#cache.isLeaving(key) && (this.#shipped.get(key) ?? 0) <= options.cacheBytes;
+    const onKept = (key: string, bytes: number): void => this.#cache.count(key, bytes);
+    this.#ahead = new AheadObjects({ local, remote, clock, memoryBytes: options.readAheadBytes, objectBytes, mayKeep, onKept, onRead: (key) => this.#cache.use(key) });
     this.#copies = new ShipCopies({ memoryBytes: options.shipMemoryBytes, objectBytes, readersMax: options.shipConcurrency });
   }
 
@@ -451,11 +453,18 @@ export class TieredStore implements ObjectStore {
     this.#far.clear();
   }
 
-  async #adopt(key: string, path: string): Promise<void> {
+  async #adopt(key: string, path: string): Promise<() => void> {
     // It was removed or evicted meanwhile.
-    if (!this.#far.has(key)) return;
+    if (!this.#far.has(key)) return () => undefined;
     this.#far.delete(key);
-    await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
+    const release = this.#local.hold(key);
+    try {
+      await this.#options.files.rename(path, `${this.#options.directory}/${key}`);
+      return release;
+    } catch (error) {
+      release();
+      throw error;
+    }
   }
 
   /** Whether something may go from here for want of room: now, when it was shipped, or behind the next checkpoint. */

@@ -135,7 +135,7 @@ export class Compactor {
 
   /** Chunks to copy from, the best first: enough for a whole chunk if there are so many. Null if it is not worth it. */
   #chooseVictims(): readonly number[] | null {
-    const { catalogue, slotsPerSlab, blockSizeBytes, lastChunk } = this.#core;
+    const { catalogue, chunkBlocks, blockSizeBytes, lastChunk } = this.#core;
     const limit = livePartLimit(catalogue, this.#limits);
     const form = { blockSizeBytes, isCompressed: this.#core.chunkCompress !== 'off' };
     const isCandidate = (chunk: number): boolean => {
@@ -143,7 +143,7 @@ export class Compactor {
       return live > 0 && live < limit && !this.#unreadable.has(chunk);
     };
     this.#candidates = this.#candidates.filter(isCandidate);
-    if (this.#liveBlocks(this.#candidates) < slotsPerSlab) {
+    if (this.#liveBlocks(this.#candidates) < chunkBlocks) {
       this.#candidates = findCandidates(catalogue, { ...form, limit, lastChunk, except: this.#unreadable });
     }
     let blocks = 0;
@@ -152,7 +152,7 @@ export class Compactor {
     for (const chunk of this.#candidates) {
       const facts = catalogue.get(chunk);
       assert(facts !== undefined && facts.liveBlocks > 0, 'a chunk without a live block is a candidate');
-      const taken = Math.min(facts.liveBlocks, slotsPerSlab - blocks);
+      const taken = Math.min(facts.liveBlocks, chunkBlocks - blocks);
       blocks += taken;
       storedBytes += taken * storedBlockBytes(facts, blockSizeBytes);
       freedBytes += (taken * facts.objectBytes) / facts.liveBlocks;
@@ -183,7 +183,7 @@ export class Compactor {
 
   #gather(victims: readonly number[]): Promise<Copies> {
     // Shared, so that the thread that compresses them sees the copies without a copy.
-    this.#buffer ??= new Uint8Array(new SharedArrayBuffer(this.#core.slotsPerSlab * this.#core.blockSizeBytes));
+    this.#buffer ??= new Uint8Array(new SharedArrayBuffer(this.#core.chunkBlocks * this.#core.blockSizeBytes));
     return gatherCopies(this.#core, victims, this.#buffer);
   }
 

@@ -279,11 +279,11 @@ export class Flusher {
 
   /** Builds and writes the parts of a set into `staged`, durable but not yet published. */
   async #stageAll(set: ChunkSet, staged: (StagedChunk | undefined)[]): Promise<void> {
-    const { slotsPerSlab, manifest, blockSizeBytes, env, settings } = this.#core;
+    const { chunkBlocks, manifest, blockSizeBytes, env, settings } = this.#core;
     const sources = set.slabs.map(({ slab }) => (slab === null ? NO_SOURCE : { blockNumbers: slab.blockNumbers, checksums: slab.checksums, bytes: slab.bytes }));
     const sorted: unknown = await env.workers.run(SORT_PICKS_TASK, { blockNumbers: sources.map((source) => source.blockNumbers), picks: set.picks });
     assert(sorted instanceof Uint32Array && sorted.length === set.picks.length, 'the worker answered with something else than picks');
-    const parts = Math.max(1, Math.ceil(sorted.length / slotsPerSlab));
+    const parts = Math.max(1, Math.ceil(sorted.length / chunkBlocks));
     const firstChunk = this.takeChunkNumbers(parts);
     const previousChunk = this.#core.lastChunk;
     this.#core.rewriteFactor = set.loggedBytes / Math.max(1, sorted.length * blockSizeBytes);
@@ -292,7 +292,7 @@ export class Flusher {
       Array.from({ length: parts }, (_, index) => index),
       settings.chunkConcurrency,
       async (index) => {
-        const picks = sorted.subarray(index * slotsPerSlab, (index + 1) * slotsPerSlab);
+        const picks = sorted.subarray(index * chunkBlocks, (index + 1) * chunkBlocks);
         const chunk = firstChunk + index;
         const identity: ChunkIdentity = {
           volumeId: manifest.volumeId,

@@ -13,6 +13,7 @@ export interface ReadAheadOptions {
   readonly blockCountOf: (chunk: number) => number | undefined;
   /** Starts to fetch a chunk, if it is not here. False: there is no memory for it now. */
   readonly fetchAhead: (chunk: number) => boolean;
+  readonly nowMs: () => number;
 }
 
 /** Clients that read in sequence at a time, each somewhere else. */
@@ -23,17 +24,35 @@ const GAP_BYTES_MAX = 1024 * 1024;
 const RUN_BYTES_MIN = 256 * 1024;
 /** A run of this length is one of data that pass through: they are not worth a place in memory. */
 const LONG_RUN_BYTES = 16 * 1024 * 1024;
+/**
+ * No more is fetched than is read in so long: what nobody reads for twice the time is not in memory any more (`store/ahead-objects.ts`), and where this disk does not keep it, it would be
+ * fetched again. Of 60 chunks that were read within 8 s each, past a cache of nothing, three times their bytes came.
+ */
+const AHEAD_MS = 15_000;
+/** A stream's speed is that of the last such time. One that rests for longer than the time above begins anew. */
+const SAMPLE_MS = 5000;
 /** A chunk comes whole if so much of a leaf is in it, or so much of it is in one leaf. */
 const LEAF_PART = 1 / 4;
 const CHUNK_PART = 1 / 2;
+
+interface NextChunk {
+  readonly chunk: number;
+  /** Where in the volume it is read first. */
+  readonly offsetBytes: number;
+}
 
 interface Stream {
   endBytes: number;
   runBytes: number;
   /** Up to this leaf all is fetched, or not worth it. */
   nextLeaf: number;
-  /** Chunks of this leaf that there was no memory for; null: it was not looked at yet. */
-  waiting: number[] | null;
+  /** Chunks of this leaf that are not asked for yet, as they follow in the volume; null: it was not looked at yet. */
+  waiting: NextChunk[] | null;
+  lastMs: number;
+  /** When the sample of its speed began, and what was read since. */
+  sampleMs: number;
+  sampleBytes: number;
+  bytesPerMs: number;
 }
 
 export class ReadAhead {
@@ -47,20 +66,22 @@ export class ReadAhead {
 
   /** A read is about to happen. Returns whether it is part of a long sequence. */
   next(offsetBytes: number, lengthBytes: number): boolean {
-    const stream = this.#streamOf(offsetBytes);
+    const nowMs = this.#options.nowMs();
+    const stream = this.#streamOf(offsetBytes, nowMs);
     const progressBytes = Math.max(0, offsetBytes + lengthBytes - stream.endBytes);
     const goesOn = stream.runBytes > 0 && progressBytes > 0;
     stream.endBytes += progressBytes;
     stream.runBytes += progressBytes;
+    noteSpeed(stream, progressBytes, nowMs);
     if (goesOn && stream.runBytes >= RUN_BYTES_MIN) this.#look(stream);
     return stream.runBytes >= LONG_RUN_BYTES;
   }
 
-  #streamOf(offsetBytes: number): Stream {
+  #streamOf(offsetBytes: number, nowMs: number): Stream {
     const at = this.#streams.findIndex(({ endBytes }) => Math.abs(offsetBytes - endBytes) <= GAP_BYTES_MAX);
     const [known] = at === -1 ? [] : this.#streams.splice(at, 1);
     if (known === undefined && this.#streams.length === STREAMS_MAX) this.#streams.shift();
-    const stream = known ?? { endBytes: offsetBytes, runBytes: 0, nextLeaf: 0, waiting: null };
+    const stream = known ?? { endBytes: offsetBytes, runBytes: 0, nextLeaf: 0, waiting: null, lastMs: nowMs, sampleMs: nowMs, sampleBytes: 0, bytesPerMs: Number.POSITIVE_INFINITY };
     this.#streams.push(stream);
     return stream;
   }
@@ -69,7 +90,7 @@ export class ReadAhead {
   #look(stream: Stream): void {
     const { map, blockSizeBytes, limitBytes, fetchAhead } = this.#options;
     const leafBytes = LEAF_BLOCKS * blockSizeBytes;
-    const end = stream.endBytes + Math.min(limitBytes, 2 * stream.runBytes);
+    const end = stream.endBytes + Math.min(limitBytes, 2 * stream.runBytes, stream.bytesPerMs * AHEAD_MS);
     const from = Math.floor(stream.endBytes / leafBytes);
     if (from > stream.nextLeaf) [stream.nextLeaf, stream.waiting] = [from, null];
     for (; stream.nextLeaf * leafBytes < end; stream.nextLeaf += 1) {
@@ -85,7 +106,8 @@ export class ReadAhead {
       }
       stream.waiting ??= this.#chunksOf(stream.nextLeaf, Math.floor(stream.endBytes / blockSizeBytes));
       while (stream.waiting.length > 0) {
-        if (!fetchAhead(stream.waiting[0])) return;
+        const [{ chunk, offsetBytes }] = stream.waiting;
+        if (offsetBytes >= end || !fetchAhead(chunk)) return;
         stream.waiting.shift();
       }
       stream.waiting = null;
@@ -93,17 +115,32 @@ export class ReadAhead {
   }
 
   /** Of a leaf what is not behind the reader, and worth it. */
-  #chunksOf(index: number, fromBlock: number): number[] {
-    const { map } = this.#options;
-    const counts = new Map<number, number>();
+  #chunksOf(index: number, fromBlock: number): NextChunk[] {
+    const { map, blockSizeBytes } = this.#options;
+    const found = new Map<number, { count: number; readonly blockNumber: number }>();
     for (let blockNumber = Math.max(fromBlock, index * LEAF_BLOCKS); blockNumber < (index + 1) * LEAF_BLOCKS; blockNumber += 1) {
-      if (map.lookup(blockNumber) === LOOKUP.STORED) counts.set(map.foundChunk, (counts.get(map.foundChunk) ?? 0) + 1);
+      if (map.lookup(blockNumber) !== LOOKUP.STORED) continue;
+      const known = found.get(map.foundChunk);
+      if (known === undefined) found.set(map.foundChunk, { count: 1, blockNumber });
+      else known.count += 1;
     }
-    return [...counts].filter(([chunk, count]) => this.#isMuch(chunk, count)).map(([chunk]) => chunk);
+    return [...found].filter(([chunk, { count }]) => this.#isMuch(chunk, count)).map(([chunk, { blockNumber }]) => ({ chunk, offsetBytes: blockNumber * blockSizeBytes }));
   }
 
   #isMuch(chunk: number, count: number): boolean {
     const blockCount = this.#options.blockCountOf(chunk);
     return blockCount !== undefined && (count >= LEAF_BLOCKS * LEAF_PART || count >= blockCount * CHUNK_PART);
   }
+}
+
+function noteSpeed(stream: Stream, progressBytes: number, nowMs: number): void {
+  const isRested = nowMs - stream.lastMs >= AHEAD_MS;
+  const elapsedMs = nowMs - stream.sampleMs;
+  stream.lastMs = nowMs;
+  stream.sampleBytes += progressBytes;
+  if (!isRested && elapsedMs < SAMPLE_MS) return;
+  if (isRested) stream.runBytes = progressBytes;
+  stream.bytesPerMs = isRested ? Number.POSITIVE_INFINITY : stream.sampleBytes / elapsedMs;
+  stream.sampleMs = nowMs;
+  stream.sampleBytes = 0;
 }

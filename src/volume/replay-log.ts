@@ -131,11 +131,16 @@ class LogReplay {
   #hasRoom(replayed: ReplayedRecord): boolean {
     // At once, not only when memory is short: memory that is touched for the first time costs more than the copy.
     this.#writes.releaseSuperseded();
-    return this.#writes.hasRoom(slotsOf(replayed));
+    return this.#writes.hasRoom(this.#slotsOf(replayed));
+  }
+
+  /** Of one that is longer than a full slab of today all go into one slab (`WritePath.replayWrite`). */
+  #slotsOf({ record }: ReplayedRecord): number {
+    return record.kind === RECORD_KIND.WRITE ? Math.min(record.blockCount, this.#core.chunkBlocks) : 0;
   }
 
   async #waitForRoom(replayed: ReplayedRecord): Promise<void> {
-    const slots = slotsOf(replayed);
+    const slots = this.#slotsOf(replayed);
     while (!this.#writes.hasRoom(slots)) {
       const trouble = this.#core.failure ?? this.#core.storeStall;
       if (trouble !== null) throw trouble;
@@ -146,8 +151,4 @@ class LogReplay {
       if (!this.#writes.hasRoom(slots)) await Promise.race([this.#core.room.wait(), this.#core.progress.wait()]);
     }
   }
-}
-
-function slotsOf({ record }: ReplayedRecord): number {
-  return record.kind === RECORD_KIND.WRITE ? record.blockCount : 0;
 }

@@ -66,12 +66,12 @@ export async function shipFrom(core: VolumeCore, { access, store, remote, owners
   if (!isShipped) await core.shipper.checkpointed(parts.checkpointer.rootObjects(false));
 }
 
-function readAhead({ map, catalogue, blockSizeBytes }: VolumeCore, store: TieredStore, limitBytes: number): ReadAhead {
+function readAhead({ map, catalogue, blockSizeBytes, env }: VolumeCore, store: TieredStore, limitBytes: number): ReadAhead {
   const fetchAhead = (chunk: number): boolean => {
     const facts = catalogue.get(chunk);
     return facts === undefined || store.fetchAhead(chunkKey(facts.epoch, chunk));
   };
-  return new ReadAhead({ map, blockSizeBytes, limitBytes, fetchAhead, blockCountOf: (chunk) => catalogue.get(chunk)?.blockCount });
+  return new ReadAhead({ map, blockSizeBytes, limitBytes, fetchAhead, nowMs: () => env.clock.nowMs(), blockCountOf: (chunk) => catalogue.get(chunk)?.blockCount });
 }
 
 /** Chunks behind the checkpoint may not go from here: on a full disk it moves on, if it can. */

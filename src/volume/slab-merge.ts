@@ -11,7 +11,7 @@ import type { DirtySlab } from './write-path.ts';
 /** Merges the run of neighbours that gives back most, and of those the one with least to copy. False if there is none that gives back a slab. */
 export function mergeSparse(core: VolumeCore, sealed: DirtySlab[], writtenLsn: number): boolean {
   if (core.arena.dirtyRoom(core) === 0) return false;
-  const run = bestRun(sealed, core.slotsPerSlab, writtenLsn);
+  const run = bestRun(sealed, core.chunkBlocks, writtenLsn);
   if (run === null) return false;
   const sources = sealed.slice(run.start, run.end);
   sealed.splice(run.start, sources.length, merge(core, sources));
@@ -25,7 +25,7 @@ interface Run {
   readonly slots: number;
 }
 
-function bestRun(sealed: readonly DirtySlab[], slotsPerSlab: number, writtenLsn: number): Run | null {
+function bestRun(sealed: readonly DirtySlab[], chunkBlocks: number, writtenLsn: number): Run | null {
   let best: Run | null = null;
   for (let start = 0; start < sealed.length; start += 1) {
     let slots = 0;
@@ -33,7 +33,7 @@ function bestRun(sealed: readonly DirtySlab[], slotsPerSlab: number, writtenLsn:
     for (let end = start; end < sealed.length && isMergeable(sealed[end], writtenLsn); end += 1) {
       const { slab } = sealed[end];
       slots += slab?.currentCount ?? 0;
-      if (slots > slotsPerSlab) break;
+      if (slots > chunkBlocks) break;
       freed += slab === null ? 0 : 1;
       if (freed > 0 && (best === null || freed > best.freed || (freed === best.freed && slots < best.slots))) best = { start, end: end + 1, freed, slots };
     }

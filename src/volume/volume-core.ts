@@ -100,7 +100,10 @@ export class VolumeCore implements SlabOwner {
   readonly reader: ChunkReader;
   readonly observer: VolumeObserver | null;
   readonly blockSizeBytes: number;
+  /** Blocks that a slab has memory for: locations count by these. */
   readonly slotsPerSlab: number;
+  /** Blocks of a full chunk, and of a slab that is full of new ones; a slab with a record of an older log may hold all that it has memory for. */
+  readonly chunkBlocks: number;
   readonly resident: ResidentMap;
   /** Leaves that read as zeroes since a record in a dirty slab: leaf index to zero mark. Entries of `resident` stand above them. */
   readonly zeroLeaves = new Map<number, number>();
@@ -151,7 +154,8 @@ export class VolumeCore implements SlabOwner {
     this.observer = options.observer;
     this.counters = options.counters ?? newCounters();
     this.blockSizeBytes = options.manifest.blockSizeBytes;
-    this.slotsPerSlab = fullChunkBlocks(this.arena.slabBytes, this.blockSizeBytes);
+    this.slotsPerSlab = Math.floor(this.arena.slabBytes / this.blockSizeBytes);
+    this.chunkBlocks = fullChunkBlocks(this.arena.slabBytes, this.blockSizeBytes);
     this.resident = new ResidentMap(1024);
   }
 

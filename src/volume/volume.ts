@@ -195,8 +195,8 @@ export class Volume implements BlockDevice {
 
   /** The largest write that can fit at once; what failed volumes hold of the arena makes it smaller. */
   get #maxBlocksAtOnce(): number {
-    const { arena, slotsPerSlab } = this.#core;
-    return Math.max(1, Math.min(this.#log.maxBlocksAtOnce, (arena.dirtyLimit - 1) * slotsPerSlab));
+    const { arena, chunkBlocks } = this.#core;
+    return Math.max(1, Math.min(this.#log.maxBlocksAtOnce, (arena.dirtyLimit - 1) * chunkBlocks));
   }
 
   #checkRange(offsetBytes: number, lengthBytes: number): void {

@@ -81,16 +81,16 @@ export class WritePath {
 
   /** Whether a request that takes up to `blockCount` slots can be applied now; 0: one that only makes zeroes. */
   hasRoom(blockCount: number): boolean {
-    const { arena, slotsPerSlab } = this.#core;
+    const { arena, chunkBlocks } = this.#core;
     const room = arena.dirtyRoom(this.#core);
-    if (this.#open === null || this.#isOverfull(this.#open)) return room > 0 && blockCount <= room * slotsPerSlab;
-    return blockCount <= slotsPerSlab - this.#open.slab.slotCount + room * slotsPerSlab;
+    if (this.#open === null || this.#isOverfull(this.#open)) return room > 0 && blockCount <= room * chunkBlocks;
+    return blockCount <= Math.max(0, chunkBlocks - this.#open.slab.slotCount) + room * chunkBlocks;
   }
 
   /** Throws `limit` when a request can never find room: volumes that failed keep what they hold of the memory, for their readers. */
   checkMemory(blockCount: number): void {
-    const { arena, slotsPerSlab } = this.#core;
-    if (arena.dirtyLimit > 0 && blockCount <= arena.dirtyLimit * slotsPerSlab) return;
+    const { arena, chunkBlocks } = this.#core;
+    if (arena.dirtyLimit > 0 && blockCount <= arena.dirtyLimit * chunkBlocks) return;
     throw new VolumeError('limit', `volumes that failed hold the block memory (${arena.maxSlabs} slabs of ${arena.slabBytes} bytes); close them, or restart the server`);
   }
 
@@ -112,7 +112,7 @@ export class WritePath {
 
   /** The open slab, with a free slot. */
   #openSlab(): OpenSlab {
-    if (this.#open !== null && this.#open.slab.slotCount === this.#core.slotsPerSlab) this.seal();
+    if (this.#open !== null && this.#open.slab.slotCount >= this.#core.chunkBlocks) this.seal();
     return this.#openForRange();
   }
 
@@ -255,13 +255,13 @@ export class WritePath {
   }
 
   #writeData(blockNumber: number, blockCount: number, source: Uint8Array, sourceStart: number): number {
-    const { blockSizeBytes, slotsPerSlab } = this.#core;
+    const { blockSizeBytes, chunkBlocks } = this.#core;
     const { maxRecordBlocks } = this.#core.log;
     let lsn = 0;
     let done = 0;
     while (done < blockCount) {
       const { slab } = this.#openSlab();
-      const count = Math.min(blockCount - done, slotsPerSlab - slab.slotCount, maxRecordBlocks);
+      const count = Math.min(blockCount - done, chunkBlocks - slab.slotCount, maxRecordBlocks);
       const start = sourceStart + done * blockSizeBytes;
       slab.put(source.subarray(start, start + count * blockSizeBytes), slab.slotCount * blockSizeBytes);
       lsn = this.#takeSlots(blockNumber + done, count);
@@ -423,16 +423,20 @@ export class WritePath {
     open.marks += marked.size;
   }
 
-  /** Puts a record of the log back where it was before the crash; it keeps its LSN. Room was checked for `blockCount` slots. */
+  /**
+   * Puts a record of the log back where it was before the crash; it keeps its LSN. Room was checked for its slots, or for a full slab: records of older logs may have all the blocks
+   * that a slab has memory for, which is more than a full chunk has. Such a one gets a slab for itself, and its set one chunk more.
+   */
   replayWrite(lsn: number, blockNumber: number, blockCount: number, payload: Uint8Array, checksumOf: (index: number) => number): void {
     assert(lsn === this.#lastLsn + 1, `record ${lsn} is replayed behind ${this.#lastLsn}`);
     let open = this.#openSlab();
     // A record stays whole in one slab, so that each chunk ends with a whole record.
-    if (this.#core.slotsPerSlab - open.slab.slotCount < blockCount) {
+    if (open.slab.slotCount > 0 && this.#core.chunkBlocks - open.slab.slotCount < blockCount) {
       this.seal();
       open = this.#openSlab();
     }
     const { slab } = open;
+    assert(slab.slotCount + blockCount <= this.#core.slotsPerSlab, `record ${lsn} of ${blockCount} blocks is longer than a slab`);
     slab.put(payload, slab.slotCount * this.#core.blockSizeBytes);
     for (let i = 0; i < blockCount; i += 1) slab.checksums[slab.slotCount + i] = checksumOf(i);
     this.#indexSlots(open, blockNumber, blockCount, lsn);

@@ -46,7 +46,7 @@ export function compare(found: Buffer, firstBlock: number, state: readonly numbe
 }
 
 /** Which change each block is of; 0: none. */
-function idsOf(found: Buffer, firstBlock: number, when: string): number[] {
+export function idsOf(found: Buffer, firstBlock: number, when: string): number[] {
   return Array.from({ length: found.length / BLOCK_BYTES }, (_, index) => {
     const bytes = found.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES);
     const id = bytes.readUInt32LE(0);

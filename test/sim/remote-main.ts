@@ -5,7 +5,7 @@ import { RemoteWorld } from './remote-world.ts';
 const { values } = parseArgs({ options: { first: { type: 'string', default: '1' }, seeds: { type: 'string', default: '200' }, trace: { type: 'boolean', default: false } } });
 const first = Number(values.first);
 const seeds = Number(values.seeds);
-const totals = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0, followed: 0 };
+const totals = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0, followed: 0, streamed: 0 };
 const startMs = performance.now();
 let current = first;
 // A broken assertion ends the world, and says so as other failures do.
@@ -24,6 +24,7 @@ for (let seed = first; seed < first + seeds; seed += 1) {
     totals.changes += report.changes;
     totals.rotten += report.rotten;
     totals.followed += report.followed;
+    totals.streamed += report.streamed;
   } catch (error) {
     console.log(error instanceof Error ? error.message : String(error));
     process.exitCode = 1;

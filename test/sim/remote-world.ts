@@ -31,12 +31,17 @@ import { BLOCKS, BLOCK_BYTES, type Change, Patience, compare, isPassing, prefixO
 import { Host } from './remote-host.ts';
 import { BucketTransport, NO_FAULTS, RemoteBucket, type RemoteFaults } from './remote-bucket.ts';
 import { Scheduler } from './scheduler.ts';
+import { Stream } from './remote-stream.ts';
 import { NO_FAULTS as NO_FILE_FAULTS } from './faults.ts';
 import { Trace } from './trace.ts';
 
 const SLAB_BYTES = 64 * KIB;
 const RETRIES: RetrySettings = { attempts: 4, delayMs: 20, throttledDelayMs: 40, delayMsMax: 200, attemptTimeoutMs: 400, callTimeoutMs: 3000 };
 const CONFIG = { url: 's3://simulated', endpoint: 'memory', region: '', credentialsFile: '', caFile: '', singleWriter: false } as const;
+/** In worlds of streams: the disk is slower than the network, now and then much. */
+const SLOW_PROFILE = { name: 'slow', callMs: 1, syncMs: 5, inTurnMs: 0.01, stallChance: 0.01, stallMs: 300, refusesUncached: false } as const;
+/** Behind this nothing that was fetched ahead and not read is in memory any more. */
+const REST_MS = 70_000;
 const PROFILE = { name: 'quick', callMs: 0.01, syncMs: 0.05, inTurnMs: 0.001, stallChance: 0, stallMs: 0, refusesUncached: false } as const;
 
 export interface RemoteReport {
@@ -49,6 +54,8 @@ export interface RemoteReport {
   readonly rotten: number;
   /** What a follower read, whole, and how often it moved on for that. */
   readonly followed: number;
+  /** Of those who read in sequence. */
+  readonly streamed: number;
 }
 
 export class RemoteWorld {
@@ -71,8 +78,11 @@ export class RemoteWorld {
   readonly #counts = { takeovers: 0, restarts: 0, drains: 0, fenced: 0, changes: 0, rotten: 0 };
   #follower: Follower | null = null;
   readonly #hasFollower: boolean;
+  /** Null: nobody reads in sequence beside the others. */
+  readonly #streamTaste: { readonly isDiskSlow: boolean } | null;
+  readonly #streams: Stream[] = [];
 
-  /** Worlds of odd seeds have somebody who follows the volume. */
+  /** Worlds of odd seeds have somebody who follows the volume; in a quarter of all somebody reads in sequence, much ahead, past a small cache. */
   constructor(seed: number, onEvent: ((line: string) => void) | null = null) {
     this.#seed = seed;
     this.#hasFollower = seed % 2 === 1;
@@ -93,7 +103,11 @@ export class RemoteWorld {
     const isDirty = seed % 4 === 1; // bits flip often enough to meet what is fetched ahead, and much is
     this.#faults = isDirty ? { ...faults, flippedBit: 0.04 } : faults;
     this.#settings = this.#drawSettings(random);
-    this.#remoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: (isDirty ? 4 : 1) * random.pick([isDirty ? 256 : 0, 256]) * KIB, shipConcurrency: random.between(1, 4), shipMemoryBytes: random.pick([0, 512]) * KIB, leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), cacheTtlMs: seed % 5 === 1 ? this.#random.derive('ttl').pick([100, 2000]) : 0, shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), followIntervalMs: 1000, hotIntervalMs: seed % 2 === 1 ? this.#random.derive('hot').pick([0, 100]) : 0, pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
+    const streams = seed % 8 === 2 || seed % 8 === 7 ? this.#random.derive('streams') : null;
+    this.#streamTaste = streams === null ? null : { isDiskSlow: streams.chance(0.5) };
+    const drawn: RemoteSettings = { cacheBytes: random.pick([0, 2, 8, 1000]) * SLAB_BYTES, fetchBytes: random.pick([4, 16, 64]) * KIB, readAheadBytes: (isDirty ? 4 : 1) * random.pick([isDirty ? 256 : 0, 256]) * KIB, shipConcurrency: random.between(1, 4), shipMemoryBytes: random.pick([0, 512]) * KIB, leaseMs: 60_000, retryMs: random.pick([10, 500]), flushTarget: random.pick(['local', 'remote'] as const), maxUnshippedBytes: random.pick([0, 0, 4, 16]) * SLAB_BYTES, ownerCheckMs: random.pick([100, 5000]), maxPutsPerHour: random.pick([0, 0, 3600]), cacheTtlMs: seed % 5 === 1 ? this.#random.derive('ttl').pick([100, 2000]) : 0, shipIntervalMs: random.pick([0, 50, 5000]), orphanGraceMs: random.pick([10_000, 1e9]), followIntervalMs: 1000, hotIntervalMs: seed % 2 === 1 ? this.#random.derive('hot').pick([0, 100]) : 0, pricePuts: 1, priceGets: 1, priceStored: 1, priceReceived: 1 };
+    // Room for 1, 3 or 8 chunks in memory, and on the disk.
+    this.#remoteSettings = streams === null ? drawn : { ...drawn, cacheBytes: streams.pick([0, 1, 2, 4]) * 80 * KIB, readAheadBytes: streams.pick([1, 3, 8]) * 136 * KIB, cacheTtlMs: streams.pick([0, 0, 50, 2000]) };
     this.#owner = new Host('host-1', []);
   }
 
@@ -140,7 +154,7 @@ export class RemoteWorld {
       const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
       throw new SimulationFailure([`remote seed ${this.#seed} fails at ${this.#scheduler.nowMs.toFixed(3)} simulated ms: ${text}`, 'the last events:', ...this.#trace.last(40)].join('\n'), { cause: error });
     }
-    return { digest: this.#trace.digest(), ...this.#counts, followed: this.#follower?.reads ?? 0 };
+    return { digest: this.#trace.digest(), ...this.#counts, followed: this.#follower?.reads ?? 0, streamed: this.#streams.reduce((sum, { reads }) => sum + reads, 0) };
   }
 
   async #script(): Promise<void> {
@@ -151,10 +165,13 @@ export class RemoteWorld {
     await this.#owner.volume?.drain(); // before that there is nothing to be taken over
     const following = this.#startFollower();
     this.#bucket.faults = this.#faults;
+    this.#startStream(this.#owner);
     const rounds = this.#random.between(3, 12);
     for (let round = 0; round < rounds; round += 1) {
       await this.#work(this.#owner);
+      if (this.#streamTaste !== null && round % 4 === 3) await this.#owner.process?.sleep(REST_MS);
       await this.#disturb();
+      this.#checkStreams();
     }
     this.#bucket.faults = NO_FAULTS;
     await this.#takeOver();
@@ -163,7 +180,20 @@ export class RemoteWorld {
     await following;
     await this.#follower?.end();
     await this.#checkBucket(this.#owner);
+    await this.#streams.at(-1)?.stop();
+    this.#checkStreams();
     await this.#owner.volume?.close();
+  }
+
+  #startStream(host: Host): void {
+    if (this.#streamTaste === null) return;
+    const { process } = host;
+    const mayFail = (): boolean => host !== this.#owner || this.#isChanging || host.isRotten || process !== host.process;
+    this.#streams.push(new Stream({ host, random: this.#random.derive(`stream ${this.#streams.length}`), mayFail }));
+  }
+
+  #checkStreams(): void {
+    for (const { failure } of this.#streams) if (failure !== null) throw failure;
   }
 
   /** Resolves when it is over; a failure of it ends the world. */
@@ -195,7 +225,7 @@ export class RemoteWorld {
   }
 
   #envOf(host: Host, process: SimProcess): SimEnv {
-    return new SimEnv({ process, disk: host.disk, locks: host.locks, profile: PROFILE, faults: NO_FILE_FAULTS, tasks: realEngine.tasks });
+    return new SimEnv({ process, disk: host.disk, locks: host.locks, profile: this.#streamTaste?.isDiskSlow === true ? SLOW_PROFILE : PROFILE, faults: NO_FILE_FAULTS, tasks: realEngine.tasks });
   }
 
   #access(env: SimEnv, host: Host): RemoteAccess {
@@ -382,6 +412,7 @@ export class RemoteWorld {
     host.history.splice(0, host.history.length, ...prefix);
     this.#follower?.check(host.history, `${host.name} came back:`);
     host.answered = length;
+    this.#startStream(host);
   }
 
   /** Another host makes the volume of the bucket. */
@@ -414,6 +445,7 @@ export class RemoteWorld {
     host.answered = length;
     this.#follower?.check(host.history, `${host.name} has taken over:`);
     this.#checkPromise();
+    this.#startStream(host);
   }
 
   async #readAll(host: Host): Promise<Buffer> {

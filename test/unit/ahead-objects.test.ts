@@ -20,22 +20,30 @@ class World {
   readonly asked: string[] = [];
   readonly elsewhere: string[] = [];
   readonly kept: string[] = [];
+  readonly read: string[] = [];
   readonly unwanted = new Set<string>();
   isDown = false;
+  latencyMs = 5;
+  /** Called when it is asked whether an object may be kept. */
+  onAsked: (key: string) => void = () => undefined;
   readonly ahead = new AheadObjects({
     local: this.local,
     clock: this.machine.env.clock,
     memoryBytes: 3 * 12 * KIB - 1,
     objectBytes: 12 * KIB,
-    mayKeep: (key) => !this.unwanted.has(key) && !this.kept.includes(key),
+    mayKeep: (key) => {
+      this.onAsked(key);
+      return !this.unwanted.has(key) && !this.kept.includes(key);
+    },
     onKept: (key, sizeBytes) => {
       expect(sizeBytes).toBe(SIZE);
       this.kept.push(key);
     },
+    onRead: (key) => this.read.push(key),
     remote: {
       getRange: async (key, target, offsetBytes) => {
         this.asked.push(`${key} ${offsetBytes}+${target.length}`);
-        await this.machine.env.clock.sleep(5);
+        await this.machine.env.clock.sleep(this.latencyMs);
         if (this.isDown) throw new VolumeError('unavailable', `${key}: nobody answers`);
         bytesOf(key).copy(target, 0, offsetBytes, offsetBytes + target.length);
       },
@@ -144,6 +152,17 @@ describe('an object', () => {
     });
   });
 
+  test('that was removed on its way gives its memory back as well, when it has come', async () => {
+    const world = new World();
+    await world.run(async () => {
+      world.latencyMs = 45_000;
+      world.ahead.begin('chunks/a', SIZE);
+      world.ahead.forget('chunks/a');
+      await world.machine.process.sleep(100_000);
+      expect([world.ahead.has('chunks/a'), world.ahead.bufferCount]).toEqual([false, 0]);
+    });
+  });
+
   test('that does not come is read elsewhere', async () => {
     const world = new World();
     await world.run(async () => {
@@ -184,6 +203,28 @@ describe('an object', () => {
       if (at === 50) throw new Error('it makes calls for ever');
     }
     expect(calls).toBeGreaterThan(5);
+  });
+
+  test('that is removed as it becomes whole is not counted as one that is here', async () => {
+    const world = new World();
+    await world.run(async () => {
+      let asked = 0;
+      let removal = Promise.resolve();
+      const remove = (): void => {
+        if (world.kept.length === 0) world.unwanted.add('chunks/a');
+        world.ahead.forget('chunks/a');
+        removal = world.local.remove('chunks/a');
+      };
+      world.onAsked = () => {
+        asked += 1;
+        if (asked === 3) queueMicrotask(remove); // it has its name
+      };
+      world.ahead.begin('chunks/a', SIZE);
+      await world.machine.process.sleep(50);
+      await removal;
+      // Who removed it saw that it was here.
+      expect([asked, world.unwanted.size, world.kept, world.names]).toEqual([3, 0, ['chunks/a'], []]);
+    });
   });
 
   test('that is being written keeps its memory, though it was read', async () => {

@@ -1,5 +1,6 @@
 /** Chunks that are here and in the bucket as well, and that nobody reads. */
 import { describe, expect, test } from 'vitest';
+import { MIB } from '../../src/base/units.ts';
 import type { Volume } from '../../src/volume/volume.ts';
 import { BLOCK_BYTES, SLAB_BYTES, pattern, smallSettings } from '../support/engine-harness.ts';
 import { REMOTE, RemoteMachine } from '../support/remote-machine.ts';
@@ -42,6 +43,32 @@ describe('the time to live of what is in the bucket as well', () => {
       expect(volume.status().shipping).toMatchObject({ cachedBytes: 0 });
       for (let slab = 0; slab < 40; slab += 1) await readSlab(volume, slab);
       expect(world.chunksIn('/v').length).toBeGreaterThan(20);
+      await volume.close();
+    });
+  });
+
+  test('begins anew with each read, also of what was fetched ahead and is still in memory', async () => {
+    const world = worldWith(TTL_MS);
+    world.remoteSettings = { ...world.remoteSettings, readAheadBytes: 2 * MIB };
+    await world.run(async () => {
+      await (await begin(world)).close();
+      await world.restore('/w');
+      const volume = await world.open('/w', 'second');
+      // So long a read keeps nothing in the volume's own memory.
+      const bytes = Buffer.alloc(17 * SLAB_BYTES);
+      const readAll = async (): Promise<void> => {
+        for (const slab of [0, 17, 23]) await volume.read(slab * SLAB_BYTES, bytes);
+      };
+      await readAll();
+      const { clock } = world.machine.env;
+      await clock.sleep(1000);
+      const all = world.chunksIn('/w');
+      expect(all.length).toBeGreaterThan(35);
+      for (let round = 0; round < 8; round += 1) {
+        await readAll();
+        await clock.sleep(TTL_MS / 3);
+        expect(world.chunksIn('/w')).toEqual(expect.arrayContaining(all));
+      }
       await volume.close();
     });
   });

@@ -46,7 +46,7 @@ class Far {
       },
       onWhole: (key) => {
         this.whole.push(key);
-        return Promise.resolve();
+        return Promise.resolve(() => undefined);
       },
       ...changes,
     });

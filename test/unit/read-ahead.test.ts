@@ -42,8 +42,10 @@ class Volume {
       this.fetched.push(chunk);
       return true;
     };
-    this.ahead = new ReadAhead({ map, blockSizeBytes: BLOCK, limitBytes, fetchAhead, blockCountOf: () => blockCount });
+    this.ahead = new ReadAhead({ map, blockSizeBytes: BLOCK, limitBytes, fetchAhead, blockCountOf: () => blockCount, nowMs: () => this.nowMs });
   }
+
+  nowMs = 0;
 
   read(from: number, count: number): boolean[] {
     return Array.from({ length: count }, (_, index) => this.ahead.next((from + index) * MIB, MIB));

@@ -36,3 +36,30 @@ test.each([
     await volume.close();
   });
 });
+
+test.each([
+  ['nothing', 0, 8000],
+  ['one chunk', SLAB_BYTES + 8 * KIB, 8000],
+  ['one chunk', SLAB_BYTES + 8 * KIB, 20_000],
+])('of a stream no more is fetched ahead than it reads before that is forgotten, where the cache holds %s', async (_, cacheBytes, msPerPiece) => {
+  const world = new RemoteMachine(smallSettings({ checkpointChunks: 1 }));
+  world.remoteSettings = { ...REMOTE, cacheBytes, readAheadBytes: 8 * 136 * KIB };
+  await world.run(async () => {
+    await world.create('/v');
+    const first = await world.open('/v');
+    for (let slab = 0; slab < SLABS; slab += 1) await first.write(slab * SLAB_BYTES, pattern(1000 * slab + 1, SLOTS), false);
+    await first.drain();
+    await first.close();
+    await world.restore('/w');
+    const volume = await world.open('/w', 'second');
+    const received = (): number => volume.status().bucketRequests?.receivedBytes ?? 0;
+    const before = received();
+    const bytes = Buffer.alloc(SLAB_BYTES);
+    for (let slab = 0; slab < SLABS; slab += 1) {
+      await volume.read(slab * SLAB_BYTES, bytes);
+      await world.machine.env.clock.sleep(msPerPiece);
+    }
+    expect((received() - before) / (SLABS * SLAB_BYTES)).toBeLessThan(1.3);
+    await volume.close();
+  });
+});
