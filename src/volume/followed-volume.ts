@@ -30,9 +30,9 @@ export interface FollowedParts {
   readonly intervalMs: number;
 }
 
-/** So often a request begins anew because objects have gone. */
-const ATTEMPTS = 8;
-/** Who reads what has gone waits so long for a state that can be read: an owner that begins needs some time. */
+/** So often a request begins anew at least because objects have gone, and so long: an owner that rewrites much removes them faster than some states are read. */
+const ATTEMPTS_MIN = 8;
+/** Who reads what has gone waits so long for a state that can be read, too: an owner that begins needs some time. */
 const PATIENCE_MS = 30_000;
 const PAUSE_MS = 1000;
 
@@ -168,13 +168,15 @@ export class FollowedVolume extends ReadOnlyDevice implements BlockDevice {
 
   /** Runs `task` on the state of this moment; on a newer one if objects of that have gone. A smaller size may have come with it. */
   async #onView(offsetBytes: number, lengthBytes: number, task: (view: FollowedView) => Promise<void>): Promise<void> {
+    const { clock } = this.#parts.options.env;
+    const untilMs = clock.nowMs() + PATIENCE_MS;
     for (let attempt = 1; ; attempt += 1) {
       this.#checkRead(offsetBytes, lengthBytes);
       const view = this.#view;
       try {
         return await view.use(task);
       } catch (error) {
-        if (!(error instanceof VolumeError) || error.code !== 'not-found' || this.#closing !== null || attempt === ATTEMPTS) throw error;
+        if (!(error instanceof VolumeError) || error.code !== 'not-found' || this.#closing !== null || (attempt >= ATTEMPTS_MIN && clock.nowMs() > untilMs)) throw error;
         await this.#leave(view, error);
       }
     }
