@@ -3,6 +3,10 @@
  * with consecutive numbers make a set: together they are what an unbroken range of LSNs changed. A set counts only when
  * all its parts are there.
  *
+ * How many blocks a full chunk has is no part of the format. It is now made of as many as fit, with header and tables, into 4 MiB (1018 of 4 KiB): stores cut
+ * objects there. Versions before put 1024 into one, and with blocks of 16 KiB and more their logs have records of a whole 4 MiB: such a one is put back into a slab
+ * of its own, of which two chunks are made.
+ *
  * | offset | size | part |
  * |---|---|---|
  * | 0 | 4096 | header |

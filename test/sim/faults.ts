@@ -46,6 +46,8 @@ export interface FaultPolicy {
   decide(call: FileCall): Fault | null;
   /** The caller hears of the fault in this very moment. */
   delivered?(call: FileCall, fault: Fault): void;
+  /** The caller was told of a failure that is nobody's fault: the disk is full, a file is missing. */
+  failed?(call: FileCall): void;
 }
 
 export const NO_FAULTS: FaultPolicy = { decide: () => null };
@@ -129,5 +131,9 @@ export class FirstFault implements FaultPolicy {
 
   delivered(call: FileCall, fault: Fault): void {
     for (const policy of this.#policies) policy.delivered?.(call, fault);
+  }
+
+  failed(call: FileCall): void {
+    for (const policy of this.#policies) policy.failed?.(call);
   }
 }

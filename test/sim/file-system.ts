@@ -199,6 +199,7 @@ export class SimFileSystem implements FileSystem {
     } catch (error) {
       const failure = error instanceof Error ? error : new Error(String(error));
       process.trace.event('  fails', failure.message);
+      faults.failed?.(call);
       reject(failure);
       return;
     }

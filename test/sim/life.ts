@@ -88,6 +88,11 @@ export class Life {
     this.#syncFailed = false;
   }
 
+  /** A call failed without a fault. A mark whose file a power cut has emptied finds no space on a full disk. */
+  callFailed(path: string): void {
+    if (path === `${this.world.directory}${MARK}`) this.hasMark = false;
+  }
+
   /** The engine hears that a call for a file of this volume went wrong: from now on it may refuse what it is asked. */
   faultDelivered(call: FileCall, fault: Fault): void {
     const { counts, obligations } = this.world;

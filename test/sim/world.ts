@@ -22,7 +22,7 @@ import { drawPlan, type Taste, type VolumePlan, type WorldPlan } from './plan.ts
 import { drawPowerCut, type PowerCutMode } from './power-cut.ts';
 import { SimProcess } from './process.ts';
 import { SeededRandom } from './random.ts';
-import { OpeningRot, checkNamesFile, checkReadOnly } from './opening-rot.ts';
+import { MARK, OpeningRot, checkNamesFile, checkReadOnly } from './opening-rot.ts';
 import { Scheduler } from './scheduler.ts';
 import { SCRUB_FAULTS, SCRUB_ROT, startScrubs } from './scrub-run.ts';
 import { Trace } from './trace.ts';
@@ -439,7 +439,7 @@ class World {
     if (ending.stage === 'opening') arm();
     const { profile } = this.#plan;
     const bursts = new Bursts((call, fault) => this.#delivered(machine, call, fault));
-    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, SCRUB_FAULTS, { decide: (call) => machine.openingRot?.decide(call) ?? null, delivered: (call, fault) => machine.openingRot?.delivered(call, fault) }, bursts]), tasks: this.#engine.tasks });
+    const env = new SimEnv({ process, disk: this.#disk, locks: this.#locks, profile, faults: new FirstFault([crash, SCRUB_FAULTS, { decide: (call) => machine.openingRot?.decide(call) ?? null, delivered: (call, fault) => machine.openingRot?.delivered(call, fault) }, { decide: () => null, failed: ({ path }) => machine.lives.get(path.slice(0, -MARK.length))?.callFailed(path) }, bursts]), tasks: this.#engine.tasks });
     const machine: Machine = { env, arena: makeArena(env, this.#plan), bursts, arm, lives: new Map(), hadFault: false, openingRot: null, isSlow: false };
     this.#dropForgotten(process.random);
     return machine;
