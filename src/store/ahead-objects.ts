@@ -68,7 +68,9 @@ export class AheadObjects {
   readonly #running = new Set<Promise<void>>();
   /** Objects that have come and wait to be written, the first one first. */
   readonly #toKeep = new Set<AheadObject>();
+  /** One is being written, or the disk is left alone for a while. */
   #isKeeping = false;
+  #resting: Timer | null = null;
   #buffersLeft: number;
   /** Null: there is nothing that could be forgotten. */
   #forgetting: Timer | null = null;
@@ -121,7 +123,18 @@ export class AheadObjects {
     if (next === undefined || this.#isKeeping || this.#isClosed) return;
     this.#toKeep.delete(next);
     this.#isKeeping = true;
-    this.#run(next, this.#keep(next), () => (this.#isKeeping = false));
+    const { clock } = this.#options;
+    const startMs = clock.nowMs();
+    this.#run(next, this.#keep(next), () => {
+      // More comes than this disk writes: it is left to others, the log among them, for half of the time.
+      if (this.#toKeep.size > 0 && !this.#isClosed) this.#resting = clock.setTimer(clock.nowMs() - startMs, () => this.#keepOn());
+      else this.#isKeeping = false;
+    });
+  }
+
+  #keepOn(): void {
+    this.#isKeeping = false;
+    this.#keepNext();
   }
 
   #takeBuffer(): Uint8Array | null {
@@ -231,6 +244,7 @@ export class AheadObjects {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#forgetting?.cancel();
+    this.#resting?.cancel();
     await Promise.all(this.#running);
   }
 }

@@ -31,7 +31,7 @@ const LEASE_PART = 2;
 /** Where so much was written for each byte of the newest chunks the next ones will have many of the same blocks, ... */
 const REWRITTEN_FACTOR = 1.5;
 /** ... and no more than so many slabs wait for that. */
-const REWRITTEN_SLABS_MAX = 32;
+const REWRITTEN_SLABS_MAX = 64;
 /** So often those who wait for the budget look whether somebody waits for them. */
 const BUDGET_LOOK_MS = 1000;
 

@@ -266,6 +266,23 @@ describe('an object', () => {
     });
   });
 
+  test('is written after as long a rest as the one before it took, while more come than the disk writes', async () => {
+    const world = new World();
+    await world.run(async () => {
+      const begun: number[] = [];
+      const ended: number[] = [];
+      world.machine.fault = (call) => {
+        if (call.kind === 'create') begun.push(world.machine.env.clock.nowMs());
+        if (call.kind === 'rename') ended.push(world.machine.env.clock.nowMs());
+        return { kind: 'slow', delayMs: 20 };
+      };
+      for (const key of ['chunks/a', 'chunks/b']) world.ahead.begin(key, SIZE);
+      await world.machine.process.sleep(1000);
+      expect([world.kept, begun.length, ended.length]).toEqual([['chunks/a', 'chunks/b'], 2, 2]);
+      expect(begun[1] - ended[0]).toBeGreaterThan(ended[0] - begun[0]);
+    });
+  });
+
   test('that is on its way or waits when the volume is closed is not written any more', async () => {
     const world = new World();
     await world.run(async () => {
