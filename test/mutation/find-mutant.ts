@@ -19,7 +19,7 @@ export function compileSimulator(): void {
 export interface SearchOptions {
   readonly seeds: number;
   readonly jobs: number;
-  /** Only worlds of the mutant's taste. */
+  /** Only worlds of the mutant's taste, and from the seed on that it names. */
   readonly isFocused: boolean;
 }
 
@@ -52,7 +52,7 @@ function worldsOf({ taste }: Mutant, copy: string, jobs: number, isFocused: bool
 
 export function findMutant(mutant: Mutant, { seeds, jobs, isFocused }: SearchOptions): Search {
   const copy = applyMutant(mutant);
-  const run = spawnSync(process.execPath, [...worldsOf(mutant, copy, jobs, isFocused), '--seeds', String(seeds)], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  const run = spawnSync(process.execPath, [...worldsOf(mutant, copy, jobs, isFocused), '--seeds', String(seeds), '--first', String(isFocused ? (mutant.first ?? 1) : 1)], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
   rmSync(copy, { recursive: true, force: true });
   const found = /^(?:remote )?seed (\d+)\b.*$/m.exec(run.stdout);
   if (run.status === 0) return { failure: null, seed: 0 };

@@ -57,6 +57,7 @@ export const REMOTE_MUTANTS: readonly Mutant[] = [
     name: 'a follower takes what it lists for certain while the volume changes hands',
     invariant: 'I7',
     taste: 'remote',
+    first: 95,
     edits: [
       { file: 'volume/certain-state.js', find: 'if ((await remote.head(claimKey(claim.epoch + 1))) === null)', replace: 'if (claim.epoch > 0)' },
       { file: 'volume/certain-state.js', find: 'if (claim.epoch > root.manifest.epoch)', replace: 'if (claim.epoch < 0)' },
