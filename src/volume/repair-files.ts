@@ -1,6 +1,7 @@
 /** Files of a repair: the marker that one is under way, and what is kept aside. */
 import { VolumeError } from '../base/errors.ts';
 import type { File, FileSystem } from '../env/env.ts';
+import { writeNewFile } from '../store/new-file.ts';
 import { LOG_FOLDER, REPAIR_NAME, logPath, repairPath } from './volume-files.ts';
 
 const KEPT_FOLDER = 'kept-aside';
@@ -54,13 +55,7 @@ function parse(text: string): unknown {
 async function writeFile(files: FileSystem, directory: string, name: string, bytes: Uint8Array): Promise<void> {
   const staged = `${directory}/.new-${name}`;
   if (await files.exists(staged)) await files.remove(staged);
-  const file = await files.open(staged, 'create');
-  try {
-    await file.write([bytes], 0);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
+  await writeNewFile(files, staged, bytes);
   await files.rename(staged, `${directory}/${name}`);
 }
 
